@@ -1,0 +1,157 @@
+//! The types that the XDP program and userspace share through maps.
+//!
+//! Plain old data only: no `bool`, no `Option`, no enum that carries data, no implicit padding, so
+//! that every bit pattern is a valid value and both sides see the same bytes. Addresses and ports
+//! that stand in packets are byte arrays in network order, and so can't be swapped twice.
+//! Userspace writes everything here except [`FlowEntry`](crate::flow::FlowEntry) and the counters;
+//! the map table in `ARCHITECTURE.md` says who writes what, and when.
+
+/// Version of everything in this module; the program refuses nothing, userspace does: a pinned map
+/// whose [`Settings::abi_version`] differs is not reused.
+pub const ABI_VERSION: u32 = 1;
+
+/// Slots of one Maglev table: prime, and more than 100 times the servers we expect in one pool, which
+/// keeps the imbalance below 1 % (Eisenbud et al., "Maglev", NSDI 2016, §5.3).
+pub const RING_SIZE: u32 = 65_537;
+
+/// Services that one host can hold. Each owns two rings, so that a new one is written beside the one in use.
+pub const MAX_SERVICES: u32 = 64;
+
+/// Servers of all services together.
+pub const MAX_BACKENDS: u32 = 4096;
+
+/// Source addresses for full NAT.
+pub const MAX_SNAT_ADDRESSES: u32 = 64;
+
+/// Slots of the `AF_XDP` socket map: `Interface::xsk_base + rx queue`.
+pub const MAX_XSKS: u32 = 256;
+
+/// Bits of the address prefilter (see [`crate::flow::prefilter_bit`]).
+pub const PREFILTER_WORDS: u32 = 1024;
+
+/// Global settings, the only element of map `SETTINGS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// [`ABI_VERSION`] of the userspace that wrote this.
+    pub abi_version: u32,
+    /// Coarse clock in seconds, advanced by userspace. The program never calls a clock helper.
+    pub tick: u32,
+    /// Keys of the multilinear flow hash, random or from the config.
+    pub hash_key: [u64; 8],
+    /// Number of sets in map `FLOWS`, minus one; the number is a power of two.
+    pub flow_set_mask: u32,
+    /// Valid elements of map `SNAT_ADDRESSES`.
+    pub snat_address_count: u32,
+    /// First port of the SNAT range.
+    pub snat_port_first: u16,
+    /// Ports in the SNAT range.
+    pub snat_port_count: u16,
+    /// Bits `SETTINGS_*`.
+    pub flags: u32,
+}
+
+/// At least one service keeps the client's address, so replies are found by their source, not
+/// their destination: the prefilter must look at both.
+pub const SETTINGS_MATCH_SOURCE: u32 = 1;
+
+/// Key of map `SERVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// Virtual address.
+    pub address: [u8; 4],
+    /// Virtual port.
+    pub port: [u8; 2],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Always zero: the map compares bytes.
+    pub zero: u8,
+}
+
+/// Value of map `SERVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// `SERVICE_KIND_*`.
+    pub kind: u8,
+    /// `SERVICE_FLAG_*`.
+    pub flags: u8,
+    /// Index into the per-service counters.
+    pub id: u16,
+    /// First slot of the live Maglev ring in map `RINGS`; [`RING_EMPTY`] when no server is up.
+    pub ring: u32,
+}
+
+/// [`Service::ring`] of a service without a live server.
+pub const RING_EMPTY: u32 = u32::MAX;
+/// Forwarded by the program.
+pub const SERVICE_KIND_L4: u8 = 1;
+/// Redirected to the worker of the packet's queue.
+pub const SERVICE_KIND_WORKER: u8 = 2;
+/// Passed up: a worker listens on a kernel socket.
+pub const SERVICE_KIND_STACK: u8 = 3;
+/// The server sees the client's address: only the destination is rewritten.
+pub const SERVICE_FLAG_KEEP_SOURCE: u8 = 1;
+
+/// Element of map `BACKENDS`, named by the slots of a ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backend {
+    /// Server address.
+    pub address: [u8; 4],
+    /// Server port.
+    pub port: [u8; 2],
+    /// Hardware address of the next hop towards the server.
+    pub destination_mac: [u8; 6],
+    /// Hardware address of our interface towards it.
+    pub source_mac: [u8; 6],
+    /// `BACKEND_FLAG_*`.
+    pub flags: u16,
+    /// Interface towards the server.
+    pub ifindex: u32,
+}
+
+/// The next hop is resolved; without this bit a packet for the server is dropped and counted.
+pub const BACKEND_FLAG_REACHABLE: u16 = 1;
+
+/// Value of map `INTERFACES`, keyed by interface index.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Slot in `XSKS` of this interface's rx queue 0.
+    pub xsk_base: u32,
+    /// Queues with a socket.
+    pub queues: u32,
+}
+
+/// Element of the per-CPU map `SERVICE_COUNTERS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// Packets that matched the service or one of its flows, both directions.
+    pub packets: u64,
+    /// Bytes of those packets, Ethernet header included.
+    pub bytes: u64,
+    /// Flows inserted.
+    pub flows: u64,
+}
+
+macro_rules! pod {
+    ($($type:ty: $size:literal),* $(,)?) => {$(
+        const _: () = assert!(size_of::<$type>() == $size, "layout is part of the ABI");
+        #[cfg(feature = "user")]
+        #[expect(unsafe_code, reason = "aya asks for the promise in this form")]
+        // SAFETY: `repr(C)`, integers and integer arrays only, no padding (the size assertion above).
+        unsafe impl aya::Pod for $type {}
+    )*};
+}
+
+pod! {
+    Settings: 88,
+    ServiceKey: 8,
+    Service: 8,
+    Backend: 24,
+    Interface: 8,
+    ServiceCounters: 24,
+}

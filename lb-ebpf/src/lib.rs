@@ -1,0 +1,5 @@
+//! x
+#![no_std]
+/// y
+pub mod abi;
+
