@@ -1,0 +1,188 @@
+//! Desired state of the XDP maps, and the smallest set of writes that gets there.
+//!
+//! [`Desired`] is pure data made from the configuration and from what health checks and the kernel's
+//! neighbour table say just now; [`Actual`] remembers what was written. `apply` compares the two
+//! and writes the difference, so that a health change touches one service, not all.
+//! Not here: deciding who is healthy (`health`), and how a map is written (`dataplane`).
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use lb_ebpf::abi::{
+    BACKEND_FLAG_REACHABLE, Backend, MAX_BACKENDS, PREFILTER_WORDS, RING_EMPTY, RING_SIZE, Service,
+    ServiceKey,
+};
+use lb_ebpf::flow::prefilter_bit;
+use lb_ebpf::maglev;
+
+use crate::dataplane::{Dataplane, MapAccessError, NextHop};
+
+/// IP protocol number of TCP.
+const TCP: u8 = 6;
+
+/// One server of an L4 service, as known now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DesiredServer {
+    /// Where the server listens.
+    pub(crate) address: SocketAddrV4,
+    /// Share of new flows; 0 gets none.
+    pub(crate) weight: u16,
+    /// Whether health checks let it take new flows.
+    pub(crate) up: bool,
+    /// Where frames for it leave; `None` until ARP has answered.
+    pub(crate) next_hop: Option<NextHop>,
+}
+
+/// One service, as it should be in the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DesiredService {
+    /// Virtual address and port.
+    pub(crate) listen: SocketAddrV4,
+    /// `SERVICE_KIND_*`.
+    pub(crate) kind: u8,
+    /// `SERVICE_FLAG_*`.
+    pub(crate) flags: u8,
+    /// Servers; empty for a service that a worker answers.
+    pub(crate) servers: Vec<DesiredServer>,
+}
+
+impl DesiredService {
+    fn key(&self) -> ServiceKey {
+        ServiceKey {
+            address: self.listen.ip().octets(),
+            port: self.listen.port().to_be_bytes(),
+            protocol: TCP,
+            zero: 0,
+        }
+    }
+
+    /// A server takes new flows when it is healthy *and* frames can reach it: a ring slot that
+    /// points at an unresolved neighbour would drop every SYN that hashes to it.
+    fn weights(&self) -> Vec<u16> {
+        self.servers
+            .iter()
+            .map(|server| if server.up && server.next_hop.is_some() { server.weight } else { 0 })
+            .collect()
+    }
+}
+
+/// What was last written for one service.
+#[derive(Default)]
+struct Actual {
+    servers: Vec<DesiredServer>,
+    weights: Vec<u16>,
+    service: Option<Service>,
+}
+
+/// Writes services into the maps and remembers what it wrote.
+pub(crate) struct Reconciler {
+    /// First element of `BACKENDS` of each service.
+    first_backend: Vec<u32>,
+    actual: Vec<Actual>,
+    ring: Vec<u32>,
+}
+
+impl Reconciler {
+    /// Lays the services out in the maps. The layout depends on the order and the number of servers
+    /// only, and so stays while health and neighbours change.
+    pub(crate) fn new(services: &[DesiredService]) -> Self {
+        let mut next = 0;
+        let first_backend = services
+            .iter()
+            .map(|service| {
+                let first = next;
+                next += u32::try_from(service.servers.len()).unwrap_or(MAX_BACKENDS);
+                first
+            })
+            .collect();
+        Self {
+            first_backend,
+            actual: services.iter().map(|_| Actual::default()).collect(),
+            ring: vec![0; RING_SIZE as usize],
+        }
+    }
+
+    /// Brings the maps from what was last written to what is desired.
+    pub(crate) fn apply(
+        &mut self,
+        desired: &[DesiredService],
+        dataplane: &mut Dataplane,
+    ) -> Result<(), MapAccessError> {
+        for (id, service) in desired.iter().enumerate() {
+            self.apply_service(id, service, dataplane)?;
+        }
+        Ok(())
+    }
+
+    fn apply_service(
+        &mut self,
+        id: usize,
+        desired: &DesiredService,
+        dataplane: &mut Dataplane,
+    ) -> Result<(), MapAccessError> {
+        let first = self.first_backend[id];
+        let actual = &mut self.actual[id];
+        // Servers first: a ring must never point at one that isn't written yet.
+        for (index, server) in (first..).zip(&desired.servers) {
+            let known = actual.servers.get((index - first) as usize);
+            if known.is_none_or(|known| known.next_hop != server.next_hop) {
+                dataplane.set_backend(index, &backend(server))?;
+            }
+        }
+        actual.servers.clone_from(&desired.servers);
+
+        let weights = desired.weights();
+        let unchanged = actual.service.is_some() && weights == actual.weights;
+        if unchanged {
+            return Ok(());
+        }
+        let id = u16::try_from(id).unwrap_or(u16::MAX);
+        let ring = if weights.iter().any(|&weight| weight > 0) {
+            let half = free_half(id, actual.service.map(|service| service.ring));
+            maglev::build(&desired.listen_seed(), &servers_of(desired, &weights), &mut self.ring);
+            for slot in &mut self.ring {
+                *slot += first;
+            }
+            dataplane.write_ring(half, &self.ring)?;
+            half
+        } else {
+            RING_EMPTY
+        };
+        let service = Service { kind: desired.kind, flags: desired.flags, id, ring };
+        dataplane.set_service(&desired.key(), &service)?;
+        actual.weights = weights;
+        actual.service = Some(service);
+        Ok(())
+    }
+}
+
+/// The half of the service's ring slots that the program isn't reading.
+fn free_half(id: u16, live: Option<u32>) -> u32 {
+    let first = u32::from(id) * 2 * RING_SIZE;
+    if live == Some(first) { first + RING_SIZE } else { first }
+}
+
+fn backend(server: &DesiredServer) -> Backend {
+    let address = server.address.ip().octets();
+    let port = server.address.port().to_be_bytes();
+    match server.next_hop {
+        Some(hop) => Backend {
+            address,
+            port,
+            destination_mac: hop.destination_mac,
+            source_mac: hop.source_mac,
+            flags: BACKEND_FLAG_REACHABLE,
+            ifindex: hop.ifindex,
+        },
+        None => Backend { address, port, ..Backend::default() },
+    }
+}
+
+/// Bits of the prefilter for every address that the program must look at.
+pub(crate) fn prefilter(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<u32> {
+    let mut words = vec![0; PREFILTER_WORDS as usize];
+    for address in addresses {
+        let (word, mask) = prefilter_bit(address.octets());
+        words[word as usize] |= mask;
+    }
+    words
+}

@@ -1,0 +1,143 @@
+//! Loading and attaching. Called once at start, by `run`.
+
+use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::{EbpfError, EbpfLoader};
+use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE};
+
+use super::Dataplane;
+use super::maps::{MapAccessError, Maps};
+
+/// The object that `cargo xtask build-ebpf` made, embedded by `build.rs`; empty when this binary
+/// was built without one.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-xdp"));
+
+/// Name of the program inside the object.
+const PROGRAM: &str = "lb_xdp";
+
+/// Entries of a flow set, and flow-table entries of one flow (forward and reverse).
+const WAYS: u64 = 4;
+const ENTRIES_PER_FLOW: u64 = 2;
+
+/// Map sizes that depend on the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizing {
+    /// Flows that must fit.
+    pub flows: u32,
+}
+
+impl Sizing {
+    /// Sets of the flow table: a power of two, filled to at most one half by the configured flows,
+    /// because a 4-way set that is half full on average refuses about one flow in 200 and a fuller
+    /// one soon refuses many more.
+    pub fn flow_sets(self) -> u32 {
+        let entries = u64::from(self.flows.max(1)) * ENTRIES_PER_FLOW * 2;
+        let sets = (entries / WAYS).max(1).next_power_of_two();
+        u32::try_from(sets).unwrap_or(1 << 31)
+    }
+}
+
+/// Why the data plane could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// This binary carries no XDP object.
+    #[error(
+        "this lb was built without its XDP program: run `cargo xtask build-ebpf`, then build lb again"
+    )]
+    NoObject,
+    /// The kernel or aya refused the object.
+    #[error("loading the XDP program: {0}")]
+    Load(#[source] EbpfError),
+    /// The verifier or the kernel refused the program.
+    #[error("loading the XDP program: {0} (lb needs Linux 6.1 or newer, and root or CAP_BPF with CAP_NET_ADMIN)")]
+    Program(#[source] ProgramError),
+    /// A map is not as this binary expects.
+    #[error(transparent)]
+    Maps(#[from] MapAccessError),
+    /// Native XDP is not possible on an interface.
+    #[error(
+        "attaching native XDP to interface {interface}: {source}; the driver must support native \
+         XDP and no other XDP program may be attached (`ip link show {interface}`)"
+    )]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: ProgramError,
+    },
+}
+
+impl Dataplane {
+    /// Loads the program and sizes its maps. Nothing is attached yet, and with empty maps the
+    /// program passes every packet.
+    pub fn load(sizing: Sizing) -> Result<Self, LoadError> {
+        if OBJECT.is_empty() {
+            return Err(LoadError::NoObject);
+        }
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("FLOWS", sizing.flow_sets())
+            .map_max_entries("RINGS", MAX_SERVICES * 2 * RING_SIZE)
+            .load(OBJECT)
+            .map_err(LoadError::Load)?;
+        let maps = Maps::take(&mut ebpf)?;
+        program(&mut ebpf)?.load().map_err(LoadError::Program)?;
+        Ok(Self { maps, links: Vec::new(), ebpf })
+    }
+
+    /// Attaches the program to an interface in native mode. Generic mode is never used: it sees
+    /// packets after the stack has built and perhaps merged them.
+    pub fn attach(&mut self, interface: &str) -> Result<(), LoadError> {
+        let link = program(&mut self.ebpf)?
+            .attach(interface, XdpMode::Driver)
+            .map_err(|source| LoadError::Attach { interface: interface.to_owned(), source })?;
+        self.links.push((interface.to_owned(), link));
+        Ok(())
+    }
+
+    /// Interfaces that the program is attached to.
+    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+        self.links.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Starts copying the program's rare log records into `tracing`; the task ends with the runtime.
+    pub fn spawn_logger(&mut self) {
+        match aya_log::EbpfLogger::init(&mut self.ebpf) {
+            Ok(logger) => {
+                tokio::task::spawn_local(drain_log(logger));
+            }
+            Err(error) => tracing::warn!(%error, "the XDP program's log can't be read"),
+        }
+    }
+}
+
+async fn drain_log(logger: aya_log::EbpfLogger<&'static dyn log::Log>) {
+    let mut logger = match tokio::io::unix::AsyncFd::new(logger) {
+        Ok(logger) => logger,
+        Err(error) => {
+            tracing::warn!(%error, "the XDP program's log can't be watched");
+            return;
+        }
+    };
+    while let Ok(mut ready) = logger.readable_mut().await {
+        ready.get_inner_mut().flush();
+        ready.clear_ready();
+    }
+}
+
+fn program(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, LoadError> {
+    let program = ebpf.program_mut(PROGRAM).ok_or(MapAccessError::Missing(PROGRAM))?;
+    program.try_into().map_err(LoadError::Program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sizing;
+
+    #[test]
+    fn flow_table_is_at_most_half_full_and_a_power_of_two() {
+        for flows in [0, 1, 3, 1000, 65_536, 1_000_000, 10_000_000] {
+            let sets = Sizing { flows }.flow_sets();
+            assert!(sets.is_power_of_two(), "{flows}");
+            assert!(u64::from(sets) * 4 >= u64::from(flows) * 4, "{flows} flows, {sets} sets");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Typed access to the program's maps: one method for each thing that userspace may do to them.
+//!
+//! Called by `control` (write) and `admin` (read).
+
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::{Ebpf, Pod};
+use lb_ebpf::abi::{Backend, Interface, Service, ServiceCounters, ServiceKey, Settings};
+use lb_ebpf::verdict::Reason;
+
+use super::Dataplane;
+
+/// A map is missing, of another type, or refused an operation.
+#[derive(Debug, thiserror::Error)]
+pub enum MapAccessError {
+    /// The object has no such map or program.
+    #[error("the XDP object has no {0:?}: it was not built from this source tree; run `cargo xtask build-ebpf`")]
+    Missing(&'static str),
+    /// The kernel or aya refused.
+    #[error("map {map}: {source}")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// What was refused.
+        source: MapError,
+    },
+}
+
+fn refused(map: &'static str) -> impl FnOnce(MapError) -> MapAccessError {
+    move |source| MapAccessError::Map { map, source }
+}
+
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, MapAccessError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(MapAccessError::Missing(name))?;
+    M::try_from(map).map_err(refused(name))
+}
+
+/// Every map that userspace touches. `FLOWS` is the program's alone.
+pub(super) struct Maps {
+    settings: Array<MapData, Settings>,
+    services: HashMap<MapData, ServiceKey, Service>,
+    rings: Array<MapData, u32>,
+    backends: Array<MapData, Backend>,
+    snat_addresses: Array<MapData, [u8; 4]>,
+    interfaces: HashMap<MapData, u32, Interface>,
+    prefilter: Array<MapData, u32>,
+    xsks: XskMap<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+    service_counters: PerCpuArray<MapData, ServiceCounters>,
+}
+
+impl Maps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapAccessError> {
+        Ok(Self {
+            settings: take(ebpf, "SETTINGS")?,
+            services: take(ebpf, "SERVICES")?,
+            rings: take(ebpf, "RINGS")?,
+            backends: take(ebpf, "BACKENDS")?,
+            snat_addresses: take(ebpf, "SNAT_ADDRESSES")?,
+            interfaces: take(ebpf, "INTERFACES")?,
+            prefilter: take(ebpf, "PREFILTER")?,
+            xsks: take(ebpf, "XSKS")?,
+            counters: take(ebpf, "COUNTERS")?,
+            service_counters: take(ebpf, "SERVICE_COUNTERS")?,
+        })
+    }
+}
+
+/// How often the program gave one reason since it was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReasonCount {
+    /// The reason.
+    pub reason: Reason,
+    /// Packets, all CPUs.
+    pub packets: u64,
+}
+
+fn set_all<V: Pod>(
+    array: &mut Array<MapData, V>,
+    name: &'static str,
+    first: u32,
+    values: &[V],
+) -> Result<(), MapAccessError> {
+    for (index, value) in (first..).zip(values) {
+        array.set(index, value, 0).map_err(refused(name))?;
+    }
+    Ok(())
+}
+
+impl Dataplane {
+    /// Writes the global settings. The program reads them for each packet.
+    pub(crate) fn set_settings(&mut self, settings: &Settings) -> Result<(), MapAccessError> {
+        self.maps.settings.set(0, settings, 0).map_err(refused("SETTINGS"))
+    }
+
+    /// Writes the addresses that the program may use as SNAT sources, in the order of the config.
+    pub(crate) fn set_snat_addresses(
+        &mut self,
+        addresses: &[Ipv4Addr],
+    ) -> Result<(), MapAccessError> {
+        let octets: Vec<_> = addresses.iter().map(Ipv4Addr::octets).collect();
+        set_all(&mut self.maps.snat_addresses, "SNAT_ADDRESSES", 0, &octets)
+    }
+
+    /// Writes the whole address prefilter.
+    pub(crate) fn set_prefilter(&mut self, words: &[u32]) -> Result<(), MapAccessError> {
+        set_all(&mut self.maps.prefilter, "PREFILTER", 0, words)
+    }
+
+    /// Creates or replaces one service; packets see the old or the new value, never a mixture.
+    pub(crate) fn set_service(
+        &mut self,
+        key: &ServiceKey,
+        service: &Service,
+    ) -> Result<(), MapAccessError> {
+        self.maps.services.insert(key, service, 0).map_err(refused("SERVICES"))
+    }
+
+    /// Writes a Maglev ring into slots that no service uses at this moment.
+    pub(crate) fn write_ring(&mut self, first: u32, ring: &[u32]) -> Result<(), MapAccessError> {
+        set_all(&mut self.maps.rings, "RINGS", first, ring)
+    }
+
+    /// Writes one server.
+    pub(crate) fn set_backend(
+        &mut self,
+        index: u32,
+        backend: &Backend,
+    ) -> Result<(), MapAccessError> {
+        self.maps.backends.set(index, backend, 0).map_err(refused("BACKENDS"))
+    }
+
+    /// Tells the program which `AF_XDP` sockets an interface has.
+    pub(crate) fn set_interface(
+        &mut self,
+        ifindex: u32,
+        interface: &Interface,
+    ) -> Result<(), MapAccessError> {
+        self.maps.interfaces.insert(ifindex, interface, 0).map_err(refused("INTERFACES"))
+    }
+
+    /// Puts an `AF_XDP` socket into its slot. The kernel empties the slot when the socket closes.
+    pub(crate) fn set_xsk(
+        &mut self,
+        slot: u32,
+        socket: &impl AsRawFd,
+    ) -> Result<(), MapAccessError> {
+        self.maps.xsks.set(slot, socket.as_raw_fd(), 0).map_err(refused("XSKS"))
+    }
+
+    /// Reads how often each reason was given.
+    pub fn reasons(&self) -> Result<Vec<ReasonCount>, MapAccessError> {
+        Reason::ALL
+            .iter()
+            .map(|&reason| {
+                let per_cpu = self.maps.counters.get(&(reason as u32), 0);
+                let per_cpu = per_cpu.map_err(refused("COUNTERS"))?;
+                Ok(ReasonCount { reason, packets: per_cpu.iter().sum() })
+            })
+            .collect()
+    }
+
+    /// Reads the counters of one service.
+    pub fn service_counters(&self, id: u16) -> Result<ServiceCounters, MapAccessError> {
+        let per_cpu = self.maps.service_counters.get(&u32::from(id), 0);
+        let per_cpu = per_cpu.map_err(refused("SERVICE_COUNTERS"))?;
+        Ok(per_cpu.iter().fold(ServiceCounters::default(), |sum, one| ServiceCounters {
+            packets: sum.packets + one.packets,
+            bytes: sum.bytes + one.bytes,
+            flows: sum.flows + one.flows,
+        }))
+    }
+}

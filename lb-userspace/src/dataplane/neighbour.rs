@@ -1,0 +1,161 @@
+//! Next hops: from a server's address to the interface and the two hardware addresses that a
+//! forwarded frame needs.
+//!
+//! The kernel stays the owner of routes and neighbours; this module only asks it (rtnetlink) and
+//! asks again, so that a changed route or a replaced network card is followed. It never writes a
+//! permanent neighbour entry: `NTF_USE` makes the kernel resolve one as if a packet had been sent,
+//! and leaves nothing behind when the daemon is killed.
+//! Called by the control loop only.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::packet_route::{
+    AddressFamily,
+    link::LinkAttribute,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState},
+    route::{RouteAddress, RouteAttribute},
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+/// Where a frame for a server leaves this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NextHop {
+    /// Interface towards the server.
+    pub(crate) ifindex: u32,
+    /// That interface's hardware address.
+    pub(crate) source_mac: [u8; 6],
+    /// Hardware address of the server or of the router towards it.
+    pub(crate) destination_mac: [u8; 6],
+}
+
+/// Why a server has no next hop (yet).
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoNextHop {
+    /// The kernel has no route.
+    #[error("no route to {0}: add one, or correct the server's address")]
+    NoRoute(Ipv4Addr),
+    /// The address is one of this host's own: there is no wire to forward to.
+    #[error("{0} is an address of this host; an l4 service needs servers on other hosts")]
+    Local(Ipv4Addr),
+    /// ARP has not answered yet, or failed.
+    #[error("neighbour {next_hop} on interface {ifindex} does not answer ARP (state {state:?})")]
+    Unresolved {
+        /// The address that was asked for.
+        next_hop: Ipv4Addr,
+        /// Interface on which it was asked.
+        ifindex: u32,
+        /// The kernel's neighbour state.
+        state: NeighbourState,
+    },
+    /// The interface has no Ethernet address.
+    #[error("interface {0} has no Ethernet address; an l4 service forwards Ethernet frames only")]
+    NotEthernet(u32),
+    /// rtnetlink failed.
+    #[error("rtnetlink: {0}")]
+    Netlink(#[from] rtnetlink::Error),
+}
+
+/// Asks the kernel through one rtnetlink socket.
+pub(crate) struct Resolver {
+    handle: Handle,
+}
+
+impl Resolver {
+    /// Opens the socket; its driver runs as a task of the current tokio runtime and ends with the
+    /// resolver.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Finds the next hop towards `server`, and makes the kernel (re)confirm the neighbour when it
+    /// is not known to be reachable just now.
+    pub(crate) async fn resolve(&self, server: Ipv4Addr) -> Result<NextHop, NoNextHop> {
+        let (ifindex, next_hop) = self.route(server).await?;
+        let source_mac = self.link_address(ifindex).await?;
+        let (state, mac) = self.neighbour(ifindex, next_hop).await?;
+        if !matches!(
+            state,
+            NeighbourState::Reachable | NeighbourState::Permanent | NeighbourState::Noarp
+        ) {
+            self.solicit(ifindex, next_hop).await?;
+        }
+        match (state, mac) {
+            // A failed entry may still carry the address that stopped answering.
+            (NeighbourState::Failed | NeighbourState::Incomplete, _) | (_, None) => {
+                Err(NoNextHop::Unresolved { next_hop, ifindex, state })
+            }
+            (_, Some(destination_mac)) => Ok(NextHop { ifindex, source_mac, destination_mac }),
+        }
+    }
+
+    async fn route(&self, server: Ipv4Addr) -> Result<(u32, Ipv4Addr), NoNextHop> {
+        use rtnetlink::packet_route::route::RouteType;
+        let query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(server, 32).build();
+        // ENETUNREACH arrives as an error of the first item.
+        let Ok(Some(route)) = self.handle.route().get(query).execute().try_next().await else {
+            return Err(NoNextHop::NoRoute(server));
+        };
+        if route.header.kind == RouteType::Local {
+            return Err(NoNextHop::Local(server));
+        }
+        let mut ifindex = None;
+        let mut next_hop = server;
+        for attribute in &route.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => ifindex = Some(*index),
+                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => next_hop = *gateway,
+                _ => {}
+            }
+        }
+        ifindex.map(|index| (index, next_hop)).ok_or(NoNextHop::NoRoute(server))
+    }
+
+    async fn link_address(&self, ifindex: u32) -> Result<[u8; 6], NoNextHop> {
+        let link = self.handle.link().get().match_index(ifindex).execute().try_next().await?;
+        link.into_iter()
+            .flat_map(|link| link.attributes)
+            .find_map(|attribute| match attribute {
+                LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes).ok(),
+                _ => None,
+            })
+            .ok_or(NoNextHop::NotEthernet(ifindex))
+    }
+
+    async fn neighbour(
+        &self,
+        ifindex: u32,
+        next_hop: Ipv4Addr,
+    ) -> Result<(NeighbourState, Option<[u8; 6]>), NoNextHop> {
+        let wanted = NeighbourAttribute::Destination(NeighbourAddress::Inet(next_hop));
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
+        let mut entries = std::pin::pin!(request.execute());
+        let mut found = (NeighbourState::None, None);
+        // The dump is read to its end: an abandoned one would leave answers in the socket.
+        while let Some(entry) = entries.next().await {
+            let entry = entry?;
+            if entry.header.ifindex != ifindex || !entry.attributes.contains(&wanted) {
+                continue;
+            }
+            let mac = entry.attributes.iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
+                _ => None,
+            });
+            found = (entry.header.state, mac);
+        }
+        Ok(found)
+    }
+
+    async fn solicit(&self, ifindex: u32, next_hop: Ipv4Addr) -> Result<(), NoNextHop> {
+        let request = self
+            .handle
+            .neighbours()
+            .add(ifindex, IpAddr::V4(next_hop))
+            .state(NeighbourState::None)
+            .flags(NeighbourFlags::Use)
+            .replace();
+        Ok(request.execute().await?)
+    }
+}
