@@ -1,0 +1,116 @@
+//! The receiving half of a socket: rings `fill` and `rx`, and the rx part of the frame memory.
+//!
+//! Invariant: each rx frame is in exactly one of: fill ring, kernel, rx ring, the one [`Packet`].
+#![expect(
+    unsafe_code,
+    reason = "a view of a frame in memory shared with the kernel"
+)]
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::FRAME_SIZE;
+use crate::mapping::Mapping;
+use crate::ring::{Consumer, Producer};
+
+/// Receives packets. Part of a [`Socket`](crate::Socket).
+#[derive(Debug)]
+pub struct Receiver {
+    pub(crate) fill: Producer<u64>,
+    pub(crate) rx: Consumer<libc::xdp_desc>,
+    frames: Arc<Mapping>,
+    /// Rx frames begin at byte 0 and end here.
+    end: u64,
+    invalid: u64,
+}
+
+impl Receiver {
+    /// Takes the first `count` frames of `frames` and gives them all to the kernel.
+    pub(crate) fn new(
+        fill: Producer<u64>,
+        rx: Consumer<libc::xdp_desc>,
+        frames: Arc<Mapping>,
+        count: u32,
+    ) -> Self {
+        let end = u64::from(count) * FRAME_SIZE as u64;
+        let mut receiver = Self {
+            fill,
+            rx,
+            frames,
+            end,
+            invalid: 0,
+        };
+        for address in (0..end).step_by(FRAME_SIZE) {
+            receiver.give_back(address);
+        }
+        receiver.fill.publish();
+        receiver
+    }
+
+    /// The next packet, from its Ethernet header on. Its frame returns to the kernel when it is dropped, at
+    /// the latest visible there after [`Socket::flush`](crate::Socket::flush).
+    pub fn receive(&mut self) -> Option<Packet<'_>> {
+        loop {
+            let Some(descriptor) = self.rx.pop() else {
+                self.commit();
+                return None;
+            };
+            let len = u64::from(descriptor.len);
+            if descriptor.addr < self.end && len <= self.end - descriptor.addr {
+                return Some(Packet {
+                    receiver: self,
+                    descriptor,
+                });
+            }
+            // The kernel checks addresses itself, so this is a bug on either side: counted, not followed.
+            self.invalid += 1;
+        }
+    }
+
+    /// Descriptors outside the rx frames; anything but 0 is a kernel bug or ours.
+    pub fn invalid_descriptors(&self) -> u64 {
+        self.invalid
+    }
+
+    /// Publishes both rings.
+    pub(crate) fn commit(&mut self) {
+        self.rx.release();
+        self.fill.publish();
+    }
+
+    fn give_back(&mut self, address: u64) {
+        // Descriptors point behind the headroom; the fill ring takes frames.
+        let frame = address - address % FRAME_SIZE as u64;
+        let full = self.fill.push(frame).is_err();
+        debug_assert!(!full, "the fill ring has an entry for each rx frame");
+    }
+}
+
+/// A received packet in its frame.
+#[derive(Debug)]
+pub struct Packet<'a> {
+    receiver: &'a mut Receiver,
+    descriptor: libc::xdp_desc,
+}
+
+impl Deref for Packet<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let Ok(offset) = usize::try_from(self.descriptor.addr) else {
+            return &[];
+        };
+        // SAFETY: `receive` checked that the range lies in the rx frames. The kernel gave the frame to us
+        // with the descriptor and gets it back on drop, and no other `Packet` of this receiver exists.
+        unsafe {
+            let start = self.receiver.frames.start().add(offset);
+            std::slice::from_raw_parts(start.as_ptr(), self.descriptor.len as usize)
+        }
+    }
+}
+
+impl Drop for Packet<'_> {
+    fn drop(&mut self) {
+        self.receiver.give_back(self.descriptor.addr);
+    }
+}

@@ -1,0 +1,202 @@
+//! The system calls of `AF_XDP` with Rust types: nothing here knows about frames or rings' contents.
+//!
+//! Called by `socket` and `interface`.
+#![expect(
+    unsafe_code,
+    reason = "system calls that libc offers only as unsafe functions"
+)]
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+/// A new unbound socket of family `AF_XDP`.
+pub(crate) fn socket() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Option values: `repr(C)` types made of integers.
+///
+/// # Safety
+/// Every bit pattern, all zeroes too, must be a valid value.
+pub(crate) unsafe trait OptionValue: Copy {}
+// SAFETY: integers.
+unsafe impl OptionValue for u32 {}
+// SAFETY: a `repr(C)` struct of integers.
+unsafe impl OptionValue for libc::xdp_umem_reg {}
+// SAFETY: a `repr(C)` struct of integers.
+unsafe impl OptionValue for libc::xdp_mmap_offsets {}
+// SAFETY: a `repr(C)` struct of integers.
+unsafe impl OptionValue for libc::xdp_statistics {}
+// SAFETY: a `repr(C)` struct of integers.
+unsafe impl OptionValue for libc::xdp_options {}
+
+/// `setsockopt(SOL_XDP)`.
+pub(crate) fn set<T: OptionValue>(fd: BorrowedFd<'_>, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes from a valid reference.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_XDP,
+            option,
+            ptr::from_ref(value).cast(),
+            socklen::<T>(),
+        )
+    })
+}
+
+/// `getsockopt(SOL_XDP)`. Fields that an older kernel doesn't know are zero.
+pub(crate) fn get<T: OptionValue>(fd: BorrowedFd<'_>, option: i32) -> io::Result<T> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    let mut len = socklen::<T>();
+    // SAFETY: the kernel writes at most `len` bytes, which is the size of `value`.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_XDP,
+            option,
+            value.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    })?;
+    // SAFETY: zeroed, then written by the kernel; valid by the contract of `OptionValue`.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Registers frame memory. `umem.addr` must lead to memory that outlives the socket's use of it.
+pub(crate) fn register(fd: BorrowedFd<'_>, umem: &libc::xdp_umem_reg) -> io::Result<()> {
+    set(fd, libc::XDP_UMEM_REG, umem)
+}
+
+/// `bind` to one queue.
+pub(crate) fn bind(fd: BorrowedFd<'_>, ifindex: u32, queue: u32, flags: u16) -> io::Result<()> {
+    let address = libc::sockaddr_xdp {
+        sxdp_family: FAMILY,
+        sxdp_flags: flags,
+        sxdp_ifindex: ifindex,
+        sxdp_queue_id: queue,
+        sxdp_shared_umem_fd: 0,
+    };
+    let len = socklen::<libc::sockaddr_xdp>();
+    // SAFETY: the kernel reads `len` bytes from a valid address structure.
+    check(unsafe { libc::bind(fd.as_raw_fd(), ptr::from_ref(&address).cast(), len) })
+}
+
+/// Asks the kernel to work on the tx ring.
+pub(crate) fn kick_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: an empty message: no memory is read.
+    let sent = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            ptr::null(),
+            0,
+            libc::MSG_DONTWAIT,
+            ptr::null(),
+            0,
+        )
+    };
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Asks the driver to take frames from the fill ring.
+pub(crate) fn kick_rx(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: an empty buffer: no memory is written.
+    let got = unsafe {
+        libc::recvfrom(
+            fd.as_raw_fd(),
+            ptr::null_mut(),
+            0,
+            libc::MSG_DONTWAIT,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    if got < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// `if_nametoindex`.
+pub(crate) fn name_to_index(name: &CStr) -> io::Result<u32> {
+    // SAFETY: a valid C string.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// `struct ethtool_channels` of `linux/ethtool.h`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Channels {
+    cmd: u32,
+    max_rx: u32,
+    max_tx: u32,
+    max_other: u32,
+    max_combined: u32,
+    pub(crate) rx: u32,
+    tx: u32,
+    other: u32,
+    pub(crate) combined: u32,
+}
+
+/// `ETHTOOL_GCHANNELS`.
+pub(crate) fn channels(name: &CStr) -> io::Result<Channels> {
+    const ETHTOOL_GCHANNELS: u32 = 0x3c;
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut channels = Channels {
+        cmd: ETHTOOL_GCHANNELS,
+        ..Channels::default()
+    };
+    // SAFETY: all-zero bytes are a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // One byte stays zero, so that the name ends; `zip` stops at the shorter one.
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.to_bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+    // SAFETY: for this command the kernel reads and writes one `ethtool_channels` behind `ifru_data`.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCETHTOOL, &raw mut request) })?;
+    Ok(channels)
+}
+
+fn check(result: i32) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the constant is 44")]
+const FAMILY: libc::sa_family_t = libc::AF_XDP as libc::sa_family_t;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the types here are below 100 bytes"
+)]
+fn socklen<T>() -> libc::socklen_t {
+    size_of::<T>() as libc::socklen_t
+}
