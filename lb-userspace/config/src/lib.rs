@@ -1,1 +1,166 @@
-//! Placeholder.
+//! Configuration of `lb`: from the text of `lb.toml` to types that can't be wrong.
+//!
+//! [`parse`] reports *all* mistakes of a file at once, each with line, column, key and what to do.
+//! Invariant: whoever holds a [`Config`] need not check anything in it again. This crate does no
+//! I/O: it is given text, and files that the text names (certificates) are its caller's to open,
+//! relative to the directory of the configuration file. Called by `lb run`, `lb check` and reload.
+//!
+//! # The file
+//!
+//! Unknown keys are mistakes. Durations are strings such as `"500ms"`, `"10s"`, `"40m"`, `"1h"`.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `interfaces` | list of interfaces that get the XDP program | required |
+//! | `admin` | Unix socket of `lb status` | [`DEFAULT_ADMIN`] |
+//! | `flows.max` | L4 flows that must fit, at most [`MAX_FLOWS`] | [`DEFAULT_FLOWS`] |
+//! | `nat.addresses` | IPv4 source addresses for `source = "nat"`, routed to this host | required in `[nat]` |
+//! | `nat.ports` | source ports, `"first-last"` | [`DEFAULT_NAT_PORTS`] |
+//! | `service` | one `[[service]]` for each virtual address | at least one |
+//!
+//! **`[[service]]`**, all modes:
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `name` | 1 to 63 of `a-z`, `0-9`, `-`; unique | required |
+//! | `listen` | IPv4 address and port; unique | required |
+//! | `mode` | `"http"` (proxied in userspace), `"l4"` (forwarded in the kernel) | required |
+//! | `servers` | list of `"address:port"` or `{ address, weight, name }` | at least one |
+//! | `servers[].weight` | share of connections, 1 to [`MAX_WEIGHT`] | 1 |
+//! | `servers[].name` | as a service's; unique in the service | the address |
+//! | `health` | see below | `{ kind = "tcp" }` |
+//!
+//! **`mode = "http"`** only:
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `profile` | `"exchange"`, `"plain"` | `"plain"` |
+//! | `headers` | [`HeaderMode`]: `"none"`, `"x-forwarded-for"`, `"x-forwarded-for+via"`, `"x-clientside"`, `"x-clientside+via"`, `"via"`, `"legacy"` | exchange: `"none"`; plain: `"x-forwarded-for"` |
+//! | `transport` | `"auto"`, `"af_xdp"`, `"kernel"` | `"auto"` |
+//! | `tls` | `{ certificate, key }`: PEM files, shown to clients | plain HTTP |
+//! | `upstream_tls` | `{ server_name, ca }`: what servers must prove; `verify = "none"` in place of `ca` accepts anyone | plain HTTP |
+//! | `idle_timeout` | silence that ends a connection, 1 s to 24 h | [`EXCHANGE_IDLE_TIMEOUT`], [`PLAIN_IDLE_TIMEOUT`] |
+//! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
+//!
+//! **`mode = "l4"`** only:
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `source` | `"nat"` (server sees `nat.addresses`), `"client"` (server sees the client, and its route to the client must lead through this host) | `"nat"` |
+//!
+//! **`health`**:
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `kind` | `"tcp"` (connect), `"http"`, `"https"` (GET answered by 200), `"none"` | `"tcp"` |
+//! | `path` | request target of the GET | exchange: `"/owa/healthcheck.htm"`; else `"/"` |
+//! | `host` | `Host` header, and SNI of `https` | `upstream_tls.server_name`, else required |
+//! | `expect` | how a healthy body begins, at most 256 bytes | exchange: `"200 OK"`; else anything |
+//! | `ca`, `verify` | for `https`, as in `upstream_tls` | those of `upstream_tls`, else required |
+//! | `interval` | start to start, 100 ms to 1 h | [`DEFAULT_INTERVAL`] |
+//! | `timeout` | of one whole probe, 10 ms up to `interval` | [`DEFAULT_PROBE_TIMEOUT`], or `interval` if shorter |
+//! | `rise`, `fall` | results in a row that change the state, 1 to 255 | [`DEFAULT_RISE`], [`DEFAULT_FALL`] |
+
+mod error;
+mod health;
+mod model;
+mod reader;
+mod root;
+mod service;
+mod value;
+
+use std::num::{NonZeroU8, NonZeroU32};
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+pub use error::{Cost, Error, Errors, Place, Problem, Warning};
+pub use model::{
+    Check, Config, Flows, Get, HeaderMode, Health, Http, InterfaceName, L4, Mode, Name, Nat,
+    PortRange, Profile, Schedule, Server, Service, Source, Tls, Transport, UpstreamTls, Verify,
+};
+
+use reader::{Report, Spot, Table};
+
+/// Reads the text of a configuration file.
+///
+/// # Errors
+/// All mistakes in it. If the text is not TOML, only what is wrong with its syntax: what a reader makes of
+/// a broken text would bring up mistakes that nobody made.
+pub fn parse(text: &str) -> Result<Config, Errors> {
+    let report = Report::new(text);
+    let (tree, syntax) = DeTable::parse_recoverable(text);
+    for error in &syntax {
+        let offset = error.span().map_or(0, |span| span.start);
+        let message = Problem::Syntax(error.message().escape_debug().to_string());
+        report.error(
+            &Spot {
+                offset,
+                ..Spot::default()
+            },
+            message,
+        );
+    }
+    let config = syntax
+        .is_empty()
+        .then(|| root::read(&Table::root(&report, &tree, root::SCHEMA)))
+        .flatten();
+    let (errors, warnings) = report.finish();
+    match config {
+        Some(config) if errors.is_empty() => Ok(Config { warnings, ..config }),
+        _ => Err(Errors::new(errors)),
+    }
+}
+
+/// Under `/run`, because a socket must not outlive a reboot (file-hierarchy(7)).
+pub const DEFAULT_ADMIN: &str = "/run/lb/lb.sock";
+
+/// A million connections: 64 MiB of one-cache-line entries.
+pub const DEFAULT_FLOWS: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero");
+
+/// 4 GiB of one-cache-line entries.
+pub const MAX_FLOWS: u32 = 1 << 26;
+
+/// Above the ports that Linux takes for its own connections (`net.ipv4.ip_local_port_range` is
+/// 32768 to 60999 unless changed), so that an address of `[nat]` may be the host's own. A wider range is
+/// right for an address that only `lb` uses: on a shared one, a connection of the host and a
+/// forwarded one could get the same address and port, and the host would never see its replies.
+pub const DEFAULT_NAT_PORTS: PortRange = PortRange::new(61_000, 65_535).expect("not empty");
+
+/// `MAX_SNAT_ADDRESSES` of the data plane's ABI.
+pub const MAX_NAT_ADDRESSES: usize = 64;
+
+/// `MAX_SERVICES` of the data plane's ABI.
+pub const MAX_SERVICES: usize = 64;
+
+/// `MAX_BACKENDS` of the data plane's ABI.
+pub const MAX_SERVERS: usize = 4096;
+
+/// LoadMaster's default weight, so that its weights can be taken over; a Maglev ring of 65,537 slots
+/// still gives a server of weight 1 beside one of weight 1000 some 65 slots.
+pub const MAX_WEIGHT: u32 = 1000;
+
+/// Microsoft's order of timeouts: Exchange's keep-alive (15 to 30 min), then the load balancer's, then
+/// the firewall's (1 h), so that Exchange and not the load balancer ends a session.
+pub const EXCHANGE_IDLE_TIMEOUT: Duration = Duration::from_mins(40);
+
+/// `ActiveSync` holds a request for up to 3540 s (MS-ASCMD 2.2.3.88.1).
+pub const EXCHANGE_RESPONSE_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// LoadMaster's `Idletime`.
+pub const PLAIN_IDLE_TIMEOUT: Duration = Duration::from_mins(11);
+
+/// As long as silence may last anyway.
+pub const PLAIN_RESPONSE_TIMEOUT: Duration = PLAIN_IDLE_TIMEOUT;
+
+/// LoadMaster has 9 s; a server that dies is out after two of them and a timeout.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// As LoadMaster's.
+pub const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// As many as [`DEFAULT_FALL`]: one lucky answer is no recovery.
+pub const DEFAULT_RISE: NonZeroU8 = NonZeroU8::new(2).expect("not zero");
+
+/// As LoadMaster's: one lost packet is no failure.
+pub const DEFAULT_FALL: NonZeroU8 = NonZeroU8::new(2).expect("not zero");

@@ -1,0 +1,346 @@
+//! The validated configuration: what the rest of the daemon is built from.
+//!
+//! Invariant: a [`Config`] came from [`parse`](crate::parse), and so every value is in range, names
+//! and addresses are unique, and no service lacks what its mode needs. Nobody downstream checks again.
+//! Not here: anything read from files, resolved through DNS, or known only at run time.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::uri::{Authority, PathAndQuery};
+use rustls_pki_types::ServerName;
+
+use crate::error::Warning;
+
+/// Everything that `lb.toml` says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Interfaces that get the XDP program; at least one, each named once.
+    pub interfaces: Vec<InterfaceName>,
+    /// Unix socket of the admin interface; absolute, at most 107 bytes.
+    pub admin: PathBuf,
+    /// Flow table.
+    pub flows: Flows,
+    /// Source addresses of full NAT; not empty if any service has [`Source::Nat`].
+    pub nat: Nat,
+    /// Services in the order of the file; at least one.
+    pub services: Vec<Service>,
+    /// What is legal but costly, in the order of the file.
+    pub warnings: Vec<Warning>,
+}
+
+/// Name of a network interface: what the kernel's `dev_valid_name` accepts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterfaceName(String);
+
+impl InterfaceName {
+    /// The name if the kernel could give it to an interface: 1 to 15 bytes, no slash, colon or
+    /// white space, neither `.` nor `..` (net/core/dev.c, `dev_valid_name`).
+    pub fn new(name: &str) -> Option<Self> {
+        let fits = (1..=15).contains(&name.len());
+        let plain = !name.contains(|c: char| matches!(c, '/' | ':' | '\0') || c.is_whitespace());
+        let valid = fits && plain && name != "." && name != "..";
+        valid.then(|| Self(name.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Name of a service or server, for logs, metrics and commands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+impl Name {
+    /// The name if it is 1 to 63 characters of `[a-z0-9-]`, so that it needs no quoting in a shell,
+    /// a metric label or a file name.
+    pub fn new(name: &str) -> Option<Self> {
+        let fits = (1..=63).contains(&name.len());
+        let plain = name
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        (fits && plain).then(|| Self(name.to_owned()))
+    }
+
+    /// The name of a server that the file leaves unnamed: its address.
+    pub(crate) fn of_address(address: SocketAddrV4) -> Self {
+        Self(address.to_string())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `[flows]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flows {
+    /// L4 flows that must fit; the table has this many entries, rounded up.
+    pub max: NonZeroU32,
+}
+
+/// `[nat]`: the pool of (address, port) that full NAT takes its source from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat {
+    /// Addresses, each once; empty if the file has no `[nat]`.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Ports used on each address.
+    pub ports: PortRange,
+}
+
+/// An inclusive range of TCP ports that is not empty and does not hold port 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    first: NonZeroU16,
+    last: NonZeroU16,
+}
+
+impl PortRange {
+    /// The range `first..=last`, unless it is empty or starts with port 0.
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        match (NonZeroU16::new(first), NonZeroU16::new(last)) {
+            (Some(first), Some(last)) if first.get() <= last.get() => Some(Self { first, last }),
+            _ => None,
+        }
+    }
+
+    /// First port.
+    pub const fn first(self) -> u16 {
+        self.first.get()
+    }
+
+    /// Last port, itself in the range.
+    pub const fn last(self) -> u16 {
+        self.last.get()
+    }
+
+    /// Number of ports: at least 1; at most 65,535, because port 0 is never in the range.
+    pub const fn count(self) -> u16 {
+        self.last.get() - self.first.get() + 1
+    }
+
+    /// Whether `port` is in the range.
+    pub const fn contains(self, port: u16) -> bool {
+        self.first.get() <= port && port <= self.last.get()
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// `[[service]]`: one virtual address and the servers behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Unique among services.
+    pub name: Name,
+    /// Virtual address and port; unique among services, never 0.0.0.0, multicast or port 0.
+    pub listen: SocketAddrV4,
+    /// What is done with a connection, and the settings that only this mode has.
+    pub mode: Mode,
+    /// At least one; addresses and names are unique within the service.
+    pub servers: Vec<Server>,
+    /// How servers are found to be up or down.
+    pub health: Health,
+}
+
+/// `mode`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mode {
+    /// Terminated and proxied request by request, in userspace.
+    Http(Http),
+    /// Forwarded packet by packet, in the kernel.
+    L4(L4),
+}
+
+/// Settings of a service with `mode = "http"`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Which kind of server this is for.
+    pub profile: Profile,
+    /// Headers that tell the server who the client is.
+    pub headers: HeaderMode,
+    /// How client packets reach userspace.
+    pub transport: Transport,
+    /// TLS towards clients; `None` for plain HTTP.
+    pub tls: Option<Tls>,
+    /// TLS towards servers; `None` for plain HTTP.
+    pub upstream_tls: Option<UpstreamTls>,
+    /// Silence in both directions after which a connection is closed.
+    pub idle_timeout: Duration,
+    /// Longest wait for the head of a response once the request is sent.
+    pub response_timeout: Duration,
+}
+
+/// `profile`: what the servers are, and so which defaults and which header hygiene are right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Exchange: no added header by default, inbound `Via`, `X-ClientSide`, `Forwarded` and
+    /// `X-Forwarded-*` removed, timeouts long enough for `ActiveSync` and EWS streaming.
+    Exchange,
+    /// Any other HTTP server: `X-Forwarded-For` by default.
+    Plain,
+}
+
+/// `headers`: the seven values of LoadMaster's "Additional L7 Header" (`AddVia`, REST API guide 2022).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderMode {
+    /// `legacy`, LoadMaster 0: `X-Forwarded-For`.
+    LegacyXForwardedFor,
+    /// `x-forwarded-for+via`, LoadMaster 1.
+    XForwardedForVia,
+    /// `none`, LoadMaster 2.
+    None,
+    /// `x-clientside+via`, LoadMaster 3: the default of LoadMaster in 2015.
+    XClientSideVia,
+    /// `x-clientside`, LoadMaster 4.
+    XClientSide,
+    /// `x-forwarded-for`, LoadMaster 5.
+    XForwardedFor,
+    /// `via`, LoadMaster 6.
+    Via,
+}
+
+impl HeaderMode {
+    /// Whether requests get a `Via`, which makes IIS answer `Persistent-Auth: false`.
+    pub const fn adds_via(self) -> bool {
+        matches!(
+            self,
+            Self::XForwardedForVia | Self::XClientSideVia | Self::Via
+        )
+    }
+}
+
+/// `transport`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// `AF_XDP` where the interface has native XDP and every rx queue can be bound, else kernel sockets.
+    Auto,
+    /// `AF_XDP`, or the daemon does not start.
+    AfXdp,
+    /// Kernel sockets.
+    Kernel,
+}
+
+/// `tls`: what clients are shown. Relative paths are relative to the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file with the certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM file with the private key of the leaf.
+    pub key: PathBuf,
+}
+
+/// `upstream_tls`: how a server must prove itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamTls {
+    /// SNI, and the name that the certificate must be for.
+    pub server_name: ServerName<'static>,
+    /// Who vouches for the certificate.
+    pub verify: Verify,
+}
+
+/// Who vouches for a server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// PEM file with the root certificates to trust; relative to the configuration file.
+    Ca(PathBuf),
+    /// Nobody: any certificate will do. Only ever written out in the file, never a default.
+    None,
+}
+
+/// Settings of a service with `mode = "l4"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L4 {
+    /// Which source address the server sees.
+    pub source: Source,
+}
+
+/// `source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// One of [`Nat::addresses`]; replies come back by themselves.
+    Nat,
+    /// The client's own; the server's route to the client must lead through this host.
+    Client,
+}
+
+/// One element of `servers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// As given, or else the address.
+    pub name: Name,
+    /// Address and port.
+    pub address: SocketAddrV4,
+    /// Share of new connections, relative to the other servers; 1 to [`MAX_WEIGHT`](crate::MAX_WEIGHT).
+    pub weight: NonZeroU16,
+}
+
+/// `health`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    /// `kind = "none"`: every server always counts as up.
+    Unchecked,
+    /// Probed on a schedule.
+    Checked {
+        /// What a probe does.
+        check: Check,
+        /// When it does it, and how many results make a change.
+        schedule: Schedule,
+    },
+}
+
+/// What a probe does, at the server's own address and port.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// Connects.
+    Tcp,
+    /// GET over plain TCP.
+    Http(Get),
+    /// GET over TLS.
+    Https(Get, UpstreamTls),
+}
+
+/// An HTTP/1.1 GET that must be answered with status 200 and a body that begins with `expect`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Get {
+    /// Request target.
+    pub path: PathAndQuery,
+    /// `Host` header.
+    pub host: Authority,
+    /// First bytes of a healthy body; empty if any body will do.
+    pub expect: String,
+}
+
+/// When probes run, and how many results make a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// From the start of one probe to the start of the next.
+    pub interval: Duration,
+    /// For the whole probe, connecting included; never longer than `interval`.
+    pub timeout: Duration,
+    /// Good results in a row that bring a server up.
+    pub rise: NonZeroU8,
+    /// Bad results in a row that take a server down.
+    pub fall: NonZeroU8,
+}

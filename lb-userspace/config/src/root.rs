@@ -1,0 +1,248 @@
+//! Reads the whole file, and checks what holds between services.
+//!
+//! Invariant: a check that needs two values runs whenever both could be read, however many mistakes
+//! there are elsewhere. Called by [`crate::parse`] only.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+use crate::error::{Cost, Problem};
+use crate::model::{Config, Flows, L4, Mode, Nat, PortRange, Source};
+use crate::reader::{Node, Read, Report, Schema, Table};
+use crate::service::{self, Draft};
+use crate::{
+    DEFAULT_ADMIN, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, MAX_FLOWS, MAX_NAT_ADDRESSES, MAX_SERVERS,
+    MAX_SERVICES, value,
+};
+
+/// The keys at the top of the file.
+pub(crate) const SCHEMA: Schema = &["interfaces", "admin", "flows", "nat", "service"];
+
+/// Reads the configuration; warnings are left in the report.
+pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
+    let example = "for example interfaces = [\"eth0\"]";
+    let interfaces = table.required("interfaces", example, |node| {
+        node.list(
+            "a list of at least one interface, such as [\"eth0\"]",
+            value::interface,
+        )
+    });
+    let admin = table.optional("admin", PathBuf::from(DEFAULT_ADMIN), value::socket);
+    let flows = table.optional("flows", Flows { max: DEFAULT_FLOWS }, flows);
+    let nat = table.optional("nat", NatDraft::default(), nat);
+    let services = table.required("service", "at least one [[service]]", |node| {
+        node.list(
+            "a list of [[service]] tables (two brackets on each side)",
+            labelled_service,
+        )
+    });
+    unique(table.report, interfaces.iter().flatten());
+    let drafts: Vec<_> = services
+        .iter()
+        .flatten()
+        .map(|draft| &draft.value)
+        .collect();
+    check_limits(table, &drafts);
+    check_unique(table.report, &drafts);
+    if let Some(nat) = &nat {
+        check_nat(table, &drafts, nat);
+    }
+    check_loops(table.report, &drafts);
+    Some(Config {
+        interfaces: interfaces?
+            .into_iter()
+            .map(|interface| interface.value)
+            .collect(),
+        admin: admin?,
+        flows: flows?,
+        nat: nat?.finish(),
+        services: services?
+            .into_iter()
+            .map(|draft| draft.value.finish())
+            .collect::<Option<_>>()?,
+        warnings: Vec::new(),
+    })
+}
+
+/// Reads a service; what is reported in it names the service as its owner does.
+fn labelled_service(node: &Node<'_>) -> Option<Draft> {
+    let subject = match node.peek("name") {
+        Some(name) => format!("service \"{}\"", name.escape_debug()),
+        None => node.spot.path.dotted.clone(),
+    };
+    service::read(&node.labelled(subject))
+}
+
+fn flows(node: &Node<'_>) -> Option<Flows> {
+    let table = node.table("a table, such as [flows] with max = 1_000_000", &["max"])?;
+    let max = table.optional("max", DEFAULT_FLOWS, |node| node.count(MAX_FLOWS))?;
+    Some(Flows { max })
+}
+
+/// `[nat]` with the places of its addresses; without addresses if the file has none.
+struct NatDraft {
+    addresses: Vec<Read<Ipv4Addr>>,
+    ports: PortRange,
+}
+
+impl Default for NatDraft {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            ports: DEFAULT_NAT_PORTS,
+        }
+    }
+}
+
+impl NatDraft {
+    fn finish(self) -> Nat {
+        let addresses = self
+            .addresses
+            .into_iter()
+            .map(|address| address.value)
+            .collect();
+        Nat {
+            addresses,
+            ports: self.ports,
+        }
+    }
+}
+
+fn nat(node: &Node<'_>) -> Option<NatDraft> {
+    let expected = "a table, [nat], with addresses = [\"10.203.2.100\"]";
+    let table = node.table(expected, &["addresses", "ports"])?;
+    let example = "for example addresses = [\"10.203.2.100\"]";
+    let addresses = table.required("addresses", example, |node| {
+        node.list(
+            "a list of at least one IPv4 address, such as [\"10.203.2.100\"]",
+            value::ipv4,
+        )
+    });
+    let ports = table.optional("ports", DEFAULT_NAT_PORTS, value::ports);
+    let addresses = addresses?;
+    unique(table.report, addresses.iter());
+    limit(
+        &table,
+        "addresses",
+        "addresses",
+        addresses.len(),
+        MAX_NAT_ADDRESSES,
+    );
+    Some(NatDraft {
+        addresses,
+        ports: ports?,
+    })
+}
+
+/// Reports each item whose value stood at another place before.
+fn unique<'a, T: Ord + Display + 'a>(
+    report: &Report<'_>,
+    items: impl Iterator<Item = &'a Read<T>>,
+) {
+    let mut seen = BTreeMap::new();
+    for item in items {
+        let first = *seen.entry(&item.value).or_insert(item);
+        if !std::ptr::eq(first, item) {
+            let problem = Problem::Duplicate {
+                value: item.value.to_string(),
+                path: first.spot.path.dotted.clone(),
+                line: report.line(&first.spot),
+            };
+            report.error(&item.spot, problem);
+        }
+    }
+}
+
+fn limit(table: &Table<'_>, key: &'static str, what: &'static str, found: usize, limit: usize) {
+    if limit < found {
+        table.fail::<()>(key, Problem::TooMany { what, found, limit });
+    }
+}
+
+fn check_limits(table: &Table<'_>, drafts: &[&Draft]) {
+    limit(table, "service", "services", drafts.len(), MAX_SERVICES);
+    let servers = drafts.iter().map(|draft| draft.servers.len()).sum();
+    limit(
+        table,
+        "service",
+        "servers of all services",
+        servers,
+        MAX_SERVERS,
+    );
+}
+
+fn check_unique(report: &Report<'_>, drafts: &[&Draft]) {
+    unique(
+        report,
+        drafts.iter().filter_map(|draft| draft.name.as_ref()),
+    );
+    unique(
+        report,
+        drafts.iter().filter_map(|draft| draft.listen.as_ref()),
+    );
+    for draft in drafts {
+        unique(report, draft.servers.iter().map(|server| &server.name));
+        unique(report, draft.servers.iter().map(|server| &server.address));
+    }
+}
+
+/// A server that is a service of this host: its packets never leave, and so never meet XDP.
+fn check_loops(report: &Report<'_>, drafts: &[&Draft]) {
+    let services: BTreeMap<SocketAddrV4, &str> = drafts
+        .iter()
+        .filter_map(|draft| draft.listen.as_ref())
+        .map(|listen| (listen.value, listen.spot.path.dotted.as_str()))
+        .collect();
+    for server in drafts.iter().flat_map(|draft| &draft.servers) {
+        if let Some(path) = services.get(&server.address.value) {
+            let clash = format!(
+                "{} is {path} of this load balancer itself; give the address of a real server",
+                server.address.value
+            );
+            report.error(&server.address.spot, Problem::Contradiction(clash));
+        }
+    }
+}
+
+fn check_nat(table: &Table<'_>, drafts: &[&Draft], nat: &NatDraft) {
+    let modes = drafts.iter().filter_map(|draft| draft.mode.as_ref());
+    let user = modes.clone().find(|mode| {
+        mode.value
+            == Mode::L4(L4 {
+                source: Source::Nat,
+            })
+    });
+    match (user, nat.addresses.is_empty()) {
+        (Some(mode), true) => {
+            let clash = "source = \"nat\" (the default) needs [nat] with addresses that are routed \
+                         to this host; add it, or set source = \"client\"";
+            table
+                .report
+                .error(&mode.spot, Problem::Contradiction(clash.to_owned()));
+        }
+        // A service that could not be read may be the one that uses the pool.
+        (None, false) if modes.count() == drafts.len() => table.warn("nat", Cost::UnusedNat),
+        _ => {}
+    }
+    for listen in drafts.iter().filter_map(|draft| draft.listen.as_ref()) {
+        let shared = nat
+            .addresses
+            .iter()
+            .find(|address| address.value == *listen.value.ip());
+        if let Some(address) = shared.filter(|_| nat.ports.contains(listen.value.port())) {
+            let clash = format!(
+                "{} port {} is {} as well: replies of servers could not be told from clients; \
+                 take another address, or ports outside {}",
+                address.value,
+                listen.value.port(),
+                listen.spot.path.dotted,
+                nat.ports
+            );
+            table
+                .report
+                .error(&address.spot, Problem::Contradiction(clash));
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Reads one `[[service]]`.
+//!
+//! Invariant: reading goes on after a mistake, so a [`Draft`] holds whatever could be read and the
+//! checks across services ([`crate::root`]) see the good parts of a bad service too. The one limit:
+//! without a valid `mode` the keys that depend on it are not looked at.
+//! Not here: health checks ([`crate::health`]).
+
+use std::net::SocketAddrV4;
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::error::{Cost, Problem};
+use crate::health;
+use crate::model::{
+    HeaderMode, Health, Http, L4, Mode, Name, Profile, Server, Service, Source, Tls, Transport,
+    UpstreamTls, Verify,
+};
+use crate::reader::{Node, Read, Schema, Table};
+use crate::{
+    EXCHANGE_IDLE_TIMEOUT, EXCHANGE_RESPONSE_TIMEOUT, MAX_WEIGHT, PLAIN_IDLE_TIMEOUT,
+    PLAIN_RESPONSE_TIMEOUT, value,
+};
+
+/// What could be read of a service.
+pub(crate) struct Draft {
+    pub(crate) name: Option<Read<Name>>,
+    pub(crate) listen: Option<Read<SocketAddrV4>>,
+    pub(crate) mode: Option<Read<Mode>>,
+    /// Those that could be read; empty if there are none.
+    pub(crate) servers: Vec<ServerDraft>,
+    health: Option<Health>,
+}
+
+impl Draft {
+    /// The service, unless some of it is missing, which then has been reported.
+    pub(crate) fn finish(self) -> Option<Service> {
+        Some(Service {
+            name: self.name?.value,
+            listen: self.listen?.value,
+            mode: self.mode?.value,
+            servers: self.servers.into_iter().map(ServerDraft::finish).collect(),
+            health: self.health?,
+        })
+    }
+}
+
+/// A server with the places of what must be unique.
+pub(crate) struct ServerDraft {
+    pub(crate) name: Read<Name>,
+    pub(crate) address: Read<SocketAddrV4>,
+    weight: NonZeroU16,
+}
+
+impl ServerDraft {
+    fn finish(self) -> Server {
+        let Self {
+            name,
+            address,
+            weight,
+        } = self;
+        Server {
+            name: name.value,
+            address: address.value,
+            weight,
+        }
+    }
+}
+
+/// Reads the service in `node`; `None` if it is not even a table.
+pub(crate) fn read(node: &Node<'_>) -> Option<Draft> {
+    let table = node.table("a table, [[service]]", SCHEMA)?;
+    let name = table.required("name", "for example name = \"exchange\"", value::name);
+    let listen_example = "for example listen = \"10.203.1.100:443\"";
+    let listen = table.required("listen", listen_example, value::endpoint);
+    let mode = mode(&table);
+    let servers = table.required(
+        "servers",
+        "for example servers = [\"10.203.2.11:443\"]",
+        |node| {
+            node.list(
+                "a list of at least one server, such as [\"10.203.2.11:443\"]",
+                server,
+            )
+        },
+    );
+    let health = health::read(&table, mode.as_ref());
+    Some(Draft {
+        name: table.at("name", name),
+        listen: table.at("listen", listen),
+        // Where full NAT is asked for, or taken for granted.
+        mode: table.at("source", mode),
+        servers: servers
+            .into_iter()
+            .flatten()
+            .map(|server| server.value)
+            .collect(),
+        health,
+    })
+}
+
+fn mode(table: &Table<'_>) -> Option<Mode> {
+    let modes = [("http", Kind::Http), ("l4", Kind::L4)];
+    let example = "mode = \"http\" or mode = \"l4\"";
+    match table.required("mode", example, |node| node.choice(&modes))? {
+        Kind::Http => {
+            table.misplaced(L4_KEYS, "mode = \"l4\"", "mode = \"http\"");
+            http(table).map(Mode::Http)
+        }
+        Kind::L4 => {
+            let here = "mode = \"l4\", which forwards TLS and HTTP untouched";
+            table.misplaced(HTTP_KEYS, "mode = \"http\"", here);
+            let sources = [("nat", Source::Nat), ("client", Source::Client)];
+            let source = table.optional("source", Source::Nat, |node| node.choice(&sources))?;
+            Some(Mode::L4(L4 { source }))
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Http,
+    L4,
+}
+
+fn http(table: &Table<'_>) -> Option<Http> {
+    let profiles = [("exchange", Profile::Exchange), ("plain", Profile::Plain)];
+    let profile = table.optional("profile", Profile::Plain, |node| node.choice(&profiles));
+    let defaults = Defaults::of(profile.unwrap_or(Profile::Plain));
+    let headers = table.optional("headers", defaults.headers, |node| {
+        node.choice(&HEADER_MODES)
+    });
+    let transport = table.optional("transport", Transport::Auto, |node| {
+        node.choice(&TRANSPORTS)
+    });
+    let tls = table.optional("tls", None, |node| tls(node).map(Some));
+    let upstream_tls = table.optional("upstream_tls", None, |node| upstream_tls(node).map(Some));
+    let idle_timeout = table.optional("idle_timeout", defaults.idle_timeout, |node| {
+        value::duration(node, TIMEOUTS)
+    });
+    let response_timeout = table.optional("response_timeout", defaults.response_timeout, |node| {
+        value::duration(node, TIMEOUTS)
+    });
+    let http = Http {
+        profile: profile?,
+        headers: headers?,
+        transport: transport?,
+        tls: tls?,
+        upstream_tls: upstream_tls?,
+        idle_timeout: idle_timeout?,
+        response_timeout: response_timeout?,
+    };
+    if http.profile == Profile::Exchange {
+        warn_exchange(table, &http);
+    }
+    Some(http)
+}
+
+/// What a profile says where the file says nothing.
+struct Defaults {
+    headers: HeaderMode,
+    idle_timeout: Duration,
+    response_timeout: Duration,
+}
+
+impl Defaults {
+    fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Exchange => Self {
+                headers: HeaderMode::None,
+                idle_timeout: EXCHANGE_IDLE_TIMEOUT,
+                response_timeout: EXCHANGE_RESPONSE_TIMEOUT,
+            },
+            Profile::Plain => Self {
+                headers: HeaderMode::XForwardedFor,
+                idle_timeout: PLAIN_IDLE_TIMEOUT,
+                response_timeout: PLAIN_RESPONSE_TIMEOUT,
+            },
+        }
+    }
+}
+
+fn warn_exchange(table: &Table<'_>, http: &Http) {
+    if http.headers.adds_via() {
+        table.warn("headers", Cost::Via);
+    }
+    if http.tls.is_some() && http.upstream_tls.is_none() {
+        table.warn("tls", Cost::Offload);
+    }
+    if http.idle_timeout < SHORTEST_EXCHANGE_IDLE {
+        table.warn("idle_timeout", Cost::ShortIdle);
+    }
+}
+
+fn tls(node: &Node<'_>) -> Option<Tls> {
+    let expected = "a table, such as { certificate = \"cert.pem\", key = \"key.pem\" }";
+    let table = node.table(expected, &["certificate", "key"])?;
+    let example = "the PEM file with the certificate chain, leaf first";
+    let certificate = table.required("certificate", example, value::file);
+    let key = table.required("key", "the PEM file with the private key", value::file);
+    Some(Tls {
+        certificate: certificate?,
+        key: key?,
+    })
+}
+
+fn upstream_tls(node: &Node<'_>) -> Option<UpstreamTls> {
+    let expected = "a table, such as { ca = \"ca.pem\", server_name = \"mail.example.com\" }";
+    let table = node.table(expected, &["ca", "server_name", "verify"])?;
+    let example = "the name in the servers' certificate, such as \"mail.example.com\"";
+    let server_name = table.required("server_name", example, value::server_name);
+    let verify = match verify(&table) {
+        Trust::Given(verify) => Some(verify),
+        Trust::Broken => None,
+        Trust::Unsaid => table.fail("ca", MISSING_TRUST),
+    };
+    Some(UpstreamTls {
+        server_name: server_name?,
+        verify: verify?,
+    })
+}
+
+/// What `ca` and `verify` of a table say.
+pub(crate) enum Trust {
+    Given(Verify),
+    /// Reported.
+    Broken,
+    Unsaid,
+}
+
+pub(crate) const MISSING_TRUST: Problem = Problem::Missing {
+    example: "the PEM file with the root certificate of the servers (or verify = \"none\")",
+};
+
+/// Reads `ca` and `verify`, which exclude each other.
+pub(crate) fn verify(table: &Table<'_>) -> Trust {
+    let ca = table.get("ca").map(|node| value::file(&node));
+    let none = table.get("verify").map(|node| node.choice(&[("none", ())]));
+    match (ca, none) {
+        (None, None) => Trust::Unsaid,
+        (Some(Some(ca)), None) => Trust::Given(Verify::Ca(ca)),
+        (None, Some(Some(()))) => {
+            table.warn("verify", Cost::Unverified);
+            Trust::Given(Verify::None)
+        }
+        (Some(Some(_)), Some(Some(()))) => {
+            let clash = "with verify = \"none\" the ca is not used; remove one of the two";
+            table.fail::<()>("verify", Problem::Contradiction(clash.to_owned()));
+            Trust::Broken
+        }
+        _ => Trust::Broken,
+    }
+}
+
+fn server(node: &Node<'_>) -> Option<ServerDraft> {
+    if node.is_string() {
+        let address = Read {
+            value: value::endpoint(node)?,
+            spot: node.spot.clone(),
+        };
+        return Some(ServerDraft {
+            name: name_of(&address),
+            address,
+            weight: NonZeroU16::MIN,
+        });
+    }
+    let expected = "an address such as \"10.203.2.11:443\", or a table such as \
+                    { address = \"10.203.2.11:443\", weight = 2, name = \"ex1\" }";
+    let table = node.table(expected, &["address", "weight", "name"])?;
+    let example = "for example address = \"10.203.2.11:443\"";
+    let address = table.required("address", example, value::endpoint);
+    let weight = table.optional("weight", NonZeroU16::MIN, |node| node.count(MAX_WEIGHT));
+    let name = table.optional("name", None, |node| value::name(node).map(Some));
+    let address = table.at("address", address)?;
+    let name = table.at("name", name?).unwrap_or_else(|| name_of(&address));
+    Some(ServerDraft {
+        name,
+        address,
+        weight: weight?,
+    })
+}
+
+/// The name of a server that the file leaves unnamed.
+fn name_of(address: &Read<SocketAddrV4>) -> Read<Name> {
+    Read {
+        value: Name::of_address(address.value),
+        spot: address.spot.clone(),
+    }
+}
+
+const HTTP_KEYS: Schema = &[
+    "profile",
+    "headers",
+    "transport",
+    "tls",
+    "upstream_tls",
+    "idle_timeout",
+    "response_timeout",
+];
+const L4_KEYS: Schema = &["source"];
+const SCHEMA: Schema = &[
+    "name",
+    "listen",
+    "mode",
+    "servers",
+    "health", // both modes
+    "profile",
+    "headers",
+    "transport",
+    "tls",
+    "upstream_tls",
+    "idle_timeout",
+    "response_timeout",
+    "source",
+];
+
+const HEADER_MODES: [(&str, HeaderMode); 7] = [
+    ("none", HeaderMode::None),
+    ("x-forwarded-for", HeaderMode::XForwardedFor),
+    ("x-forwarded-for+via", HeaderMode::XForwardedForVia),
+    ("x-clientside", HeaderMode::XClientSide),
+    ("x-clientside+via", HeaderMode::XClientSideVia),
+    ("via", HeaderMode::Via),
+    ("legacy", HeaderMode::LegacyXForwardedFor),
+];
+
+const TRANSPORTS: [(&str, Transport); 3] = [
+    ("auto", Transport::Auto),
+    ("af_xdp", Transport::AfXdp),
+    ("kernel", Transport::Kernel),
+];
+
+/// LoadMaster's range of `Idletime` is up to 86,400 s as well.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+/// Longest stream of EWS `GetStreamingEvents`, and Exchange's own upper `KeepAliveTime`.
+const SHORTEST_EXCHANGE_IDLE: Duration = Duration::from_mins(30);

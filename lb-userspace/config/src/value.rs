@@ -1,0 +1,136 @@
+//! Single values: from a TOML string or number to a type that holds only what makes sense.
+//!
+//! Invariant: every string is fully parsed here, and no caller looks into one again.
+//! Not here: whether values fit together ([`crate::root`], [`crate::service`]).
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::uri::{Authority, PathAndQuery};
+use rustls_pki_types::ServerName;
+
+use crate::error::Problem;
+use crate::model::{InterfaceName, Name, PortRange};
+use crate::reader::Node;
+
+pub(crate) fn name(node: &Node<'_>) -> Option<Name> {
+    node.string("a name of 1 to 63 characters a-z, 0-9 and -", Name::new)
+}
+
+pub(crate) fn interface(node: &Node<'_>) -> Option<InterfaceName> {
+    node.string(
+        "the name of a network interface, such as \"eth0\"",
+        InterfaceName::new,
+    )
+}
+
+/// An address that packets can be sent to, and a port.
+pub(crate) fn endpoint(node: &Node<'_>) -> Option<SocketAddrV4> {
+    const EXPECTED: &str = "an IPv4 address and a port, such as \"10.203.1.100:443\"";
+    let address = node.string(EXPECTED, |text| text.parse::<SocketAddr>().ok())?;
+    let SocketAddr::V4(address) = address else {
+        return node.fail(Problem::Unsupported(
+            "IPv6 is not supported yet; give an IPv4 address and a port",
+        ));
+    };
+    if address.port() == 0 || !is_unicast(*address.ip()) {
+        return node.bad_value(&address.to_string(), UNICAST);
+    }
+    Some(address)
+}
+
+pub(crate) fn ipv4(node: &Node<'_>) -> Option<Ipv4Addr> {
+    const EXPECTED: &str = "an IPv4 address, such as \"10.203.2.100\"";
+    let address = node.string(EXPECTED, |text| text.parse::<Ipv4Addr>().ok())?;
+    if !is_unicast(address) {
+        return node.bad_value(&address.to_string(), UNICAST);
+    }
+    Some(address)
+}
+
+/// XDP compares whole addresses, and so a wildcard would match nothing.
+fn is_unicast(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
+}
+
+pub(crate) fn ports(node: &Node<'_>) -> Option<PortRange> {
+    node.string(
+        "a range of ports from 1 to 65535, such as \"61000-65535\"",
+        |text| {
+            let (first, last) = text.split_once('-')?;
+            PortRange::new(first.trim().parse().ok()?, last.trim().parse().ok()?)
+        },
+    )
+}
+
+/// A whole number with a unit, such as `500ms`, within `range`.
+pub(crate) fn duration(node: &Node<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
+    let found = node.string(
+        "a duration: a whole number with ms, s, m or h, such as \"500ms\" or \"40m\"",
+        parse_duration,
+    )?;
+    if !range.contains(&found) {
+        let expected = format!("a duration from {:?} to {:?}", range.start(), range.end());
+        return node.bad_value(&format!("{found:?}"), expected);
+    }
+    Some(found)
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+pub(crate) fn file(node: &Node<'_>) -> Option<PathBuf> {
+    node.string("the path of a file", |text| {
+        (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+    })
+}
+
+/// Path of a Unix socket: `sun_path` has 108 bytes, the last one for the NUL (unix(7)).
+pub(crate) fn socket(node: &Node<'_>) -> Option<PathBuf> {
+    node.string("an absolute path of at most 107 bytes", |text| {
+        let fits = text.starts_with('/') && text.len() <= 107 && !text.contains('\0');
+        fits.then(|| PathBuf::from(text))
+    })
+}
+
+pub(crate) fn server_name(node: &Node<'_>) -> Option<ServerName<'static>> {
+    node.string("a host name, such as \"mail.example.com\"", |text| {
+        ServerName::try_from(text).ok().map(|name| name.to_owned())
+    })
+}
+
+pub(crate) fn authority(node: &Node<'_>) -> Option<Authority> {
+    const EXPECTED: &str = "a host name without user name, such as \"mail.example.com\"";
+    node.string(EXPECTED, |text| {
+        text.parse().ok().filter(|_| !text.contains('@'))
+    })
+}
+
+pub(crate) fn path_and_query(node: &Node<'_>) -> Option<PathAndQuery> {
+    node.string(
+        "a path that begins with /, such as \"/owa/healthcheck.htm\"",
+        |text| text.parse().ok().filter(|_| text.starts_with('/')),
+    )
+}
+
+/// First bytes of a body; the health checker holds no more than this of it.
+pub(crate) fn body_start(node: &Node<'_>) -> Option<String> {
+    node.string("a string of at most 256 bytes", |text| {
+        (text.len() <= 256).then(|| text.to_owned())
+    })
+}
+
+const UNICAST: &str = "the address of one host (not 0.0.0.0, multicast or broadcast) with, where \
+                       a port belongs, a port that is not 0";
