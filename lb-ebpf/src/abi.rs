@@ -23,6 +23,9 @@ pub const MAX_BACKENDS: u32 = 4096;
 /// Source addresses for full NAT.
 pub const MAX_SNAT_ADDRESSES: u32 = 64;
 
+/// Interfaces that the program is attached to.
+pub const MAX_INTERFACES: u32 = 16;
+
 /// Slots of the `AF_XDP` socket map: `Interface::xsk_base + rx queue`.
 pub const MAX_XSKS: u32 = 256;
 
@@ -49,6 +52,11 @@ pub struct Settings {
     pub snat_port_count: u16,
     /// Bits `SETTINGS_*`.
     pub flags: u32,
+    /// The SNAT range is dealt out to `1 << snat_partition_bits` CPUs by the low bits of the port, so
+    /// that two CPUs never want the same one. Must cover the possible CPUs of the machine.
+    pub snat_partition_bits: u32,
+    /// Always zero.
+    pub zero: u32,
 }
 
 /// At least one service keeps the client's address, so replies are found by their source, not
@@ -148,7 +156,7 @@ macro_rules! pod {
 }
 
 pod! {
-    Settings: 88,
+    Settings: 96,
     ServiceKey: 8,
     Service: 8,
     Backend: 24,

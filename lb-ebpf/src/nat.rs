@@ -1,0 +1,107 @@
+//! Which tuple a new connection gets towards its server.
+//!
+//! The invariant: a tuple on the server's side belongs to one client. The answers could not be told
+//! apart otherwise, and someone would read another's mail. So a tuple with any entry, even of a closed
+//! connection, is not given out again before that entry is gone; and the port space is dealt out to
+//! the CPUs, so that no two can look, find the same port free, and both take it. Called by
+//! [`crate::decide`].
+
+use crate::abi::{Backend, Settings};
+use crate::flow::{Key, Sets, Table, hash};
+
+/// Ports tried for one connection. With half of the ports to a server in use, one connection in 256
+/// finds none and is retried by its SYN; below a quarter, one in 65,536.
+const PROBES: u32 = 8;
+
+/// Where source addresses come from: map `SNAT_ADDRESSES`, or a vector.
+pub trait SourceAddresses {
+    /// The address at `index`; `None` past the end.
+    fn snat_address(&self, index: u32) -> Option<[u8; 4]>;
+}
+
+/// The tuple as the server will see it if it may know the client: only the destination changes.
+#[inline(always)]
+pub(crate) fn keep_source<S: Sets>(
+    table: &Table<'_, S>,
+    client: Key,
+    backend: &Backend,
+) -> Option<Key> {
+    let (address, port) = client.source();
+    let tuple = tuple(address, port.to_be_bytes(), backend, client.protocol);
+    table.find_cold(&tuple.reversed()).is_none().then_some(tuple)
+}
+
+/// The tuple as the server will see it with one of our source addresses.
+#[inline(always)]
+pub(crate) fn map_source<S: Sets + SourceAddresses>(
+    table: &Table<'_, S>,
+    client: Key,
+    backend: &Backend,
+    cpu: u32,
+) -> Option<Key> {
+    let settings = table.settings;
+    let range = Range::of(settings, cpu);
+    let [.., l0, l1, l2, l3] = settings.hash_key;
+    let hash = hash([l0, l1, l2, l3], client);
+    let address = table.sets.snat_address(scale(hash, settings.snat_address_count))?;
+    // The low half picks the port, because the high one has picked the address.
+    let mut point = hash << 16;
+    for _ in 0..PROBES {
+        let port = range.port(scale(point, range.slots))?;
+        let tuple = tuple(address, port.to_be_bytes(), backend, client.protocol);
+        if table.find_cold(&tuple.reversed()).is_none() {
+            return Some(tuple);
+        }
+        point = point.wrapping_add(GOLDEN);
+    }
+    None
+}
+
+/// Steps of the golden ratio spread any number of points evenly over the range (Knuth, TAOCP 3, §6.4).
+const GOLDEN: u32 = 0x9e37_79b9;
+
+/// The ports of one CPU: every `1 << bits`th of the configured range.
+struct Range {
+    first: u32,
+    slots: u32,
+    bits: u32,
+}
+
+impl Range {
+    #[inline(always)]
+    fn of(settings: &Settings, cpu: u32) -> Self {
+        // Sixteen bits would leave one port; the mask is for the verifier and for nonsense alike.
+        let bits = settings.snat_partition_bits & 15;
+        Self {
+            first: u32::from(settings.snat_port_first) + (cpu & ((1 << bits) - 1)),
+            slots: u32::from(settings.snat_port_count) >> bits,
+            bits,
+        }
+    }
+
+    /// The port of a slot; `None` if this CPU has none.
+    #[inline(always)]
+    fn port(&self, slot: u32) -> Option<u16> {
+        if slot >= self.slots {
+            return None;
+        }
+        u16::try_from(self.first + (slot << self.bits)).ok()
+    }
+}
+
+/// `hash` scaled to `0..below`, without the division that a zero could break.
+#[inline(always)]
+fn scale(hash: u32, below: u32) -> u32 {
+    ((u64::from(hash) * u64::from(below)) >> 32) as u32
+}
+
+#[inline(always)]
+fn tuple(address: [u8; 4], port: [u8; 2], backend: &Backend, protocol: u8) -> Key {
+    let ([a, b, c, d], [e, f, g, h]) = (address, backend.address);
+    let ([p, q], [r, s]) = (port, backend.port);
+    Key {
+        addresses: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        ports: u32::from_ne_bytes([p, q, r, s]),
+        protocol,
+    }
+}

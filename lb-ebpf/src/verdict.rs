@@ -1,0 +1,118 @@
+//! What becomes of a packet, and why.
+//!
+//! Every packet gets exactly one [`Reason`], and every reason is an index of the map `COUNTERS`: the
+//! sum of the counters is the number of packets seen. The names are an interface: userspace prints
+//! them, and dashboards keep them. Add at the end, never rename.
+
+/// What the program does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Up to the kernel's stack, unchanged.
+    Pass(Reason),
+    /// Gone.
+    Drop(Reason),
+    /// Rewritten, out of the interface it came from.
+    Transmit,
+    /// Rewritten, out of another interface.
+    Redirect {
+        /// Kernel index of that interface.
+        ifindex: u32,
+    },
+    /// Unchanged, to the `AF_XDP` socket of a worker.
+    Worker {
+        /// Slot in map `XSKS`.
+        slot: u32,
+    },
+}
+
+impl Verdict {
+    /// The counter of this verdict.
+    #[inline(always)]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Pass(reason) | Self::Drop(reason) => reason,
+            Self::Transmit | Self::Redirect { .. } => Reason::Forwarded,
+            Self::Worker { .. } => Reason::ToWorker,
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident $name:literal $explanation:literal)*) => {
+        /// Why a packet got its verdict; also the index of its counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum Reason {
+            $(#[doc = $explanation] $variant,)*
+        }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The stable name, in snake case.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// One sentence for a person who wonders why the counter rises.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$variant => $explanation,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    Forwarded "forwarded" "Rewritten and sent on, to a server or back to a client."
+    ToWorker "to_worker" "Handed to the worker of the receive queue; dropped by the kernel if its socket is gone."
+    NotReady "not_ready" "Passed, because userspace has not written the settings yet."
+    Malformed "malformed" "Passed for the stack to reject: a length in a header contradicts another or the frame."
+    OtherEthertype "other_ethertype" "Passed: neither IP nor ARP nor a VLAN tag."
+    Arp "arp" "Passed: the kernel answers ARP for all addresses, ours included."
+    Vlan "vlan" "Passed: tagged frames are left to the kernel's VLAN devices."
+    Ipv6 "ipv6" "Passed: services have IPv4 addresses only."
+    Ipv4Options "ipv4_options" "Passed: IPv4 options are left to the stack."
+    Fragment "fragment" "Passed: a fragment of a datagram, which the stack may reassemble."
+    Icmp "icmp" "Passed: echo and errors are the stack's."
+    Udp "udp" "Passed: no service speaks UDP."
+    OtherProtocol "other_protocol" "Passed: neither TCP, UDP nor ICMP."
+    NotOurs "not_ours" "Passed: the address belongs to no service."
+    NoService "no_service" "Passed: one of our addresses, but a port without a service or flow."
+    NoFlow "no_flow" "Passed for the stack to reset: TCP in mid-connection, of a flow that the table does not hold."
+    StackService "stack_service" "Passed: the worker of this service listens on a kernel socket."
+    TtlExpired "ttl_expired" "Passed for the stack to answer with ICMP time exceeded: no hop left."
+    WorkerFragment "worker_fragment" "Dropped: the first fragment of a segment for a worker, whose TCP does not reassemble."
+    NoWorker "no_worker" "Dropped: no worker serves the receive queue of this interface."
+    NoServer "no_server" "Dropped: a new connection to a service of which no server is up."
+    ServerUnreachable "server_unreachable" "Dropped: the hardware address of the next hop to the server is not known yet."
+    SnatExhausted "snat_exhausted" "Dropped: no free source port found for a new connection; add source addresses."
+    TupleInUse "tuple_in_use" "Dropped: the client has a live flow from the same port to the same server through another service."
+    TableFull "table_full" "Dropped: no entry of the flow table may be given up for a new connection."
+}
+
+impl Reason {
+    /// Number of reasons, and so of counters.
+    pub const COUNT: u32 = Self::TableFull as u32 + 1;
+}
+
+const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_snake_case_and_explanations_are_sentences() {
+        let names: HashSet<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            let name = reason.name();
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+            let explanation = reason.explanation();
+            assert!(explanation.starts_with(char::is_uppercase) && explanation.ends_with('.'), "{name}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The step from bytes to headers, the only place where the library reinterprets memory.
+//!
+//! [`Packet`] is implemented here for `[u8]` (host) and in `src/xdp/frame.rs` for the packet of an
+//! XDP program. Both check bounds at each call; neither gives a header that reaches past the end.
+#![expect(
+    unsafe_code,
+    reason = "a header is a view of packet bytes, not a copy, because it is written through"
+)]
+
+/// A type that any `size_of::<Self>()` bytes of a packet are a valid value of.
+///
+/// # Safety
+///
+/// The type has alignment 1, no padding, no invalid bit pattern and no interior mutability.
+pub unsafe trait Header: Sized {}
+
+/// The bytes of one packet, from its Ethernet header on.
+pub trait Packet {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The header at `offset`; `None` if the packet ends before the header does.
+    fn header<T: Header>(&self, offset: usize) -> Option<&T>;
+
+    /// As [`header`](Self::header), to be written.
+    fn header_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
+}
+
+impl Packet for [u8] {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn header<T: Header>(&self, offset: usize) -> Option<&T> {
+        let bytes = self.get(offset..)?.get(..size_of::<T>())?;
+        // SAFETY: `bytes` holds exactly one `T`; `Header` promises alignment 1 and that any bytes will do.
+        Some(unsafe { &*bytes.as_ptr().cast() })
+    }
+
+    fn header_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        let bytes = self.get_mut(offset..)?.get_mut(..size_of::<T>())?;
+        // SAFETY: as in `header`, and the borrow is exclusive.
+        Some(unsafe { &mut *bytes.as_mut_ptr().cast() })
+    }
+}
+
+macro_rules! header {
+    ($($type:ty: $size:literal),* $(,)?) => {$(
+        const _: () = assert!(size_of::<$type>() == $size && align_of::<$type>() == 1);
+        // SAFETY: `repr(C)` struct of bytes and byte arrays; size and alignment are asserted above.
+        unsafe impl Header for $type {}
+    )*};
+}
+
+header! {
+    super::Eth: 14,
+    super::Ipv4: 20,
+    super::Tcp: 20,
+}

@@ -1,0 +1,16 @@
+//! Wire formats: what the bytes of a frame are called.
+//!
+//! One header per file, as a struct of byte arrays in network order, laid over the packet by
+//! [`Packet::header`]. A field is never converted twice, because the conversion is visible where it is
+//! used. Checks that make a header trustworthy (lengths, versions) belong to the caller, who knows
+//! which verdict a broken one deserves.
+
+mod eth;
+mod header;
+mod ipv4;
+mod tcp;
+
+pub use eth::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth};
+pub use header::{Header, Packet};
+pub use ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
+pub use tcp::Tcp;

@@ -1,0 +1,51 @@
+//! The maps. Their table (who writes what, when, how long it lives) is in `lb-ebpf/ARCHITECTURE.md`.
+//!
+//! BTF definitions, so that stock `bpftool` loads and dumps them. Sizes marked "resized" are what a
+//! test needs; userspace sets the real ones before it loads.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
+use aya_ebpf::macros::btf_map;
+use lb_ebpf::abi::{
+    Backend, Interface, MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_XSKS,
+    PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters, ServiceKey, Settings,
+};
+use lb_ebpf::flow::FlowSet;
+use lb_ebpf::verdict::Reason;
+
+#[btf_map]
+pub(super) static SETTINGS: Array<Settings, 1> = Array::new();
+
+#[btf_map]
+pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
+
+/// Resized: two rings for each service.
+#[btf_map]
+pub(super) static RINGS: Array<u32, { 2 * RING_SIZE as usize }> = Array::new();
+
+#[btf_map]
+pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
+
+#[btf_map]
+pub(super) static SNAT_ADDRESSES: Array<[u8; 4], { MAX_SNAT_ADDRESSES as usize }> = Array::new();
+
+#[btf_map]
+pub(super) static INTERFACES: HashMap<u32, Interface, { MAX_INTERFACES as usize }> = HashMap::new();
+
+#[btf_map]
+pub(super) static PREFILTER: Array<u32, { PREFILTER_WORDS as usize }> = Array::new();
+
+#[btf_map]
+pub(super) static XSKS: XskMap<{ MAX_XSKS as usize }> = XskMap::new();
+
+/// Resized. Mappable not only for userspace: elements of a plain array start 56 bytes into a cache
+/// line, so that each entry would straddle two; a mappable one starts on a page.
+#[btf_map]
+pub(super) static FLOWS: Array<FlowSet, 1024, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map]
+pub(super) static COUNTERS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();
+
+#[btf_map]
+pub(super) static SERVICE_COUNTERS: PerCpuArray<ServiceCounters, { MAX_SERVICES as usize }> =
+    PerCpuArray::new();

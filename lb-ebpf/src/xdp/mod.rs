@@ -1,0 +1,85 @@
+//! The kernel's side of the program: context, maps, actions. The only part that knows aya.
+
+mod frame;
+mod maps;
+mod tables;
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_redirect};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use aya_log_ebpf::warn;
+use frame::Frame;
+use lb_ebpf::decide::{Ingress, decide};
+use lb_ebpf::verdict::{Reason, Verdict};
+use maps::XSKS;
+use tables::Maps;
+
+/// Entry point, attached to every interface that `lb` serves.
+#[xdp]
+pub(crate) fn lb_xdp(context: XdpContext) -> u32 {
+    let verdict = decide(&mut Frame::of(&context), &Maps, ingress(&context));
+    let reason = verdict.reason();
+    let count = tables::count(reason);
+    if is_rare(reason) && count.is_power_of_two() {
+        report(&context, reason, count);
+    }
+    act(verdict)
+}
+
+#[inline(always)]
+fn act(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass(_) => XDP_PASS,
+        Verdict::Drop(_) => XDP_DROP,
+        Verdict::Transmit => XDP_TX,
+        Verdict::Redirect { ifindex } => redirect(ifindex),
+        // A queue without its socket means that the worker is gone or restarting. Passing the packet
+        // would let the kernel, which knows nothing of the connection, reset it.
+        Verdict::Worker { slot } => XSKS.redirect(slot, u64::from(XDP_DROP)).unwrap_or(XDP_DROP),
+    }
+}
+
+/// What an operator must act on, and what a flood can also cause.
+#[inline(always)]
+fn is_rare(reason: Reason) -> bool {
+    matches!(reason, Reason::SnatExhausted | Reason::TableFull | Reason::NoWorker)
+}
+
+/// Logs the 1st, 2nd, 4th, 8th … time on a CPU, so that a flood logs next to nothing.
+#[inline(never)]
+fn report(context: &XdpContext, reason: Reason, count: u64) {
+    match reason {
+        Reason::SnatExhausted => warn!(context, "no free source port, {} times on this CPU", count),
+        Reason::TableFull => warn!(context, "flow table full, {} times on this CPU", count),
+        _ => warn!(context, "no worker for this queue, {} times on this CPU", count),
+    }
+}
+
+#[expect(unsafe_code, reason = "aya has no safe form of this helper")]
+#[inline(always)]
+fn redirect(ifindex: u32) -> u32 {
+    // SAFETY: takes two integers; an index without an interface drops the packet.
+    (unsafe { bpf_redirect(ifindex, 0) }) as u32
+}
+
+#[expect(unsafe_code, reason = "fields of the context are behind a raw pointer")]
+#[inline(always)]
+fn ingress(context: &XdpContext) -> Ingress {
+    // SAFETY: the kernel passes a valid `xdp_md` for the whole run of the program. Volatile, because
+    // LLVM would otherwise hoist the loads into callers and pass parts of a pointer that the verifier
+    // wants whole ("arg#0 expects pointer to ctx").
+    let (ifindex, queue) = unsafe {
+        (
+            (&raw const (*context.ctx).ingress_ifindex).read_volatile(),
+            (&raw const (*context.ctx).rx_queue_index).read_volatile(),
+        )
+    };
+    // SAFETY: no arguments, no failure.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    Ingress {
+        ifindex,
+        queue,
+        cpu,
+    }
+}

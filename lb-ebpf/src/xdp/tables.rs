@@ -1,0 +1,92 @@
+//! The maps as the [`Tables`] of a decision.
+#![expect(
+    unsafe_code,
+    reason = "map elements are memory that userspace may write at any time; see each block"
+)]
+
+use super::maps::{
+    BACKENDS, COUNTERS, FLOWS, INTERFACES, PREFILTER, RINGS, SERVICE_COUNTERS, SERVICES, SETTINGS,
+    SNAT_ADDRESSES,
+};
+use lb_ebpf::abi::{Backend, Interface, Service, ServiceCounters, ServiceKey, Settings};
+use lb_ebpf::decide::Tables;
+use lb_ebpf::flow::{FlowSet, Sets};
+use lb_ebpf::nat::SourceAddresses;
+use lb_ebpf::verdict::Reason;
+
+/// All maps; they are statics, so there is nothing to hold.
+pub(super) struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn settings(&self) -> Option<&Settings> {
+        SETTINGS.get(0)
+    }
+
+    #[inline(always)]
+    fn prefilter_word(&self, index: u32) -> Option<u32> {
+        PREFILTER.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        // SAFETY: the value is copied at once; a deletion meanwhile can at worst hand us the value of
+        // a service that is just being added, which is one as well.
+        unsafe { SERVICES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn ring_slot(&self, index: u32) -> Option<u32> {
+        RINGS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn backend(&self, index: u32) -> Option<&Backend> {
+        BACKENDS.get(index)
+    }
+
+    #[inline(always)]
+    fn interface(&self, ifindex: u32) -> Option<Interface> {
+        // SAFETY: as in `service`.
+        unsafe { INTERFACES.get(&ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn count(&self, service: u8, counters: ServiceCounters) {
+        if let Some(total) = SERVICE_COUNTERS.get_ptr_mut(u32::from(service)) {
+            // SAFETY: an element of a per-CPU array, in the copy of this CPU, on which no other run
+            // of this program is under way; userspace only reads.
+            let total = unsafe { &mut *total };
+            total.packets += counters.packets;
+            total.bytes += counters.bytes;
+            total.flows += counters.flows;
+        }
+    }
+}
+
+impl Sets for Maps {
+    #[inline(always)]
+    fn flow_set(&self, index: u32) -> Option<&FlowSet> {
+        FLOWS.get(index)
+    }
+}
+
+impl SourceAddresses for Maps {
+    #[inline(always)]
+    fn snat_address(&self, index: u32) -> Option<[u8; 4]> {
+        SNAT_ADDRESSES.get(index).copied()
+    }
+}
+
+/// Adds one to the counter of `reason` and returns the count on this CPU.
+#[inline(always)]
+pub(super) fn count(reason: Reason) -> u64 {
+    let Some(counter) = COUNTERS.get_ptr_mut(reason as u32) else {
+        return 0;
+    };
+    // SAFETY: as in `Maps::count`.
+    unsafe {
+        *counter += 1;
+        *counter
+    }
+}
