@@ -1,0 +1,61 @@
+//! The users of the simulated pool and their passwords.
+//!
+//! Invariant: the acceptor process and the Basic check see the same list.
+
+/// A user with a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Name without the domain, [`DOMAIN`].
+    pub name: &'static str,
+    /// Password in clear: NTLM needs it (or its MD4) on both sides.
+    pub password: &'static str,
+}
+
+impl User {
+    /// Name as servers report it: `LAB\alice`.
+    pub fn qualified(&self) -> String {
+        format!("{DOMAIN}\\{}", self.name)
+    }
+}
+
+/// Everyone who may log in.
+pub const USERS: [User; 4] = [
+    User {
+        name: "alice",
+        password: "alice-Secret-1",
+    },
+    User {
+        name: "bob",
+        password: "bob-Secret-2",
+    },
+    User {
+        name: "carol",
+        password: "carol-Secret-3",
+    },
+    User {
+        name: "dave",
+        password: "dave-Secret-4",
+    },
+];
+
+/// The Windows domain of all [`USERS`].
+pub const DOMAIN: &str = "LAB";
+
+/// The user called `name`, with or without the domain, if `password` is theirs.
+pub(super) fn check(name: &str, password: &str) -> Option<User> {
+    let name = name
+        .strip_prefix(DOMAIN)
+        .and_then(|rest| rest.strip_prefix('\\'))
+        .unwrap_or(name);
+    USERS
+        .into_iter()
+        .find(|user| user.name == name && user.password == password)
+}
+
+/// The list in the format of `NTLM_USER_FILE`: `DOMAIN:user:password` a line.
+pub(super) fn ntlm_user_file() -> String {
+    USERS
+        .iter()
+        .map(|user| format!("{DOMAIN}:{}:{}\n", user.name, user.password))
+        .collect()
+}
