@@ -1,0 +1,265 @@
+//! `test`: every check in one command, the same on a laptop and in CI.
+//!
+//! Steps run in a fixed order, cheap ones first, and a failed one does not hide the others; only
+//! what needs its result is left out. Compilers run as the caller, test programs that make
+//! namespaces or load programs as root.
+
+use std::fmt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::toolchain::{Choice, Route};
+use crate::{build_ebpf, command, setup, tidy, workspace};
+
+/// What to test.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only these steps and what they need; all by default.
+    #[arg(value_enum)]
+    steps: Vec<Step>,
+}
+
+/// A step, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// House rules that no compiler checks.
+    Tidy,
+    /// Formatting.
+    Fmt,
+    /// Build and audit the XDP object.
+    Ebpf,
+    /// Clippy, warnings denied; the XDP code too.
+    Clippy,
+    /// Documentation, warnings denied.
+    Docs,
+    /// Unit tests, which need neither root nor network.
+    Unit,
+    /// `lb` with the XDP object inside, and the programs of the lab.
+    Build,
+    /// Tests with real sockets and the real kernel, in namespaces. Needs root.
+    Netns,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Passed,
+    Failed,
+    /// A step that it needs did not pass.
+    NotRun(Step),
+}
+
+/// Runs the steps.
+///
+/// # Errors
+/// A step failed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::install()?;
+    let mut results = Vec::new();
+    for step in selected(&options.steps) {
+        let blocked = step.needs().iter().find(|need| !passed(&results, **need));
+        let start = Instant::now();
+        let outcome = match blocked {
+            Some(need) => Outcome::NotRun(*need),
+            None => attempt(step),
+        };
+        results.push((step, outcome, start.elapsed()));
+    }
+    summarize(&results)
+}
+
+fn passed(results: &[(Step, Outcome, Duration)], step: Step) -> bool {
+    results
+        .iter()
+        .any(|(done, outcome, _)| *done == step && matches!(outcome, Outcome::Passed))
+}
+
+fn attempt(step: Step) -> Outcome {
+    eprintln!("\n== {step}");
+    match step.run() {
+        Ok(()) => Outcome::Passed,
+        Err(error) => {
+            eprintln!("{step}: {error:#}");
+            Outcome::Failed
+        }
+    }
+}
+
+/// The steps named, with what they need; all if none is named.
+fn selected(named: &[Step]) -> Vec<Step> {
+    let wanted = |step: &Step| {
+        named.is_empty()
+            || named
+                .iter()
+                .any(|name| name == step || name.needs().contains(step))
+    };
+    Step::value_variants()
+        .iter()
+        .copied()
+        .filter(wanted)
+        .collect()
+}
+
+fn summarize(results: &[(Step, Outcome, Duration)]) -> Result<()> {
+    println!();
+    let mut counts = [0_usize; 3];
+    for (step, outcome, time) in results {
+        let seconds = time.as_secs();
+        let index = match outcome {
+            Outcome::Passed => {
+                println!("{step:8} passed   {seconds:4} s");
+                0
+            }
+            Outcome::Failed => {
+                println!("{step:8} FAILED   {seconds:4} s");
+                1
+            }
+            Outcome::NotRun(need) => {
+                println!("{step:8} not run, because {need} did not pass");
+                2
+            }
+        };
+        counts[index] += 1;
+    }
+    let [passed, failed, not_run] = counts;
+    println!("{passed} passed, {failed} failed, {not_run} not run");
+    if passed != results.len() {
+        bail!("not every step passed");
+    }
+    Ok(())
+}
+
+impl Step {
+    /// Every step whose result this one uses, not only the direct ones.
+    fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Build => &[Self::Ebpf],
+            Self::Netns => &[Self::Ebpf, Self::Build],
+            _ => &[],
+        }
+    }
+
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Tidy => tidy::run(),
+            Self::Fmt => command::run(command::cargo().args(["fmt", "--all", "--check"])),
+            Self::Ebpf => build_ebpf::run(&build_ebpf::Options {
+                route: Choice::Auto,
+            })
+            .map(|_object| ()),
+            Self::Clippy => clippy(),
+            Self::Docs => command::run(
+                cargo("doc")
+                    .args(["--workspace", "--no-deps", "--all-features"])
+                    .env("RUSTDOCFLAGS", "-Dwarnings"),
+            ),
+            Self::Unit => command::run(cargo("test").arg("--all-features")),
+            Self::Build => {
+                command::run(cargo("build").args(["-p", "lb-userspace", "-p", "lb-tests"]))
+            }
+            Self::Netns => netns(),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.pad(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// Cargo on the host, with the object embedded wherever there is one: a variable that came and
+/// went between steps would build `lb` twice.
+fn cargo(subcommand: &str) -> Command {
+    let mut command = command::cargo();
+    command.args([subcommand, "--locked"]);
+    let object = workspace::xdp_object();
+    if object.exists() {
+        command.env("LB_XDP_OBJECT", object);
+    }
+    command
+}
+
+fn clippy() -> Result<()> {
+    let mut host = cargo("clippy");
+    host.args([
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-Dwarnings",
+    ]);
+    command::run(&mut host)?;
+    // The host's run reads the XDP code as well, except what is only compiled for BPF. Debian's
+    // compiler comes without a clippy of the same version, so only rustup's can read that.
+    if let Some(route @ Route::Rustup) = Route::detect(Choice::Rustup) {
+        let mut bpf = route.cargo("clippy")?;
+        bpf.args([
+            "-p",
+            "lb-ebpf",
+            "--bin",
+            "lb-xdp",
+            "--features",
+            "xdp",
+            "--target-dir",
+        ]);
+        command::run(bpf.arg(workspace::bpf_target()).args(["--", "-Dwarnings"]))?;
+    }
+    Ok(())
+}
+
+fn netns() -> Result<()> {
+    let prefix = command::root_prefix().context("the namespace tests")?;
+    let mut test = cargo("test");
+    if !prefix.is_empty() {
+        // Cargo then compiles as the caller, and only the test programs run as root.
+        test.arg("--config")
+            .arg(format!("target.'cfg(unix)'.runner = {prefix:?}"));
+    }
+    test.args(["-p", "lb-tests"])
+        .env("LB_BIN", workspace::target().join("debug/lb"))
+        .env("LB_PYTHON", workspace::venv().join("bin/python"));
+    command::run(&mut test)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn naming_a_step_selects_what_it_needs_in_order() {
+        let check = |named: &[Step], expected: &[Step]| assert_eq!(selected(named), expected);
+        check(&[], Step::value_variants());
+        check(&[Step::Unit], &[Step::Unit]);
+        check(
+            &[Step::Netns, Step::Fmt],
+            &[Step::Fmt, Step::Ebpf, Step::Build, Step::Netns],
+        );
+    }
+
+    #[test]
+    fn needs_are_complete_and_come_first() {
+        let all = Step::value_variants();
+        let position = |step: Step| all.iter().position(|other| *other == step);
+        for step in all {
+            for need in step.needs() {
+                assert!(
+                    position(*need) < position(*step),
+                    "{need} comes after {step}"
+                );
+                assert!(need.needs().iter().all(|deep| step.needs().contains(deep)));
+            }
+        }
+    }
+
+    #[test]
+    fn one_failure_fails_the_run() {
+        let result = |outcome| (Step::Fmt, outcome, Duration::ZERO);
+        assert!(summarize(&[result(Outcome::Passed)]).is_ok());
+        assert!(summarize(&[result(Outcome::Passed), result(Outcome::Failed)]).is_err());
+        assert!(summarize(&[result(Outcome::NotRun(Step::Ebpf))]).is_err());
+    }
+}
