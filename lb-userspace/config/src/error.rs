@@ -143,7 +143,7 @@ pub enum Problem {
     #[error("expected {expected}, found {found}")]
     WrongType {
         /// What should be here, with an example.
-        expected: &'static str,
+        expected: String,
         /// The TOML type that is here.
         found: &'static str,
     },
@@ -162,7 +162,7 @@ pub enum Problem {
         example: &'static str,
     },
     /// A list without elements.
-    #[error("is empty; {0}")]
+    #[error("is empty; expected {0}")]
     Empty(&'static str),
     /// More elements than the data plane has room for.
     #[error("{found} {what} are more than the {limit} that one host can hold; remove some")]

@@ -37,7 +37,7 @@ pub(crate) fn read(service: &Table<'_>, mode: Option<&Mode>) -> Option<Health> {
     ];
     let check = match table.optional("kind", Kind::Tcp, |node| node.choice(&kinds))? {
         Kind::None => {
-            table.misplaced(NOT_FOR_NONE, "checks", "kind = \"none\"");
+            table.misplaced(NOT_FOR_NONE, "a check", "kind = \"none\"");
             table.warn("kind", Cost::Unchecked);
             return Some(Health::Unchecked);
         }
@@ -99,8 +99,10 @@ fn schedule(table: &Table<'_>) -> Option<Schedule> {
     let (interval, timeout) = (interval?, timeout?);
     if interval < timeout {
         let clash = format!(
-            "{timeout:?} is longer than the interval of {interval:?}, and probes of one server \
-             would overlap; make it shorter, or the interval longer"
+            "{} is longer than the interval of {}, and probes of one server would overlap; make \
+             it shorter, or the interval longer",
+            value::text(timeout),
+            value::text(interval)
         );
         return table.fail("timeout", Problem::Contradiction(clash));
     }

@@ -80,6 +80,7 @@ pub use model::{
     PortRange, Profile, Schedule, Server, Service, Source, Tls, Transport, UpstreamTls, Verify,
 };
 
+use error::Path;
 use reader::{Report, Spot, Table};
 
 /// Reads the text of a configuration file.
@@ -91,15 +92,14 @@ pub fn parse(text: &str) -> Result<Config, Errors> {
     let report = Report::new(text);
     let (tree, syntax) = DeTable::parse_recoverable(text);
     for error in &syntax {
-        let offset = error.span().map_or(0, |span| span.start);
-        let message = Problem::Syntax(error.message().escape_debug().to_string());
-        report.error(
-            &Spot {
-                offset,
-                ..Spot::default()
-            },
-            message,
-        );
+        let span = error.span().unwrap_or_default();
+        let message = match text.get(span.clone()) {
+            None | Some("") => error.message().to_owned(),
+            Some(found) => format!("{}: `{}`", error.message(), found.escape_debug()),
+        };
+        let offset = span.start;
+        let path = Path::default();
+        report.error(&Spot { offset, path }, Problem::Syntax(message));
     }
     let config = syntax
         .is_empty()

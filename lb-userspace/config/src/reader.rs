@@ -101,11 +101,9 @@ impl<'a> Node<'a> {
         None
     }
 
-    fn wrong_type<T>(&self, expected: &'static str) -> Option<T> {
-        self.fail(Problem::WrongType {
-            expected,
-            found: type_name(self.value),
-        })
+    fn wrong_type<T>(&self, expected: impl Into<String>) -> Option<T> {
+        let (expected, found) = (expected.into(), type_name(self.value));
+        self.fail(Problem::WrongType { expected, found })
     }
 
     pub(crate) fn bad_value<T>(&self, found: &str, expected: impl Into<String>) -> Option<T> {
@@ -131,17 +129,20 @@ impl<'a> Node<'a> {
 
     /// The value that goes with the string in `choices`.
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
-        let DeValue::String(text) = self.value else {
-            return self.wrong_type("a string, one of the values that the documentation lists");
+        let expected = || {
+            let names: Vec<_> = choices
+                .iter()
+                .map(|(name, _)| format!("\"{name}\""))
+                .collect();
+            names.join(" or ")
         };
-        if let Some((_, choice)) = choices.iter().find(|(name, _)| name == text) {
-            return Some(*choice);
+        let DeValue::String(text) = self.value else {
+            return self.wrong_type(expected());
+        };
+        match choices.iter().find(|(name, _)| name == text) {
+            Some((_, choice)) => Some(*choice),
+            None => self.bad_value(text, expected()),
         }
-        let names: Vec<_> = choices
-            .iter()
-            .map(|(name, _)| format!("\"{name}\""))
-            .collect();
-        self.bad_value(text, format!("one of {}", names.join(", ")))
     }
 
     /// The integer, if it lies in `1..=limit`; `limit` must fit `T`.
@@ -229,7 +230,10 @@ pub(crate) type Schema = &'static [&'static str];
 pub(crate) struct Table<'a> {
     pub(crate) report: &'a Report<'a>,
     entries: &'a DeTable<'a>,
-    pub(crate) spot: Spot,
+    spot: Spot,
+    /// Keys that an unknown key was probably meant to be: to call them missing as well would report one
+    /// mistake twice.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'a> Table<'a> {
@@ -243,16 +247,18 @@ impl<'a> Table<'a> {
     }
 
     fn new(report: &'a Report<'a>, entries: &'a DeTable<'a>, spot: Spot, schema: Schema) -> Self {
-        let table = Self {
+        let mut table = Self {
             report,
             entries,
             spot,
+            misspelt: Vec::new(),
         };
         for key in entries
             .keys()
             .filter(|key| !schema.contains(&key.get_ref().as_ref()))
         {
             let nearest = nearest(key.get_ref(), schema);
+            table.misspelt.extend(nearest);
             let problem = Problem::UnknownKey {
                 nearest,
                 known: schema.to_vec(),
@@ -296,6 +302,7 @@ impl<'a> Table<'a> {
     ) -> Option<T> {
         match self.get(key) {
             Some(node) => read(&node),
+            None if self.misspelt.contains(&key) => None,
             None => self.fail(key, Problem::Missing { example }),
         }
     }

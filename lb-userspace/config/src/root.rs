@@ -121,7 +121,8 @@ fn nat(node: &Node<'_>) -> Option<NatDraft> {
         )
     });
     let ports = table.optional("ports", DEFAULT_NAT_PORTS, value::ports);
-    let addresses = addresses?;
+    // Nothing is left if every address was bad: then the pool counts as unreadable, not as absent.
+    let addresses = addresses.filter(|addresses| !addresses.is_empty())?;
     unique(table.report, addresses.iter());
     limit(
         &table,

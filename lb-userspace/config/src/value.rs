@@ -36,7 +36,8 @@ pub(crate) fn endpoint(node: &Node<'_>) -> Option<SocketAddrV4> {
         ));
     };
     if address.port() == 0 || !is_unicast(*address.ip()) {
-        return node.bad_value(&address.to_string(), UNICAST);
+        let expected = "an address of one host, with a port that is not 0";
+        return node.bad_value(&address.to_string(), expected);
     }
     Some(address)
 }
@@ -45,7 +46,7 @@ pub(crate) fn ipv4(node: &Node<'_>) -> Option<Ipv4Addr> {
     const EXPECTED: &str = "an IPv4 address, such as \"10.203.2.100\"";
     let address = node.string(EXPECTED, |text| text.parse::<Ipv4Addr>().ok())?;
     if !is_unicast(address) {
-        return node.bad_value(&address.to_string(), UNICAST);
+        return node.bad_value(&address.to_string(), "an address of one host");
     }
     Some(address)
 }
@@ -72,8 +73,8 @@ pub(crate) fn duration(node: &Node<'_>, range: RangeInclusive<Duration>) -> Opti
         parse_duration,
     )?;
     if !range.contains(&found) {
-        let expected = format!("a duration from {:?} to {:?}", range.start(), range.end());
-        return node.bad_value(&format!("{found:?}"), expected);
+        let expected = format!("from {} to {}", text(*range.start()), text(*range.end()));
+        return node.bad_value(&text(found), expected);
     }
     Some(found)
 }
@@ -88,6 +89,19 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "m" => number.checked_mul(60).map(Duration::from_secs),
         "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
         _ => None,
+    }
+}
+
+/// `duration`, in the form that [`self::duration`] reads.
+pub(crate) fn text(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    match units
+        .into_iter()
+        .find(|(_, unit)| milliseconds.is_multiple_of(*unit))
+    {
+        Some((name, unit)) => format!("{}{name}", milliseconds / unit),
+        None => format!("{milliseconds}ms"),
     }
 }
 
@@ -131,6 +145,3 @@ pub(crate) fn body_start(node: &Node<'_>) -> Option<String> {
         (text.len() <= 256).then(|| text.to_owned())
     })
 }
-
-const UNICAST: &str = "the address of one host (not 0.0.0.0, multicast or broadcast) with, where \
-                       a port belongs, a port that is not 0";
