@@ -107,7 +107,7 @@ impl Route {
 /// The crates that Debian's stable compiler lets use unstable features: BPF assembly is one.
 ///
 /// By name, because `RUSTC_BOOTSTRAP=1` would change what build scripts of other crates detect.
-const UNSTABLE_CRATES: &str = "aya_ebpf,lb_ebpf,lb_xdp";
+const UNSTABLE_CRATES: &str = "aya_ebpf,lb_ebpf";
 
 /// Whether Debian's compiler is there, new enough, and has `core` for BPF.
 fn debian_is_usable() -> bool {
@@ -149,12 +149,16 @@ fn minor_version(version: &str) -> Option<u32> {
 }
 
 fn has_core(libraries: &Path) -> bool {
-    let is_core = |name: &str| name.starts_with("libcore-") && name.ends_with(".rlib");
-    libraries.read_dir().is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| entry.file_name().to_str().is_some_and(is_core))
-    })
+    let is_core = |path: &Path| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        stem.is_some_and(|stem| stem.starts_with("libcore-"))
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "rlib")
+    };
+    libraries
+        .read_dir()
+        .is_ok_and(|entries| entries.flatten().any(|entry| is_core(&entry.path())))
 }
 
 #[cfg(test)]

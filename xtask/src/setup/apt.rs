@@ -20,11 +20,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 const MARK: &str = "# by `cargo xtask setup`, process ";
 
 /// Packages of ours that bring a service.
-const SERVICES: [(&str, &str); 2] = [
-    ("haproxy", "haproxy"),
-    ("nginx-light", "nginx"),
-    ("nftables", "nftables"),
-];
+const SERVICES: [(&str, &str); 2] = [("haproxy", "haproxy"), ("nginx-light", "nginx")];
 
 /// Installs `packages`; `complete` tells whether they brought what was missing.
 ///
