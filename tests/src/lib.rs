@@ -8,5 +8,7 @@
 pub mod address;
 pub mod binaries;
 pub mod certs;
+pub mod client;
 pub mod lab;
 pub mod pool;
+pub mod world;

@@ -6,6 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, Write as _},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -18,12 +19,22 @@ use nix::{
 };
 
 /// The machine's lab lock, released on drop.
+///
+/// The fields are dropped in order: the next thread of this process finds the file unlocked.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+pub(super) struct Lock {
+    _across_processes: Flock<File>,
+    _within_process: MutexGuard<'static, ()>,
+}
 
 impl Lock {
     /// Takes the lock; waits up to [`PATIENCE`] for another run to give it back.
     pub(super) fn acquire() -> Result<Self> {
+        // Tests of one binary run on threads; a mutex lets them queue without polling.
+        static WITHIN_PROCESS: Mutex<()> = Mutex::new(());
+        let within_process = WITHIN_PROCESS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -32,11 +43,15 @@ impl Lock {
             .open(PATH)
             .with_context(|| format!("opening the lab's lock file {PATH}"))?;
         let started = Instant::now();
+        let mut told = Told::NotYet;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(mut held) => {
                     write_owner(&mut held).with_context(|| format!("writing {PATH}"))?;
-                    return Ok(Self(held));
+                    return Ok(Self {
+                        _across_processes: held,
+                        _within_process: within_process,
+                    });
                 }
                 Err((returned, Errno::EWOULDBLOCK)) => file = returned,
                 Err((_, error)) => return Err(error).with_context(|| format!("locking {PATH}")),
@@ -47,15 +62,22 @@ impl Lock {
                     owner(&mut file)
                 );
             }
-            if started.elapsed() < RETRY {
+            if told == Told::NotYet {
                 eprintln!(
                     "lab: waiting for process {} to give up its lab",
                     owner(&mut file)
                 );
+                told = Told::Once;
             }
             thread::sleep(RETRY);
         }
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Told {
+    NotYet,
+    Once,
 }
 
 fn write_owner(file: &mut File) -> std::io::Result<()> {

@@ -6,15 +6,12 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashSet,
-    convert::Infallible,
-    rc::Rc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 
 /// How a server fails at the moment.
 #[derive(Debug, Default)]
@@ -70,10 +67,7 @@ impl Switches {
 }
 
 /// Answers one request to the admin address.
-pub(super) async fn answer(
-    switches: Rc<Switches>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+pub(super) fn answer<B>(switches: &Switches, request: &Request<B>) -> Response<Full<Bytes>> {
     let applied = (request.method() == Method::PUT).then(|| switches.apply(request.uri().path()));
     let mut response = Response::new(Full::default());
     *response.status_mut() = match applied {
@@ -81,5 +75,5 @@ pub(super) async fn answer(
         Some(None) => StatusCode::NOT_FOUND,
         None => StatusCode::METHOD_NOT_ALLOWED,
     };
-    Ok(response)
+    response
 }

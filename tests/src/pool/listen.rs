@@ -2,7 +2,10 @@
 //!
 //! Invariant: everything runs on one thread, so state is shared without locks. Called by the binary `lb-pool`.
 
-use std::{cell::Cell, net::SocketAddr, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell, convert::Infallible, future, net::SocketAddr, path::PathBuf, rc::Rc, sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -110,7 +113,9 @@ pub async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Resu
         // Its own switches, never turned: the switchboard must answer while the server is switched off.
         local.spawn_local(accept(listener, Rc::default(), move |stream, _| {
             let switches = Rc::clone(&switches);
-            let service = service_fn(move |request| admin::answer(Rc::clone(&switches), request));
+            let service = service_fn(move |request| {
+                future::ready(Ok::<_, Infallible>(admin::answer(&switches, &request)))
+            });
             async move {
                 Ok(http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)

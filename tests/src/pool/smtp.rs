@@ -43,7 +43,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, name: &str) -> io
             _ => {
                 write
                     .write_all(b"502 not part of the simulated pool\r\n")
-                    .await?
+                    .await?;
             }
         }
     }

@@ -55,7 +55,6 @@ pub(super) fn check(name: &str, password: &str) -> Option<User> {
 /// The list in the format of `NTLM_USER_FILE`: `DOMAIN:user:password` a line.
 pub(super) fn ntlm_user_file() -> String {
     USERS
-        .iter()
         .map(|user| format!("{DOMAIN}:{}:{}\n", user.name, user.password))
-        .collect()
+        .concat()
 }

@@ -1,0 +1,218 @@
+//! Real clients, run inside the client's namespace: curl, Python programs, and plain TCP for SMTP.
+//!
+//! Invariant: a client that can't be started or doesn't end well is an error; what servers answer is data.
+//! Used by the tests and by the demo.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    path::Path,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::de::DeserializeOwned;
+use socket2::{Domain, Socket, Type};
+
+use crate::{binaries, lab::Namespace, pool::User};
+
+/// What curl reports about one URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Status of the last answer; 0 when there was none.
+    pub status: u16,
+    /// Connections that curl had to open for it.
+    pub connects: u32,
+}
+
+/// Fetches `urls` one after the other with one curl, NTLM and `user`'s name; `password` may be wrong.
+pub fn curl_ntlm(user: &User, password: &str, urls: &[String]) -> Result<Vec<Fetched>> {
+    let credentials = format!("{}:{password}", user.qualified());
+    curl(&["--ntlm", "--user", &credentials], urls)
+}
+
+/// Fetches `urls` one after the other with one curl; the bodies are thrown away.
+pub fn curl(options: &[&str], urls: &[String]) -> Result<Vec<Fetched>> {
+    let mut command = Namespace::client().command("curl");
+    command.args([
+        "--silent",
+        "--max-time",
+        "60",
+        "--write-out",
+        "%{http_code} %{num_connects}\\n",
+    ]);
+    command.args(options);
+    for url in urls {
+        command.args(["--output", "/dev/null", url]);
+    }
+    let output = command.output().context("starting curl")?;
+    let text = String::from_utf8(output.stdout).context("curl's output")?;
+    let fetched = text.lines().map(|line| {
+        let (status, connects) = line
+            .split_once(' ')
+            .context("curl's output has no second word")?;
+        Ok(Fetched {
+            status: status.parse()?,
+            connects: connects.parse()?,
+        })
+    });
+    let fetched = fetched.collect::<Result<Vec<_>>>()?;
+    ensure!(
+        fetched.len() == urls.len(),
+        "curl ended early ({}): {text}",
+        output.status
+    );
+    Ok(fetched)
+}
+
+/// Fetches one page without credentials: its status (0 when nothing answers) and its body.
+pub fn get(url: &str) -> Result<(u16, String)> {
+    let output = Namespace::client()
+        .command("curl")
+        .args([
+            "--silent",
+            "--max-time",
+            "10",
+            "--write-out",
+            "\\n%{http_code}",
+            url,
+        ])
+        .output()
+        .context("starting curl")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').context("curl printed no status")?;
+    Ok((status.parse()?, body.to_owned()))
+}
+
+/// Runs `tests/python/<script>` and reads the JSON that it prints.
+pub fn python<T: DeserializeOwned>(script: &str, arguments: &[&str]) -> Result<T> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("python")
+        .join(script);
+    let mut command: Command = Namespace::client().command(binaries::python()?);
+    let output = command
+        // Its cache files would be left in the source tree.
+        .arg("-B")
+        .arg(path)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("starting {script}"))?;
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(
+        output.status.success(),
+        "{script} failed ({}):\n{out}{err}",
+        output.status
+    );
+    serde_json::from_str(&out).with_context(|| format!("{script} printed {out:?}"))
+}
+
+/// The status codes of a client that trusts NTLM persistence, request by request.
+pub fn mac_mail(address: SocketAddrV4, user: &User) -> Result<Vec<Vec<u16>>> {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    python("mac_mail.py", &[&host, &port, user.name, user.password])
+}
+
+/// An SMTP conversation under way.
+#[derive(Debug)]
+pub struct Smtp {
+    stream: TcpStream,
+    replies: BufReader<TcpStream>,
+    local: SocketAddr,
+    banner: String,
+}
+
+impl Smtp {
+    /// Connects to `server` from `source`, an address of the client's namespace, and reads the banner.
+    pub fn connect(source: Ipv4Addr, server: SocketAddrV4) -> Result<Self> {
+        let stream = Namespace::client().run(|| connect_from(source, server))??;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let mut smtp = Self {
+            replies: BufReader::new(stream.try_clone()?),
+            local: stream.local_addr()?,
+            stream,
+            banner: String::new(),
+        };
+        smtp.banner = smtp.reply("220")?;
+        Ok(smtp)
+    }
+
+    /// Name of the server that answered: the banner's first word.
+    pub fn server(&self) -> Option<&str> {
+        self.banner.split(' ').nth(1)
+    }
+
+    /// The peer that the server says it sees.
+    pub fn peer(&self) -> Result<SocketAddr> {
+        let peer = self
+            .banner
+            .rsplit_once("peer=")
+            .context("the banner names no peer")?
+            .1;
+        peer.parse()
+            .with_context(|| format!("the banner's peer {peer:?}"))
+    }
+
+    /// The client's own end.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Asks for a sign of life.
+    pub fn noop(&mut self) -> Result<()> {
+        self.stream.write_all(b"NOOP\r\n")?;
+        self.reply("250").map(drop)
+    }
+
+    /// Sends `data` and returns what comes back for it, both at the same time.
+    pub fn echo(&mut self, data: &[u8]) -> Result<Vec<u8>> {
+        self.stream
+            .write_all(format!("XECHO {}\r\n", data.len()).as_bytes())?;
+        self.reply("354")?;
+        let mut back = vec![0; data.len()];
+        let mut writer = self.stream.try_clone()?;
+        thread::scope(|scope| -> Result<()> {
+            let sending = scope.spawn(move || writer.write_all(data));
+            self.replies
+                .read_exact(&mut back)
+                .context("reading what should come back")?;
+            sending
+                .join()
+                .ok()
+                .context("the sender panicked")?
+                .context("sending")
+        })?;
+        self.reply("250")?;
+        Ok(back)
+    }
+
+    fn reply(&mut self, code: &str) -> Result<String> {
+        let mut line = String::new();
+        self.replies
+            .read_line(&mut line)
+            .with_context(|| format!("waiting for a {code} reply"))?;
+        ensure!(
+            line.starts_with(code),
+            "the server said {line:?} instead of {code}"
+        );
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+/// The standard library can't choose the source address of a connection.
+fn connect_from(source: Ipv4Addr, server: SocketAddrV4) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddrV4::new(source, 0).into())?;
+    socket
+        .connect_timeout(&server.into(), TIMEOUT)
+        .with_context(|| format!("connecting from {source} to {server}"))?;
+    Ok(socket.into())
+}
+
+/// Long enough for any machine: it only turns a hang into a failure.
+const TIMEOUT: Duration = Duration::from_secs(30);

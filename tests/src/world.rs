@@ -1,0 +1,216 @@
+//! A lab with a pool in it, and optionally the load balancer in front: what a test starts with.
+//!
+//! Invariant: dropping it ends the processes first and then removes the network. Making one takes well under a
+//! second, so every test has its own and none sees what another left behind.
+//! Used by the tests and by the demo.
+
+use std::{
+    fs,
+    net::SocketAddrV4,
+    path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use crate::{
+    address, binaries,
+    certs::{self, Files},
+    client,
+    lab::{Lab, Process, Size},
+    pool::{
+        HTTP_PORT, HTTPS_PORT, SMTP_PORT, Server, Settings,
+        journal::{AuthLeg, Entry, Event, Request},
+    },
+};
+
+/// A lab, its pool servers, certificates and a directory for what they write.
+///
+/// The order of the fields is the order of the end: servers, network, files.
+#[derive(Debug)]
+pub struct World {
+    servers: Vec<Server>,
+    lab: Lab,
+    certs: Files,
+    directory: TempDir,
+}
+
+impl World {
+    /// A lab whose servers all run and keep journals.
+    pub fn start(servers: u8) -> Result<Self> {
+        let lab = Lab::up(Size {
+            servers,
+            ..Size::default()
+        })?;
+        let directory = TempDir::with_prefix("lb-tests-")?;
+        let certs = certs::write(directory.path())?;
+        let mut world = Self {
+            servers: Vec::new(),
+            lab,
+            certs,
+            directory,
+        };
+        for number in 1..=servers {
+            world.servers.push(world.server_process(number)?);
+        }
+        Ok(world)
+    }
+
+    /// The network.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// Running pool servers.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Authority, certificate and key that all servers share.
+    pub fn certs(&self) -> &Files {
+        &self.certs
+    }
+
+    /// Directory that is removed with the world.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Ends the process of server `number`: its kernel then resets connections.
+    pub fn kill_server(&mut self, number: u8) {
+        self.servers.retain(|server| server.number() != number);
+    }
+
+    /// Starts server `number` again after [`World::kill_server`].
+    pub fn revive_server(&mut self, number: u8) -> Result<()> {
+        self.servers.push(self.server_process(number)?);
+        Ok(())
+    }
+
+    /// What all running servers have seen.
+    pub fn seen(&self) -> Result<Seen> {
+        let journals = self
+            .servers
+            .iter()
+            .map(Server::seen)
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Seen(journals))
+    }
+
+    /// Empties all journals.
+    pub fn forget(&self) -> Result<()> {
+        self.servers.iter().try_for_each(Server::forget)
+    }
+
+    /// Starts `lb run` on the edge with this configuration; the caller waits for its services with [`eventually`].
+    pub fn balance(&self, configuration: &str) -> Result<Process> {
+        let path = self.directory().join("lb.toml");
+        fs::write(&path, configuration).context("writing lb.toml")?;
+        let log = fs::File::create(self.directory().join("lb.log"))?;
+        let errors = log.try_clone()?;
+        self.lab.edge().spawn(binaries::lb()?, |command| {
+            command
+                .args(["run", "--config"])
+                .arg(&path)
+                .stdout(log)
+                .stderr(Stdio::from(errors));
+        })
+    }
+
+    /// What the load balancer has printed so far; empty before [`World::balance`].
+    pub fn balancer_log(&self) -> String {
+        fs::read_to_string(self.directory().join("lb.log")).unwrap_or_default()
+    }
+
+    fn server_process(&self, number: u8) -> Result<Server> {
+        Server::start(Settings {
+            number,
+            journal: Some(self.directory.path()),
+            tls: Some(&self.certs),
+        })
+    }
+}
+
+/// The journals of all servers.
+#[derive(Debug)]
+pub struct Seen(Vec<Vec<Entry>>);
+
+impl Seen {
+    /// Connections that carried a request for `path`.
+    pub fn connections(&self, path: &str) -> usize {
+        let of_server = |journal: &Vec<Entry>| {
+            let mut ids: Vec<u64> = journal
+                .iter()
+                .filter(
+                    |entry| matches!(&entry.event, Event::Request(request) if request.path == path),
+                )
+                .map(|entry| entry.connection)
+                .collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids.len()
+        };
+        self.0.iter().map(of_server).sum()
+    }
+
+    /// The kinds of credential of all requests for `path`, server by server in the order of arrival.
+    pub fn legs(&self, path: &str) -> Vec<AuthLeg> {
+        self.requests(path).map(|request| request.leg).collect()
+    }
+
+    /// All requests for `path`.
+    pub fn requests<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Request> {
+        self.0
+            .iter()
+            .flatten()
+            .filter_map(move |entry| match &entry.event {
+                Event::Request(request) if request.path == path => Some(request),
+                _ => None,
+            })
+    }
+}
+
+/// Address of plain HTTP on server `number`.
+pub const fn http(number: u8) -> SocketAddrV4 {
+    SocketAddrV4::new(address::server(number), HTTP_PORT)
+}
+
+/// Address of HTTPS on server `number`.
+pub const fn https(number: u8) -> SocketAddrV4 {
+    SocketAddrV4::new(address::server(number), HTTPS_PORT)
+}
+
+/// Address of SMTP on server `number`.
+pub const fn smtp(number: u8) -> SocketAddrV4 {
+    SocketAddrV4::new(address::server(number), SMTP_PORT)
+}
+
+/// Waits until `condition` holds; fails with `what` when it hasn't for [`PATIENCE`].
+///
+/// For states that come about by themselves (a health check notices, a service opens). The time decides nothing but
+/// when to give up.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !condition()? {
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "{what}: not within {} s",
+            PATIENCE.as_secs()
+        );
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Waits until a page is served with status 200.
+pub fn until_served(url: &str) -> Result<()> {
+    eventually(&format!("{url} is served"), || {
+        Ok(client::get(url)?.0 == 200)
+    })
+}
+
+const PATIENCE: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_millis(50);
