@@ -6,8 +6,9 @@
 //! Userspace writes everything here except [`FlowEntry`](crate::flow::FlowEntry) and the counters;
 //! the map table in `ARCHITECTURE.md` says who writes what, and when.
 
-/// Version of everything in this module; the program refuses nothing, userspace does: a pinned map
-/// whose [`Settings::abi_version`] differs is not reused.
+/// Version of everything in this module and of the flow entries. Userspace does not reuse a pinned map
+/// whose [`Settings::abi_version`] differs, and the program passes all packets while it does: zero,
+/// for instance, before userspace has written anything.
 pub const ABI_VERSION: u32 = 1;
 
 /// Slots of one Maglev table: prime, and more than 100 times the servers we expect in one pool, which

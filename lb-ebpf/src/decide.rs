@@ -19,7 +19,7 @@
 //! program with kernel maps, and by tests with vectors.
 
 use crate::abi::{
-    BACKEND_FLAG_REACHABLE, Backend, Interface, PREFILTER_WORDS, RING_EMPTY, SERVICE_FLAG_KEEP_SOURCE,
+    ABI_VERSION, BACKEND_FLAG_REACHABLE, Backend, Interface, PREFILTER_WORDS, RING_EMPTY, SERVICE_FLAG_KEEP_SOURCE,
     SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service,
     ServiceCounters, ServiceKey, Settings,
 };
@@ -84,7 +84,10 @@ where
     T: Tables,
 {
     let ip = parse_ipv4(packet)?;
-    let settings = tables.settings().ok_or(Pass(NotReady))?;
+    let settings = tables
+        .settings()
+        .filter(|settings| settings.abi_version == ABI_VERSION)
+        .ok_or(Pass(NotReady))?;
     if !may_be_ours(tables, settings, ip) {
         return Err(Pass(NotOurs));
     }
@@ -360,7 +363,7 @@ fn choose<'a, T: Tables>(
     if service.ring == RING_EMPTY {
         return Err(NoServer);
     }
-    let slot = service.ring.wrapping_add(table.ring_slot(client));
+    let slot = service.ring.wrapping_add(table.slot(client));
     let index = table.sets.ring_slot(slot).ok_or(NoServer)?;
     let backend = table.sets.backend(index).ok_or(NoServer)?;
     if backend.flags & BACKEND_FLAG_REACHABLE == 0 {
@@ -380,3 +383,6 @@ fn send<P: Packet + ?Sized>(packet: &mut P, rewrite: &Rewrite, ingress: Ingress)
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

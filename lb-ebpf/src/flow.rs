@@ -496,7 +496,7 @@ impl<'a, S: Sets> Table<'a, S> {
 
     /// The slot of a Maglev ring for a new flow.
     #[inline(always)]
-    pub fn ring_slot(&self, key: Key) -> u32 {
+    pub fn slot(&self, key: Key) -> u32 {
         let [k0, k1, k2, k3, ..] = self.settings.hash_key;
         crate::maglev::slot(hash([k0, k1, k2, k3], key))
     }

@@ -43,7 +43,12 @@ pub(crate) fn map_source<S: Sets + SourceAddresses>(
     let range = Range::of(settings, cpu);
     let [.., l0, l1, l2, l3] = settings.hash_key;
     let hash = hash([l0, l1, l2, l3], client);
-    let address = table.sets.snat_address(scale(hash, settings.snat_address_count))?;
+    let index = scale(hash, settings.snat_address_count);
+    // Without any, the first one is still there in an array map: 0.0.0.0.
+    if index >= settings.snat_address_count {
+        return None;
+    }
+    let address = table.sets.snat_address(index)?;
     // The low half picks the port, because the high one has picked the address.
     let mut point = hash << 16;
     for _ in 0..PROBES {

@@ -1,0 +1,125 @@
+//! Properties that hold for any traffic, beside the fixtures' examples.
+
+use super::{Ingress, decide};
+use crate::checksum;
+use crate::fixtures::{HostTables, INGRESS, Traffic};
+use crate::flow::FlowSnapshot;
+use crate::tcp::Direction;
+use crate::verdict::{Reason, Verdict};
+use std::collections::{HashMap, HashSet};
+use std::vec::Vec;
+
+const PACKETS: usize = 20_000;
+
+fn snapshots(tables: &HostTables) -> Vec<FlowSnapshot> {
+    tables
+        .flows()
+        .iter()
+        .flat_map(|set| set.entries())
+        .filter_map(|entry| entry.snapshot())
+        .collect()
+}
+
+/// Runs random traffic, with `each` looking at every packet before and after.
+fn run(seed: u64, mut each: impl FnMut(&[u8], &[u8], Verdict)) -> HostTables {
+    let mut traffic = Traffic::new(seed);
+    let tables = HostTables::new(&traffic.world());
+    for number in 0..PACKETS {
+        let before = traffic.packet();
+        let mut after = before.clone();
+        let cpu = (number % 2) as u32;
+        let verdict = decide(after.as_mut_slice(), &tables, Ingress { cpu, ..INGRESS });
+        each(&before, &after, verdict);
+        if verdict.reason() == Reason::Forwarded {
+            traffic.deliver(&after);
+        }
+    }
+    tables
+}
+
+/// Whether IP and TCP checksums of a frame that was built whole are right.
+fn is_sound(frame: &[u8]) -> bool {
+    let length = u16::from_be_bytes([frame[16], frame[17]]) as usize;
+    let mut covered = frame[26..34].to_vec();
+    covered.extend([0, frame[23]]);
+    covered.extend(((length - 20) as u16).to_be_bytes());
+    covered.extend(&frame[34..14 + length]);
+    checksum::of(&frame[14..34]) == [0, 0] && checksum::of(&covered) == [0, 0]
+}
+
+#[test]
+fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
+    let mut forwarded = 0;
+    run(1, |before, after, verdict| {
+        if verdict.reason() == Reason::Forwarded {
+            forwarded += 1;
+            assert_eq!(is_sound(before), is_sound(after));
+            assert_eq!(before[38..47], after[38..47], "sequence numbers and lengths");
+            assert_eq!(before[54..], after[54..], "payload");
+        } else {
+            assert_eq!(before, after);
+        }
+    });
+    assert!(forwarded > PACKETS / 4, "{forwarded} packets forwarded: the traffic tests nothing");
+}
+
+/// The invariant that keeps users apart: a tuple towards a server leads back to one client.
+#[test]
+fn no_two_flows_share_a_tuple() {
+    let tables = run(2, |_, _, _| {});
+    let flows = snapshots(&tables);
+    assert!(flows.len() > 300, "{} entries: the table is not under pressure", flows.len());
+    let keys: HashSet<_> = flows.iter().map(|flow| flow.key).collect();
+    assert_eq!(keys.len(), flows.len(), "a key has two entries");
+    let mut owners = HashMap::new();
+    for flow in flows.iter().filter(|flow| flow.direction == Direction::Forward) {
+        assert_eq!(owners.insert(flow.rewritten, flow.key), None);
+    }
+}
+
+/// A displaced, reopened or refused flow takes its other direction with it.
+#[test]
+fn entries_come_in_pairs() {
+    let flows = snapshots(&run(3, |_, _, _| {}));
+    let by_key: HashMap<_, _> = flows.iter().map(|flow| (flow.key, flow)).collect();
+    for flow in &flows {
+        let peer = by_key[&flow.rewritten.reversed()];
+        assert_eq!(peer.rewritten.reversed(), flow.key);
+        assert_ne!(peer.direction, flow.direction);
+        assert_eq!((peer.service, peer.backend), (flow.service, flow.backend));
+        assert_eq!(peer.state, flow.state, "{flow:?} {peer:?}");
+    }
+}
+
+#[test]
+fn counters_add_up() {
+    let (mut packets, mut bytes) = (0, 0);
+    let tables = run(4, |before, _, verdict| {
+        // Refused and forwarded alike: they matched the service or a flow of it.
+        if matches!(
+            verdict.reason(),
+            Reason::Forwarded | Reason::NoFlow | Reason::SnatExhausted | Reason::TableFull
+        ) {
+            packets += 1;
+            bytes += before.len() as u64;
+        }
+    });
+    let counters = tables.service_counters(3);
+    assert_eq!((counters.packets, counters.bytes), (packets, bytes));
+    assert!(counters.flows > 0);
+}
+
+#[test]
+fn a_released_entry_is_free_and_a_stale_version_releases_nothing() {
+    let tables = run(5, |_, _, _| {});
+    let (entry, old) = tables
+        .flows()
+        .iter()
+        .flat_map(|set| set.entries())
+        .find_map(|entry| Some((entry, entry.snapshot()?)))
+        .expect("there are flows");
+    assert!(old.packets > 0 || old.direction == Direction::Reverse);
+    assert!(entry.release(old.version));
+    assert_eq!(entry.snapshot(), None);
+    assert!(!entry.release(old.version));
+}

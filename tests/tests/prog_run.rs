@@ -1,0 +1,229 @@
+//! The loaded program against the pure function: same packets, same verdicts, same bytes.
+//!
+//! Runs the object that `cargo xtask build-ebpf` built (its path is in `LB_XDP_OBJECT`) by
+//! `BPF_PROG_TEST_RUN`, which needs root but no interface. Verdicts are compared by action and by the
+//! counter that rose, for two reasons may lead to the same action. Without a bound socket the kernel
+//! turns a redirect to a worker into the fallback, which must be a drop.
+
+use aya::maps::{Array, HashMap, Map, PerCpuArray};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use lb_ebpf::abi::{PREFILTER_WORDS, ServiceCounters, Settings};
+use lb_ebpf::decide::decide;
+use lb_ebpf::fixtures::{HostTables, INGRESS, Step, Traffic, World, all};
+use lb_ebpf::flow::{FlowSet, FlowSnapshot, prefilter_bit};
+use lb_ebpf::mapped::MappedFlows;
+use lb_ebpf::verdict::{Reason, Verdict};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use std::os::fd::AsFd as _;
+
+const PROGRAM: &str = "lb_xdp";
+const SERVICE: u8 = 3;
+
+/// `enum xdp_action`, the kernel's interface since 4.8.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+
+/// The program in the kernel, with maps of its own.
+struct Kernel {
+    ebpf: Ebpf,
+    flows: MappedFlows,
+    counters: [u64; Reason::COUNT as usize],
+}
+
+impl Kernel {
+    fn load(world: &World) -> Self {
+        let object = std::env::var_os("LB_XDP_OBJECT").expect(
+            "LB_XDP_OBJECT is not set: run `cargo xtask test`, or set it to the built object",
+        );
+        let sets = world.settings.flow_set_mask + 1;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("FLOWS", sets)
+            .load_file(&object)
+            .unwrap_or_else(|error| panic!("cannot load {}: {error:?}", object.display()));
+        let program: &mut Xdp = ebpf.program_mut(PROGRAM).unwrap().try_into().unwrap();
+        program.load().expect("loading needs root");
+        let Some(Map::Array(flows)) = ebpf.map("FLOWS") else {
+            panic!("FLOWS is no array");
+        };
+        let flows = MappedFlows::new(flows.fd().as_fd(), sets).unwrap();
+        let mut kernel = Self {
+            ebpf,
+            flows,
+            counters: [0; Reason::COUNT as usize],
+        };
+        kernel.write(world);
+        kernel
+    }
+
+    fn write(&mut self, world: &World) {
+        self.array::<Settings>("SETTINGS")
+            .set(0, world.settings, 0)
+            .unwrap();
+        let mut rings = self.array("RINGS");
+        for (slot, backend) in &world.rings {
+            rings.set(*slot, *backend, 0).unwrap();
+        }
+        let mut backends = self.array("BACKENDS");
+        for (index, backend) in (0..).zip(&world.backends) {
+            backends.set(index, *backend, 0).unwrap();
+        }
+        let mut addresses = self.array::<[u8; 4]>("SNAT_ADDRESSES");
+        for (index, address) in (0..).zip(&world.snat_addresses) {
+            addresses.set(index, *address, 0).unwrap();
+        }
+        let mut words = vec![0; PREFILTER_WORDS as usize];
+        for address in &world.prefilter {
+            let (word, bit) = prefilter_bit(*address);
+            words[word as usize] |= bit;
+        }
+        let mut prefilter = self.array("PREFILTER");
+        for (index, word) in (0..).zip(words) {
+            prefilter.set(index, word, 0).unwrap();
+        }
+        let mut services = HashMap::try_from(self.ebpf.map_mut("SERVICES").unwrap()).unwrap();
+        for (key, service) in &world.services {
+            services.insert(*key, *service, 0).unwrap();
+        }
+        let mut interfaces = HashMap::try_from(self.ebpf.map_mut("INTERFACES").unwrap()).unwrap();
+        for (ifindex, interface) in &world.interfaces {
+            interfaces.insert(*ifindex, *interface, 0).unwrap();
+        }
+    }
+
+    fn array<T: aya::Pod>(&mut self, name: &str) -> Array<&mut aya::maps::MapData, T> {
+        Array::try_from(self.ebpf.map_mut(name).unwrap()).unwrap()
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Packet { .. } => {}
+            Step::Tick(tick) => {
+                let mut settings = self.array::<Settings>("SETTINGS");
+                let old = settings.get(&0, 0).unwrap();
+                settings.set(0, Settings { tick, ..old }, 0).unwrap();
+            }
+            Step::Ring { slot, backend } => self.array("RINGS").set(slot, backend, 0).unwrap(),
+        }
+    }
+
+    /// Action, reason and resulting bytes of one packet.
+    fn run(&mut self, bytes: &[u8]) -> (u32, Reason, Vec<u8>) {
+        let mut out = vec![0; bytes.len() + 64];
+        let program: &Xdp = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(bytes),
+                data_out: Some(&mut out),
+                ..TestRunOptions::default()
+            })
+            .unwrap();
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, self.risen_counter(), out)
+    }
+
+    /// The one counter that the last packet moved.
+    fn risen_counter(&mut self) -> Reason {
+        let map = PerCpuArray::<_, u64>::try_from(self.ebpf.map("COUNTERS").unwrap()).unwrap();
+        let mut risen = vec![];
+        for (reason, last) in Reason::ALL.iter().zip(&mut self.counters) {
+            let now = map.get(&(*reason as u32), 0).unwrap().iter().sum();
+            if now != *last {
+                assert_eq!(now, *last + 1, "{}", reason.name());
+                risen.push(*reason);
+                *last = now;
+            }
+        }
+        assert_eq!(risen.len(), 1, "every packet has one reason, not {risen:?}");
+        risen[0]
+    }
+
+    fn service_counters(&self) -> ServiceCounters {
+        let map = self.ebpf.map("SERVICE_COUNTERS").unwrap();
+        let map = PerCpuArray::<_, ServiceCounters>::try_from(map).unwrap();
+        let mut total = ServiceCounters::default();
+        for counters in map.get(&u32::from(SERVICE), 0).unwrap().iter() {
+            total.packets += counters.packets;
+            total.bytes += counters.bytes;
+            total.flows += counters.flows;
+        }
+        total
+    }
+}
+
+fn snapshots(flows: &[FlowSet]) -> Vec<Option<FlowSnapshot>> {
+    let entries = flows.iter().flat_map(|set| set.entries());
+    entries.map(|entry| entry.snapshot()).collect()
+}
+
+fn action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Pass(_) => XDP_PASS,
+        Verdict::Drop(_) | Verdict::Worker { .. } => XDP_DROP,
+        Verdict::Transmit => XDP_TX,
+        Verdict::Redirect { .. } => XDP_REDIRECT,
+    }
+}
+
+/// Fixtures give the verdicts of CPU 0.
+fn pin() {
+    let mut cpus = CpuSet::new();
+    cpus.set(INGRESS.cpu as usize).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+}
+
+#[test]
+fn fixtures_give_the_same_in_the_kernel() {
+    pin();
+    for fixture in all() {
+        let mut kernel = Kernel::load(&fixture.world);
+        for (index, step) in fixture.steps.iter().enumerate() {
+            let Step::Packet {
+                bytes,
+                verdict,
+                expected,
+            } = step
+            else {
+                kernel.apply(step);
+                continue;
+            };
+            let (got, reason, out) = kernel.run(bytes);
+            let place = format!("{}, step {index}", fixture.name);
+            assert_eq!(reason, verdict.reason(), "{place}");
+            assert_eq!(got, action(*verdict), "{place}");
+            assert_eq!(out, *expected, "{place}");
+        }
+    }
+}
+
+#[test]
+fn random_traffic_gives_the_same_in_the_kernel() {
+    pin();
+    for seed in 1..=3 {
+        let mut traffic = Traffic::new(seed);
+        let world = traffic.world();
+        let mut kernel = Kernel::load(&world);
+        let host = HostTables::new(&world);
+        for number in 0..4000 {
+            let packet = traffic.packet();
+            let mut bytes = packet.clone();
+            let verdict = decide(bytes.as_mut_slice(), &host, INGRESS);
+            let (got, reason, out) = kernel.run(&packet);
+            let place = format!("seed {seed}, packet {number}: {packet:02x?}");
+            assert_eq!(
+                (got, reason),
+                (action(verdict), verdict.reason()),
+                "{place}"
+            );
+            assert_eq!(out, bytes, "{place}");
+            if reason == Reason::Forwarded {
+                traffic.deliver(&bytes);
+            }
+        }
+        assert_eq!(kernel.service_counters(), host.service_counters(SERVICE));
+        assert_eq!(snapshots(&kernel.flows), snapshots(host.flows()));
+    }
+}
