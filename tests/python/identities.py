@@ -53,12 +53,12 @@ def main(host: str, port: str, requests: str, *credentials: str) -> None:
         user = dice.choice(users)
         answer = user.ask(dice.random() < RECONNECT)
         if answer.status != 200 or answer.user() != user.qualified():
-            wrong.append([number, user.qualified(), answer.status, answer.user()])
+            wrong.append(f"request {number} of {user.qualified()}: {answer.status} as {answer.user()}")
         if number % 4 == 0:
             passer_by.request("/bench/1")
             served = stranger.request("/whoami")
             if served.status != 401:
-                stranger_served.append([number, served.status, served.user()])
+                stranger_served.append(f"before request {number + 1}: {served.status} as {served.user()}")
     result = {
         "requests": int(requests),
         "logins": sum(user.logins for user in users),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use socket2::{Domain, Socket, Type};
 
 use crate::{binaries, lab::Namespace, pool::User};
@@ -115,6 +115,61 @@ pub fn python<T: DeserializeOwned>(script: &str, arguments: &[&str]) -> Result<T
 pub fn mac_mail(address: SocketAddrV4, user: &User) -> Result<Vec<Vec<u16>>> {
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     python("mac_mail.py", &[&host, &port, user.name, user.password])
+}
+
+/// What `identities.py` found.
+#[derive(Debug, Deserialize)]
+pub struct Identities {
+    /// Requests made by users.
+    pub requests: u32,
+    /// Logins among them.
+    pub logins: u32,
+    /// Requests for a protected page without credentials, besides.
+    pub strangers: u32,
+    /// Users' requests that were refused or served as someone else, described.
+    pub wrong: Vec<String>,
+    /// Strangers' requests that were not answered by 401, described.
+    pub stranger_served: Vec<String>,
+}
+
+/// Makes `requests` requests as `users`, interleaved, each by NTLM and with one leg, among strangers.
+pub fn identities(address: SocketAddrV4, requests: u32, users: &[User]) -> Result<Identities> {
+    let mut arguments = vec![
+        address.ip().to_string(),
+        address.port().to_string(),
+        requests.to_string(),
+    ];
+    arguments.extend(
+        users
+            .iter()
+            .map(|user| format!("{}:{}", user.name, user.password)),
+    );
+    python(
+        "identities.py",
+        &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+    )
+}
+
+/// What exchangelib saw.
+#[derive(Debug, Deserialize)]
+pub struct ExchangeSession {
+    /// Name of the root folder.
+    pub root: String,
+    /// Number of items that the inbox says it has.
+    pub inbox: u32,
+    /// Items found in the inbox.
+    pub items: u32,
+}
+
+/// Opens a session with exchangelib over TLS, trusting `ca`, on the server `name` that is at `address`.
+pub fn exchangelib(
+    address: Ipv4Addr,
+    name: &str,
+    ca: &Path,
+    user: &User,
+) -> Result<ExchangeSession> {
+    let (address, ca) = (address.to_string(), ca.display().to_string());
+    python("ews.py", &[&address, name, &ca, user.name, user.password])
 }
 
 /// An SMTP conversation under way.

@@ -7,13 +7,12 @@
 use std::{
     fs,
     net::SocketAddrV4,
-    path::Path,
-    process::Stdio,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::{
@@ -105,24 +104,33 @@ impl World {
         self.servers.iter().try_for_each(Server::forget)
     }
 
-    /// Starts `lb run` on the edge with this configuration; the caller waits for its services with [`eventually`].
-    pub fn balance(&self, configuration: &str) -> Result<Process> {
+    /// Starts `lb run` on the edge with this configuration, to which it adds interfaces, the admin socket and
+    /// addresses for full NAT; the caller waits for the services with [`eventually`].
+    pub fn balance(&self, services: &str) -> Result<Balancer> {
         let path = self.directory().join("lb.toml");
+        let admin = self.directory().join("lb.sock");
+        let configuration = format!(
+            "interfaces = [\"lb-front\", \"lb-back\"]\nadmin = \"{}\"\n\n\
+             [nat]\naddresses = [\"{}\"]\nports = \"1024-65535\"\n{services}",
+            admin.display(),
+            address::SNAT,
+        );
         fs::write(&path, configuration).context("writing lb.toml")?;
-        let log = fs::File::create(self.directory().join("lb.log"))?;
-        let errors = log.try_clone()?;
-        self.lab.edge().spawn(binaries::lb()?, |command| {
+        let log = self.directory().join("lb.log");
+        let output = fs::File::create(&log)?;
+        let errors = output.try_clone()?;
+        let process = self.lab.edge().spawn(binaries::lb()?, |command| {
             command
                 .args(["run", "--config"])
                 .arg(&path)
-                .stdout(log)
-                .stderr(Stdio::from(errors));
+                .stdout(output)
+                .stderr(errors);
+        })?;
+        Ok(Balancer {
+            process,
+            log,
+            admin,
         })
-    }
-
-    /// What the load balancer has printed so far; empty before [`World::balance`].
-    pub fn balancer_log(&self) -> String {
-        fs::read_to_string(self.directory().join("lb.log")).unwrap_or_default()
     }
 
     fn server_process(&self, number: u8) -> Result<Server> {
@@ -131,6 +139,63 @@ impl World {
             journal: Some(self.directory.path()),
             tls: Some(&self.certs),
         })
+    }
+}
+
+/// A running `lb`; dropping it kills it, and shows its log when a test is failing.
+#[derive(Debug)]
+pub struct Balancer {
+    process: Process,
+    log: PathBuf,
+    admin: PathBuf,
+}
+
+impl Balancer {
+    /// What it has printed so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its admin socket.
+    pub fn admin(&self) -> &Path {
+        &self.admin
+    }
+
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until `condition` holds; fails at once when the process has ended.
+    pub fn eventually(
+        &mut self,
+        what: &str,
+        mut condition: impl FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        eventually(what, || {
+            if let Some(status) = self.process.ended()? {
+                bail!(
+                    "lb ended ({status}):\n{}",
+                    fs::read_to_string(&self.log).unwrap_or_default()
+                );
+            }
+            condition()
+        })
+    }
+
+    /// Waits until a page is served with status 200.
+    pub fn until_served(&mut self, url: &str) -> Result<()> {
+        self.eventually(&format!("{url} is served"), || {
+            Ok(client::get(url)?.0 == 200)
+        })
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- log of lb ---\n{}", self.log());
+        }
     }
 }
 
@@ -203,13 +268,6 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Re
         thread::sleep(PAUSE);
     }
     Ok(())
-}
-
-/// Waits until a page is served with status 200.
-pub fn until_served(url: &str) -> Result<()> {
-    eventually(&format!("{url} is served"), || {
-        Ok(client::get(url)?.0 == 200)
-    })
 }
 
 const PATIENCE: Duration = Duration::from_mins(1);

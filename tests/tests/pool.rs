@@ -3,8 +3,6 @@
 //! If one of these fails, the tests of the load balancer prove nothing. Needs root, curl and the Python of
 //! `cargo xtask setup`.
 
-use std::net::SocketAddrV4;
-
 use lb_tests::{
     address::{CLIENT, server},
     certs, client,
@@ -14,7 +12,6 @@ use lb_tests::{
     },
     world::{self, World},
 };
-use serde::Deserialize;
 
 const ALICE: lb_tests::pool::User = USERS[0];
 
@@ -112,36 +109,10 @@ fn a_client_that_trusts_persistence_is_served() {
 #[test]
 fn identities_stay_apart() {
     let _world = World::start(1).unwrap();
-    let result = Identities::of(world::http(1), 200);
-    assert_eq!(
-        result,
-        Identities {
-            requests: 200,
-            wrong: vec![],
-            stranger_served: vec![]
-        }
-    );
-}
-
-#[derive(Debug, Deserialize, PartialEq)]
-struct Identities {
-    requests: u32,
-    wrong: Vec<serde_json::Value>,
-    stranger_served: Vec<serde_json::Value>,
-}
-
-impl Identities {
-    fn of(address: SocketAddrV4, requests: u32) -> Self {
-        let users = USERS.map(|user| format!("{}:{}", user.name, user.password));
-        let [host, port, requests] = [
-            address.ip().to_string(),
-            address.port().to_string(),
-            requests.to_string(),
-        ];
-        let mut arguments = vec![host.as_str(), &port, &requests];
-        arguments.extend(users.iter().map(String::as_str));
-        client::python("identities.py", &arguments).unwrap()
-    }
+    let result = client::identities(world::http(1), 200, &USERS).unwrap();
+    assert_eq!(result.wrong, Vec::<String>::new());
+    assert_eq!(result.stranger_served, Vec::<String>::new());
+    assert_eq!((result.requests, result.strangers), (200, 50));
 }
 
 #[test]
@@ -160,20 +131,9 @@ fn requests_sends_its_body_on_every_leg() {
 #[test]
 fn exchangelib_opens_a_session() {
     let world = World::start(1).unwrap();
-    let session: serde_json::Value = client::python(
-        "ews.py",
-        &[
-            &server(1).to_string(),
-            certs::NAME,
-            world.certs().ca.to_str().unwrap(),
-            ALICE.name,
-            ALICE.password,
-        ],
-    )
-    .unwrap();
-    assert_eq!(session["inbox"], 0);
-    assert_eq!(session["items"], 0);
-    assert_eq!(session["version"], "15.2.1544.4");
+    let session = client::exchangelib(server(1), certs::NAME, &world.certs().ca, &ALICE).unwrap();
+    assert_eq!((session.inbox, session.items), (0, 0));
+    assert_eq!(session.root, "root");
 }
 
 #[test]

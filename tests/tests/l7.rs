@@ -1,0 +1,274 @@
+//! The HTTP side of `lb` on a real kernel: real clients, real NTLM, the article both ways, on both transports.
+//!
+//! Needs root, curl, the Python of `cargo xtask setup`, and an `lb` with the XDP program inside
+//! (`cargo xtask test` builds it).
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers as well"
+)]
+
+use std::net::SocketAddrV4;
+
+use lb_tests::{
+    address::{VIP_HTTP, server},
+    certs, client,
+    pool::{
+        Switch, USERS, User,
+        journal::AuthLeg::{First, Later, None as Bare},
+    },
+    world::{Balancer, World},
+};
+
+const ALICE: User = USERS[0];
+const VIP: SocketAddrV4 = SocketAddrV4::new(VIP_HTTP, 80);
+const PROBE: &str = "http://10.203.1.100/owa/healthcheck.htm";
+const TRANSPORTS: [&str; 2] = ["af_xdp", "kernel"];
+
+/// An Exchange service on [`VIP`] with the first `servers` servers of the lab.
+fn exchange(transport: &str, headers: &str, servers: u8) -> String {
+    format!(
+        "[[service]]\nname = \"exchange\"\nlisten = \"{VIP}\"\nmode = \"http\"\nprofile = \"exchange\"\n\
+         headers = \"{headers}\"\ntransport = \"{transport}\"\nservers = {}\nhealth = {HEALTH}\n",
+        addresses(servers, 80),
+    )
+}
+
+fn addresses(servers: u8, port: u16) -> String {
+    let list: Vec<_> = (1..=servers)
+        .map(|number| format!("{}:{port}", server(number)))
+        .collect();
+    format!("{list:?}")
+}
+
+/// Short, so that a test needn't wait long; one success is enough, one lost probe is not.
+const HEALTH: &str = "{ kind = \"http\", path = \"/owa/healthcheck.htm\", host = \"mail.lab.test\", \
+     expect = \"200 OK\", interval = \"1s\", timeout = \"1s\", rise = 1, fall = 2 }";
+
+fn balance(world: &World, services: &str) -> Balancer {
+    let mut balancer = world.balance(services).unwrap();
+    balancer.until_served(PROBE).unwrap();
+    balancer
+}
+
+#[test]
+fn one_login_on_one_upstream_connection() {
+    for transport in TRANSPORTS {
+        let world = World::start(2).unwrap();
+        let _balancer = balance(&world, &exchange(transport, "none", 2));
+        let urls = vec![format!("http://{VIP}/whoami"); 3];
+        let fetched = client::curl_ntlm(&ALICE, ALICE.password, &urls).unwrap();
+        let statuses: Vec<u16> = fetched.iter().map(|fetched| fetched.status).collect();
+        assert_eq!(statuses, [200, 200, 200], "{transport}");
+        let connects: u32 = fetched.iter().map(|fetched| fetched.connects).sum();
+        assert_eq!(
+            connects, 1,
+            "{transport}: the client's connection stays open"
+        );
+
+        let seen = world.seen().unwrap();
+        assert_eq!(
+            seen.connections("/whoami"),
+            1,
+            "{transport}: upstream connections"
+        );
+        assert_eq!(
+            seen.legs("/whoami"),
+            [First, Later, Bare, Bare],
+            "{transport}"
+        );
+        for request in seen.requests("/whoami") {
+            for header in ["via", "x-clientside", "x-forwarded-for", "forwarded"] {
+                assert_eq!(request.header(header), None, "{transport}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_wrong_password_is_refused() {
+    let world = World::start(1).unwrap();
+    let _balancer = balance(&world, &exchange("auto", "none", 1));
+    let urls = [format!("http://{VIP}/whoami")];
+    let fetched = client::curl_ntlm(&ALICE, "wrong", &urls).unwrap();
+    assert_eq!(fetched[0].status, 401);
+}
+
+#[test]
+fn the_article_fails_with_via() {
+    for transport in TRANSPORTS {
+        let world = World::start(2).unwrap();
+        let _balancer = balance(&world, &exchange(transport, "x-clientside+via", 2));
+        let seen = client::mac_mail(VIP, &ALICE).unwrap();
+        assert_eq!(seen, [vec![401, 200], vec![401, 401, 400]], "{transport}");
+        let seen = world.seen().unwrap();
+        assert!(
+            seen.requests("/whoami")
+                .all(|request| request.header("via").is_some())
+        );
+    }
+}
+
+#[test]
+fn the_article_works_with_the_exchange_profile() {
+    for transport in TRANSPORTS {
+        let world = World::start(2).unwrap();
+        let _balancer = balance(&world, &exchange(transport, "none", 2));
+        let seen = client::mac_mail(VIP, &ALICE).unwrap();
+        assert_eq!(seen, [vec![401, 200], vec![200], vec![200]], "{transport}");
+        let seen = world.seen().unwrap();
+        assert_eq!(
+            seen.connections("/whoami"),
+            1,
+            "{transport}: upstream connections"
+        );
+        assert_eq!(
+            seen.legs("/whoami"),
+            [First, Later, Bare, Bare],
+            "{transport}"
+        );
+    }
+}
+
+#[test]
+fn a_via_from_the_client_does_no_harm() {
+    let world = World::start(1).unwrap();
+    let _balancer = balance(&world, &exchange("auto", "none", 1));
+    let user = format!("{}:{}", ALICE.qualified(), ALICE.password);
+    let options = [
+        "--ntlm",
+        "--user",
+        &user,
+        "--header",
+        "Via: 1.1 branch-office",
+    ];
+    client::curl(&options, &vec![format!("http://{VIP}/whoami"); 2]).unwrap();
+    assert_eq!(
+        world.seen().unwrap().legs("/whoami"),
+        [First, Later, Bare],
+        "it was removed"
+    );
+}
+
+#[test]
+fn nobody_is_ever_someone_else() {
+    for transport in TRANSPORTS {
+        let world = World::start(2).unwrap();
+        let _balancer = balance(&world, &exchange(transport, "none", 2));
+        let result = client::identities(VIP, 1000, &USERS[..2]).unwrap();
+        assert_eq!(result.wrong, Vec::<String>::new(), "{transport}");
+        assert_eq!(result.stranger_served, Vec::<String>::new(), "{transport}");
+        assert_eq!((result.requests, result.strangers), (1000, 250));
+        // Every login has its own connection to a server, or someone inherited one.
+        let seen = world.seen().unwrap();
+        let first = |leg: &_| matches!(leg, First | lb_tests::pool::journal::AuthLeg::OneLeg);
+        let logins = seen.legs("/whoami").iter().filter(|leg| first(leg)).count();
+        assert_eq!(
+            logins,
+            usize::try_from(result.logins).unwrap(),
+            "{transport}"
+        );
+        assert!(seen.connections("/whoami") >= logins, "{transport}");
+    }
+}
+
+#[test]
+fn exchangelib_opens_a_session_over_tls() {
+    for transport in TRANSPORTS {
+        let world = World::start(2).unwrap();
+        let files = world.certs();
+        let service = format!(
+            "[[service]]\nname = \"exchange\"\nlisten = \"{VIP_HTTP}:443\"\nmode = \"http\"\n\
+             profile = \"exchange\"\ntransport = \"{transport}\"\n\
+             tls = {{ certificate = {:?}, key = {:?} }}\n\
+             upstream_tls = {{ ca = {:?}, server_name = \"{}\" }}\n\
+             servers = {}\nhealth = {}\n",
+            files.certificate,
+            files.key,
+            files.ca,
+            certs::NAME,
+            addresses(2, 443),
+            HEALTH.replace("\"http\"", "\"https\""),
+        );
+        let mut balancer = world.balance(&service).unwrap();
+        let ca = files.ca.to_str().unwrap();
+        let url = format!("https://{VIP_HTTP}/owa/healthcheck.htm");
+        balancer
+            .eventually("the TLS service is open", || {
+                let fetched = client::curl(&["--cacert", ca], std::slice::from_ref(&url));
+                Ok(fetched?[0].status == 200)
+            })
+            .unwrap();
+        let session = client::exchangelib(VIP_HTTP, certs::NAME, &files.ca, &ALICE).unwrap();
+        assert_eq!(
+            (session.root.as_str(), session.inbox, session.items),
+            ("root", 0, 0)
+        );
+        let seen = world.seen().unwrap();
+        assert_eq!(
+            seen.connections("/EWS/Exchange.asmx"),
+            1,
+            "{transport}: upstream connections"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_says_it_is_ill_leaves_and_returns() {
+    let world = World::start(2).unwrap();
+    let mut balancer = balance(&world, &exchange("auto", "none", 2));
+    both_serve(&mut balancer);
+    world.servers()[1]
+        .switch(Switch::HealthDown("owa"))
+        .unwrap();
+    let only_the_first = || Ok(servers_of(20)? == ["EX1"]);
+    balancer
+        .eventually("only EX1 serves", only_the_first)
+        .unwrap();
+    world.servers()[1].switch(Switch::HealthUp("owa")).unwrap();
+    both_serve(&mut balancer);
+}
+
+#[test]
+fn a_dead_server_leaves_and_returns() {
+    let mut world = World::start(2).unwrap();
+    let mut balancer = balance(&world, &exchange("auto", "none", 2));
+    both_serve(&mut balancer);
+    world.kill_server(2);
+    balancer
+        .eventually("only EX1 serves", || Ok(servers_of(20)? == ["EX1"]))
+        .unwrap();
+    world.revive_server(2).unwrap();
+    both_serve(&mut balancer);
+}
+
+#[test]
+fn without_servers_the_answer_is_503() {
+    let mut world = World::start(1).unwrap();
+    let mut balancer = balance(&world, &exchange("auto", "none", 1));
+    world.kill_server(1);
+    balancer
+        .eventually("503 without servers", || Ok(client::get(PROBE)?.0 == 503))
+        .unwrap();
+}
+
+fn both_serve(balancer: &mut Balancer) {
+    balancer
+        .eventually("both serve", || Ok(servers_of(20)? == ["EX1", "EX2"]))
+        .unwrap();
+}
+
+/// Names of the servers that answer `requests` requests on as many connections; `"-"` for a failure.
+fn servers_of(requests: usize) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for _ in 0..requests {
+        let (status, page) = client::get(&format!("http://{VIP}/ecp/healthcheck.htm"))?;
+        let name = page
+            .strip_prefix("200 OK<br/>")
+            .and_then(|rest| rest.split('.').next());
+        names.push(name.filter(|_| status == 200).unwrap_or("-").to_owned());
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
