@@ -155,7 +155,7 @@ impl Step {
                     .args(["--workspace", "--no-deps", "--all-features"])
                     .env("RUSTDOCFLAGS", "-Dwarnings"),
             ),
-            Self::Unit => command::run(cargo("test").arg("--all-features")),
+            Self::Unit => command::run(cargo("test").args(["--all-features", "--no-fail-fast"])),
             Self::Build => {
                 command::run(cargo("build").args(["-p", "lb-userspace", "-p", "lb-tests"]))
             }
@@ -219,7 +219,7 @@ fn netns() -> Result<()> {
         test.arg("--config")
             .arg(format!("target.'cfg(unix)'.runner = {prefix:?}"));
     }
-    test.args(["-p", "lb-tests"])
+    test.args(["-p", "lb-tests", "--no-fail-fast"])
         .env("LB_BIN", workspace::target().join("debug/lb"))
         .env("LB_PYTHON", workspace::venv().join("bin/python"));
     command::run(&mut test)

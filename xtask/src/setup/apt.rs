@@ -1,7 +1,7 @@
 //! Debian packages, installed without starting the services that some of them bring.
 //!
 //! nginx and haproxy are tools of the benchmarks here; as services they would listen on this host's
-//! port 80. `policy-rc.d` keeps dpkg from starting them, `systemctl disable` the next boot.
+//! port 80. `policy-rc.d` keeps dpkg from starting them now, disabling them keeps the next boot from it.
 
 use std::fs;
 use std::path::Path;
@@ -38,9 +38,11 @@ pub(super) fn install(packages: &[&str], complete: impl Fn() -> bool) -> Result<
             packages.join(" ")
         );
     }
+    command::root_prefix().with_context(|| format!("cannot install {}", packages.join(" ")))?;
     let policy = Policy::install()?;
     // Lists that are missing or old show as a failure, or as a version that is too old to use.
     if apt_install(packages).is_err() || !complete() {
+        println!("setup: once more, with fresh package lists");
         command::run(&mut dpkg_configure()?)?;
         command::run(as_root("apt-get")?.args(["-o", LOCK_TIMEOUT, "update"]))?;
         apt_install(packages).with_context(|| {
@@ -86,14 +88,11 @@ fn dpkg_configure() -> Result<Command> {
     Ok(dpkg)
 }
 
+/// Disables the services that we brought: `update-rc.d` knows both systemd's links and its own.
 fn disable_services(packages: &[&str]) -> Result<()> {
-    if find("systemctl").is_none() {
-        // Without an init system nothing starts them.
-        return Ok(());
-    }
     for (package, service) in SERVICES {
         if packages.contains(&package) {
-            command::run(as_root("systemctl")?.args(["--quiet", "disable", service]))?;
+            command::run(as_root("update-rc.d")?.args([service, "disable"]))?;
         }
     }
     Ok(())
