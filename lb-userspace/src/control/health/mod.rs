@@ -1,0 +1,146 @@
+//! Health checking: probes servers on a schedule, and tells of each change once.
+//!
+//! One future for all servers, run on the control thread; dropping it stops every probe. Nothing is
+//! shared: changes go through a channel to whoever writes maps and tells workers.
+//! Not here: what a change means for forwarding ([`super`]), and reading certificates, which the caller
+//! does before.
+
+mod probe;
+mod state;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use lb_config::{Check, Schedule, Service, UpstreamTls};
+use rustls::ClientConfig;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+pub(crate) use probe::{Probe, Tls};
+pub(crate) use state::{Health, probation, unchecked};
+
+use state::Machine;
+
+/// A server to probe.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Index of its service in the configuration.
+    pub(crate) service: usize,
+    /// Index of the server in its service.
+    pub(crate) server: usize,
+    /// `service/server`, for the log.
+    pub(crate) label: String,
+    /// Where it listens.
+    pub(crate) address: SocketAddrV4,
+    /// What a probe does.
+    pub(crate) probe: Probe,
+    /// When, and how many results make a change.
+    pub(crate) schedule: Schedule,
+}
+
+/// A server's health is new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// [`Target::service`].
+    pub(crate) service: usize,
+    /// [`Target::server`].
+    pub(crate) server: usize,
+    /// From now on.
+    pub(crate) health: Health,
+}
+
+/// What to probe, as the configuration says; servers of a service without checks are left out.
+///
+/// `trust` makes the client's side of TLS, once for each service that needs it: it reads files, which
+/// this module does not. Its error ends the whole.
+pub(crate) fn targets<E>(
+    services: &[Service],
+    mut trust: impl FnMut(&UpstreamTls) -> Result<Arc<ClientConfig>, E>,
+) -> Result<Vec<Target>, E> {
+    let mut targets = Vec::new();
+    for (service_index, service) in services.iter().enumerate() {
+        let lb_config::Health::Checked { check, schedule } = &service.health else {
+            continue;
+        };
+        let probe = match check {
+            Check::Tcp => Probe::Tcp,
+            Check::Http(get) => Probe::Http(get.clone()),
+            Check::Https(get, tls) => {
+                let server_name = tls.server_name.clone();
+                Probe::Https(
+                    get.clone(),
+                    Tls {
+                        config: trust(tls)?,
+                        server_name,
+                    },
+                )
+            }
+        };
+        targets.extend(
+            service
+                .servers
+                .iter()
+                .enumerate()
+                .map(|(server_index, server)| Target {
+                    service: service_index,
+                    server: server_index,
+                    label: format!("{}/{}", service.name, server.name),
+                    address: server.address,
+                    probe: probe.clone(),
+                    schedule: *schedule,
+                }),
+        );
+    }
+    Ok(targets)
+}
+
+/// Probes all targets until dropped, or until the receiver of changes is gone.
+///
+/// The first probe of each runs at once, and its result is always told; see [`state`] for the rest.
+pub(crate) async fn monitor(targets: Vec<Target>, changes: mpsc::Sender<Change>) {
+    join_all(targets.iter().map(|target| watch(target, &changes))).await;
+}
+
+async fn watch(target: &Target, changes: &mpsc::Sender<Change>) {
+    let mut machine = Machine::new(&target.schedule);
+    let random = RandomState::new();
+    for count in 0_u64.. {
+        let start = Instant::now();
+        let deadline = start + target.schedule.timeout;
+        let result = probe::probe(&target.probe, target.address, deadline).await;
+        if let Some(health) = machine.observe(&result) {
+            log(target, &health);
+            let change = Change {
+                service: target.service,
+                server: target.server,
+                health,
+            };
+            if changes.send(change).await.is_err() {
+                return;
+            }
+        }
+        // The standard library's keyed hash is random enough to keep probes apart.
+        let [a, b, c, d, ..] = random.hash_one(count).to_ne_bytes();
+        let random = u32::from_ne_bytes([a, b, c, d]);
+        sleep(state::pause(
+            target.schedule.interval,
+            start.elapsed(),
+            random,
+        ))
+        .await;
+    }
+}
+
+fn log(target: &Target, health: &Health) {
+    let (server, address, reason) = (&target.label, target.address, &health.reason);
+    if health.up {
+        tracing::info!(server, %address, reason, "server is up");
+    } else {
+        tracing::warn!(server, %address, reason, "server is down");
+    }
+}
+
+#[cfg(test)]
+mod tests;

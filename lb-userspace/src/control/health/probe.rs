@@ -1,0 +1,176 @@
+//! One probe of one server: connect, perhaps TLS, perhaps a GET.
+//!
+//! Invariant: a probe ends by its deadline, holds at most [`KEPT`] bytes of a body, and opens one
+//! connection that it closes. Not here: when to probe and what follows ([`super`], [`super::state`]).
+
+use std::io;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use lb_config::Get;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+/// What a probe does.
+#[derive(Clone, Debug)]
+pub(crate) enum Probe {
+    /// Connects.
+    Tcp,
+    /// GET over plain TCP.
+    Http(Get),
+    /// GET over TLS.
+    Https(Get, Tls),
+}
+
+/// The client's side of TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    /// What is trusted; made once, because it holds the parsed roots.
+    pub(crate) config: Arc<rustls::ClientConfig>,
+    /// SNI, and the name that the certificate must be for.
+    pub(crate) server_name: ServerName<'static>,
+}
+
+/// Why a server is not healthy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Refused, unreachable, or no local port left.
+    #[error("connect: {0}")]
+    Connect(#[source] io::Error),
+    /// Handshake failed; most often the certificate.
+    #[error("TLS: {0}")]
+    Tls(#[source] io::Error),
+    /// Path or host can't be sent, although the configuration took them.
+    #[error("GET: {0}")]
+    Request(#[source] hyper::http::Error),
+    /// Broke off, or sent what is not HTTP.
+    #[error("GET: {0}")]
+    Http(#[source] hyper::Error),
+    /// Any status but 200 (Managed Availability has no other for healthy).
+    #[error("GET: status {0}, expected 200")]
+    Status(StatusCode),
+    /// 200, with another body.
+    #[error("GET: the body begins with `{found}`, expected `{expected}`")]
+    Body {
+        /// As much of it as was asked for.
+        found: String,
+        /// From the configuration.
+        expected: String,
+    },
+    /// The deadline came first.
+    #[error("no answer in time during {0}")]
+    Timeout(&'static str),
+}
+
+/// Bytes of a body that are kept: the longest `expect` that the configuration takes, and the server's
+/// name behind Exchange's `200 OK<br/>`.
+const KEPT: usize = 512;
+
+/// Probes the server at `address`; gives what it said, for the log.
+pub(crate) async fn probe(
+    probe: &Probe,
+    address: SocketAddrV4,
+    deadline: Instant,
+) -> Result<String, Failure> {
+    let stream = within(deadline, "connect", TcpStream::connect(address))
+        .await?
+        .map_err(Failure::Connect)?;
+    match probe {
+        Probe::Tcp => Ok("connected".to_owned()),
+        Probe::Http(get) => within(deadline, "GET", exchange(get, stream)).await?,
+        Probe::Https(get, tls) => {
+            let connector = TlsConnector::from(Arc::clone(&tls.config));
+            let handshake = connector.connect(tls.server_name.clone(), stream);
+            let stream = within(deadline, "TLS", handshake)
+                .await?
+                .map_err(Failure::Tls)?;
+            within(deadline, "GET", exchange(get, stream)).await?
+        }
+    }
+}
+
+async fn within<F: Future>(
+    deadline: Instant,
+    doing: &'static str,
+    future: F,
+) -> Result<F::Output, Failure> {
+    timeout_at(deadline, future)
+        .await
+        .map_err(|_| Failure::Timeout(doing))
+}
+
+/// One GET on a connection of its own.
+async fn exchange<S>(get: &Get, stream: S) -> Result<String, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(Failure::Http)?;
+    let request = Request::get(get.path.as_str())
+        .header(header::HOST, get.host.as_str())
+        .header(header::USER_AGENT, "lb")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(Failure::Request)?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(Failure::Http)?;
+        judge(response, &get.expect).await
+    };
+    // A connection that ends well has delivered the response, and then the answer is still to be
+    // read; one that fails makes `answer` fail, with less to say about it.
+    tokio::select! {
+        answer = answer => answer,
+        Err(error) = connection => Err(Failure::Http(error)),
+    }
+}
+
+async fn judge(response: Response<Incoming>, expect: &str) -> Result<String, Failure> {
+    if response.status() != StatusCode::OK {
+        return Err(Failure::Status(response.status()));
+    }
+    let start = body_start(response.into_body(), expect.len()).await?;
+    if !start.starts_with(expect.as_bytes()) {
+        let found = printable(start.get(..expect.len()).unwrap_or(&start));
+        return Err(Failure::Body {
+            found,
+            expected: expect.to_owned(),
+        });
+    }
+    Ok(if start.is_empty() {
+        "status 200".to_owned()
+    } else {
+        printable(&start)
+    })
+}
+
+/// At least `wanted` bytes of the body, if it has so many. What follows is not waited for: a page may
+/// go on without end.
+async fn body_start(mut body: Incoming, wanted: usize) -> Result<Vec<u8>, Failure> {
+    let mut start = Vec::new();
+    while start.len() < wanted.min(KEPT) {
+        let Some(frame) = body.frame().await else {
+            break;
+        };
+        if let Ok(data) = frame.map_err(Failure::Http)?.into_data() {
+            start.extend_from_slice(&data[..data.len().min(KEPT - start.len())]);
+        }
+    }
+    Ok(start)
+}
+
+/// One line, whatever the server sent.
+fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .trim_end()
+        .escape_debug()
+        .collect()
+}
