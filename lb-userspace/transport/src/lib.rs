@@ -1,1 +1,46 @@
-//! Placeholder.
+//! Byte streams for L7 services, over two kinds of transport with one face.
+//!
+//! * [`kernel`]: sockets of the host's TCP, one `SO_REUSEPORT` listener per worker;
+//! * [`af_xdp`]: TCP in this process over `AF_XDP` frames, one engine per worker.
+//!
+//! What is above (TLS, HTTP) is generic over [`Listener`] and can't tell which it has. Everything belongs to
+//! one worker thread with a current-thread runtime and a `LocalSet`: nothing here is `Send`, nothing locks.
+//!
+//! Deliberately not here: the choice between the two, XDP programs and maps, upstream connections (these
+//! are always kernel sockets, made by `lb-proxy`), TLS.
+
+pub mod af_xdp;
+pub mod kernel;
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Waits for clients on one address.
+pub trait Listener {
+    /// A connection: reads end with 0 after the client's FIN, and fail with `ConnectionReset` after its
+    /// RST; `shutdown` sends our FIN and leaves the other direction open.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// The next established connection. Cancel-safe: dropping the future loses none.
+    ///
+    /// # Errors
+    /// Only what makes this listener useless; passing trouble (a client that gave up, no file descriptors
+    /// left for a moment) is handled inside.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Accepted<Self::Stream>>>;
+
+    /// Address that clients connect to.
+    fn local_addr(&self) -> SocketAddr;
+}
+
+/// A connection and its two ends.
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// The connection.
+    pub stream: S,
+    /// The client.
+    pub peer: SocketAddr,
+    /// Address that the client connected to.
+    pub local: SocketAddr,
+}

@@ -1,0 +1,223 @@
+//! The driver: moves frames between the ports and the core, and time into it.
+//!
+//! One turn: receive a burst, let the tasks that it woke run, send, tell the kernel once. Then wait for
+//! frames, for a flow that wants to send, or for the next timer, and nothing else: an idle engine costs
+//! nothing. The core is never borrowed across an await.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use lb_xsk::Flushed;
+use tokio::time::Sleep;
+
+use super::core::{Core, Line};
+use super::frames::{Frames, Receive, Transmit, XskFrames};
+use super::stream::Listener;
+use super::{Counters, EngineConfig, PortConfig};
+
+/// Packets received from one interface before tasks run and answers are sent. A larger burst delays
+/// acknowledgements; a smaller one pays more system calls.
+pub const BURST: usize = 64;
+
+/// Wait for a device that takes no more packets.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// TCP for the sockets of one rx queue, one socket per interface.
+///
+/// Belongs to one thread with a tokio `LocalSet`, where [`run`](Self::run) must be spawned.
+pub struct Engine<F = XskFrames> {
+    core: Rc<RefCell<Core>>,
+    ports: Vec<F>,
+}
+
+/// Access to an engine that runs.
+#[derive(Clone)]
+pub struct Handle {
+    core: Rc<RefCell<Core>>,
+}
+
+impl Engine<XskFrames> {
+    /// An engine on bound sockets. Must be called on the worker's runtime, with I/O and time enabled.
+    ///
+    /// # Errors
+    /// If the runtime can't watch a socket.
+    pub fn new(
+        sockets: Vec<(lb_xsk::Socket, PortConfig)>,
+        config: EngineConfig,
+    ) -> io::Result<Self> {
+        let port = |(socket, config)| Ok((XskFrames::new(socket)?, config));
+        let ports = sockets
+            .into_iter()
+            .map(port)
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Self::with_frames(ports, config))
+    }
+}
+
+impl<F: Frames> Engine<F> {
+    /// An engine on any source of frames.
+    pub fn with_frames(ports: Vec<(F, PortConfig)>, config: EngineConfig) -> Self {
+        let (ports, configs): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
+        let core = Rc::new(RefCell::new(Core::new(config, &configs, now())));
+        Self { core, ports }
+    }
+
+    /// Access that stays valid while the engine runs.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            core: Rc::clone(&self.core),
+        }
+    }
+
+    /// Same as [`Handle::listen`].
+    pub fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
+        self.handle().listen(address)
+    }
+
+    /// Runs until the future is dropped; connections freeze then.
+    ///
+    /// # Errors
+    /// Only if the runtime can't wait for a socket any more.
+    pub async fn run(mut self) -> io::Result<Infallible> {
+        let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        loop {
+            self.core.borrow_mut().advance(now());
+            let received = self.receive();
+            if received.count > 0 {
+                let_tasks_run().await;
+                self.core.borrow_mut().advance(now());
+            }
+            let line = self.core.borrow_mut().send(&mut self.ports);
+            let flushed = self.flush();
+            if flushed == Flushed::Later || line == Line::Blocked || received.blocked {
+                self.core.borrow_mut().count_wait();
+                tokio::time::sleep(RETRY).await;
+            } else if line == Line::Waiting || received.more {
+                // Lets the runtime look at kernel sockets too.
+                tokio::task::yield_now().await;
+            } else {
+                self.wait(timer.as_mut()).await?;
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Received {
+        let mut core = self.core.borrow_mut();
+        let mut received = Received::default();
+        for (port, frames) in self.ports.iter_mut().enumerate() {
+            let (rx, tx) = frames.split();
+            for n in 0..=BURST {
+                if tx.room() == 0 {
+                    // Packets stay in the ring: an answer must never be dropped.
+                    received.blocked = true;
+                    break;
+                }
+                if n == BURST {
+                    received.more = true;
+                    break;
+                }
+                let Some(packet) = rx.receive() else { break };
+                core.receive(port, &packet, tx);
+                received.count += 1;
+            }
+        }
+        received
+    }
+
+    fn flush(&mut self) -> Flushed {
+        let mut result = Flushed::Done;
+        for (port, frames) in self.ports.iter_mut().enumerate() {
+            match frames.flush() {
+                Ok(Flushed::Done) => {}
+                Ok(Flushed::Later) => result = Flushed::Later,
+                Err(error) => {
+                    // An interface that is down comes back; until then packets wait and TCP is patient.
+                    if self.core.borrow_mut().count_flush_error() == 1 {
+                        tracing::warn!(port, %error, "cannot send; retrying, further errors are counted");
+                    }
+                    result = Flushed::Later;
+                }
+            }
+        }
+        result
+    }
+
+    async fn wait(&mut self, mut timer: Pin<&mut Sleep>) -> io::Result<()> {
+        let due = self.core.borrow().next_timer();
+        if let Some(due) = due {
+            // Moving the runtime's timer costs more than waking too early now and then.
+            let due = tokio::time::Instant::from_std(due);
+            if timer.is_elapsed() || timer.deadline() > due {
+                timer.as_mut().reset(due);
+            }
+        }
+        poll_fn(|context| {
+            let mut ready = self.core.borrow_mut().poll_line(context).is_ready();
+            for frames in &mut self.ports {
+                if let Poll::Ready(arrival) = frames.poll_arrival(context) {
+                    arrival?;
+                    ready = true;
+                }
+            }
+            ready |= due.is_some() && timer.as_mut().poll(context).is_ready();
+            if ready {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+impl Handle {
+    /// Listens on an address and port; neither may be 0.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a wildcard, `AddrInUse` if this engine listens there already.
+    pub fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
+        Listener::new(Rc::clone(&self.core), address)
+    }
+
+    /// A snapshot.
+    pub fn counters(&self) -> Counters {
+        self.core.borrow().counters()
+    }
+}
+
+/// Result of one burst over all ports.
+#[derive(Default)]
+struct Received {
+    count: usize,
+    /// A port may have more packets.
+    more: bool,
+    /// A port has no room for answers.
+    blocked: bool,
+}
+
+/// Runtime time, which tests can stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Goes behind the tasks that are ready now. Unlike `yield_now` this doesn't make the runtime poll for I/O,
+/// which would be a system call per burst.
+async fn let_tasks_run() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if waited {
+            return Poll::Ready(());
+        }
+        waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
