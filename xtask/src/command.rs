@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,6 +23,17 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{name}` ended with {status}");
     }
     Ok(())
+}
+
+/// Prints `command` and becomes it: signals, even SIGKILL, then reach it and not a parent of it.
+///
+/// # Errors
+/// Always, because it returns only if the program cannot be started.
+pub(crate) fn become_it(command: &mut Command) -> Result<()> {
+    let name = display(command);
+    eprintln!("$ {name}");
+    Err(command.current_dir(workspace::root()).exec())
+        .with_context(|| format!("cannot start `{name}`"))
 }
 
 /// Runs a probe silently; its standard output if it succeeded.

@@ -42,7 +42,7 @@ pub(crate) fn run(program: &str, arguments: &Arguments) -> Result<()> {
     command::run(build.env("LB_XDP_OBJECT", &object))?;
     let release = workspace::target().join("release");
     let mut command = command::as_root(release.join(program))?;
-    command::run(
+    command::become_it(
         command
             .env("LB_BIN", release.join("lb"))
             .env("LB_XDP_OBJECT", &object)

@@ -213,17 +213,26 @@ fn clippy() -> Result<()> {
 
 fn netns() -> Result<()> {
     let prefix = command::root_prefix().context("the namespace tests")?;
-    let mut test = cargo("test");
-    if !prefix.is_empty() {
-        // Cargo then compiles as the caller, and only the test programs run as root.
-        test.arg("--config")
-            .arg(format!("target.'cfg(unix)'.runner = {prefix:?}"));
-    }
-    test.args(["-p", "lb-tests", "--no-fail-fast"])
+    // Cargo compiles as the caller; only the test programs run as root. Each process dies with the
+    // one above it, so that even `kill -9` of this one leaves no test running in the lab.
+    let runner = [prefix, &DIES_WITH_PARENT].concat();
+    let test = cargo("test");
+    let mut command = Command::new(DIES_WITH_PARENT[0]);
+    command
+        .args(&DIES_WITH_PARENT[1..])
+        .arg(test.get_program())
+        .args(test.get_args())
+        .arg("--config")
+        .arg(format!("target.'cfg(unix)'.runner = {runner:?}"))
+        .args(["-p", "lb-tests", "--no-fail-fast"])
+        .env_remove("LD_LIBRARY_PATH")
+        .env("LB_XDP_OBJECT", workspace::xdp_object())
         .env("LB_BIN", workspace::target().join("debug/lb"))
         .env("LB_PYTHON", workspace::venv().join("bin/python"));
-    command::run(&mut test)
+    command::run(&mut command)
 }
+
+const DIES_WITH_PARENT: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 
 #[cfg(test)]
 mod tests {
