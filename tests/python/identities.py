@@ -5,7 +5,7 @@ them come anonymous requests, which fill a proxy's pool of idle connections, and
 without credentials. The order is random with a fixed seed.
 
   identities.py HOST PORT REQUESTS USER:PASSWORD...
-    ->  {"requests": 1000, "logins": 250, "strangers": 250, "wrong": [], "stranger_served": []}
+    ->  {"requests": 1000, "logins": 250, "strangers": 250, "wrong": [], "refused": [], "stranger_served": []}
 """
 
 import json
@@ -48,12 +48,14 @@ def main(host: str, port: str, requests: str, *credentials: str) -> None:
     users = [User(endpoint, name, password, one_leg) for name, password in pairs for one_leg in (False, True)]
     stranger, passer_by = wire.Connection(*endpoint), wire.Connection(*endpoint)
     dice = random.Random(2015)
-    wrong, stranger_served = [], []
+    wrong, refused, stranger_served = [], [], []
     for number in range(int(requests)):
         user = dice.choice(users)
         answer = user.ask(dice.random() < RECONNECT)
-        if answer.status != 200 or answer.user() != user.qualified():
-            wrong.append(f"request {number} of {user.qualified()}: {answer.status} as {answer.user()}")
+        if answer.status != 200:
+            refused.append(f"request {number} of {user.qualified()}: {answer.status}")
+        elif answer.user() != user.qualified():
+            wrong.append(f"request {number} of {user.qualified()}: served as {answer.user()}")
         if number % 4 == 0:
             passer_by.request("/bench/1")
             served = stranger.request("/whoami")
@@ -64,6 +66,7 @@ def main(host: str, port: str, requests: str, *credentials: str) -> None:
         "logins": sum(user.logins for user in users),
         "strangers": (int(requests) + 3) // 4,
         "wrong": wrong,
+        "refused": refused,
         "stranger_served": stranger_served,
     }
     print(json.dumps(result))

@@ -8,6 +8,7 @@ use std::{
     fs,
     net::SocketAddrV4,
     path::{Path, PathBuf},
+    process::ExitStatus,
     thread,
     time::{Duration, Instant},
 };
@@ -164,6 +165,11 @@ impl Balancer {
     /// Its process number.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        self.process.terminate()
     }
 
     /// Waits until `condition` holds; fails at once when the process has ended.

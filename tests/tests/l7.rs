@@ -157,6 +157,7 @@ fn nobody_is_ever_someone_else() {
         let _balancer = balance(&world, &exchange(transport, "none", 2));
         let result = client::identities(VIP, 1000, &USERS[..2]).unwrap();
         assert_eq!(result.wrong, Vec::<String>::new(), "{transport}");
+        assert_eq!(result.refused, Vec::<String>::new(), "{transport}");
         assert_eq!(result.stranger_served, Vec::<String>::new(), "{transport}");
         assert_eq!((result.requests, result.strangers), (1000, 250));
         // Every login has its own connection to a server, or someone inherited one.
@@ -169,6 +170,28 @@ fn nobody_is_ever_someone_else() {
             "{transport}"
         );
         assert!(seen.connections("/whoami") >= logins, "{transport}");
+    }
+}
+
+#[test]
+fn expect_continue_works_as_without_us() {
+    for transport in TRANSPORTS {
+        let world = World::start(2).unwrap();
+        let _balancer = balance(&world, &exchange(transport, "none", 2));
+        let exchange = client::expect_continue(VIP, &ALICE).unwrap();
+        assert_eq!(exchange.statuses, [401, 100, 200], "{transport}");
+        assert_eq!(
+            exchange.schemes,
+            ["Negotiate", "NTLM"],
+            "{transport}: lines kept apart"
+        );
+        assert_eq!(exchange.page["user"], ALICE.qualified(), "{transport}");
+        let seen = world.seen().unwrap();
+        assert_eq!(
+            seen.requests("/bench/1").count(),
+            0,
+            "{transport}: a body became a request"
+        );
     }
 }
 
@@ -240,6 +263,19 @@ fn a_dead_server_leaves_and_returns() {
         .unwrap();
     world.revive_server(2).unwrap();
     both_serve(&mut balancer);
+}
+
+#[test]
+fn a_killed_balancer_can_be_started_again() {
+    let world = World::start(1).unwrap();
+    for _ in 0..2 {
+        // Dropped at the end of the round, which kills it without a chance to clean up.
+        let _balancer = balance(&world, &exchange("auto", "none", 1));
+    }
+    let status = balance(&world, &exchange("auto", "none", 1))
+        .stop()
+        .unwrap();
+    assert!(status.success(), "SIGTERM is the normal end: {status}");
 }
 
 #[test]

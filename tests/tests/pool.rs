@@ -111,8 +111,23 @@ fn identities_stay_apart() {
     let _world = World::start(1).unwrap();
     let result = client::identities(world::http(1), 200, &USERS).unwrap();
     assert_eq!(result.wrong, Vec::<String>::new());
+    assert_eq!(result.refused, Vec::<String>::new());
     assert_eq!(result.stranger_served, Vec::<String>::new());
     assert_eq!((result.requests, result.strangers), (200, 50));
+}
+
+#[test]
+fn a_refusal_comes_before_the_body_and_keeps_the_connection() {
+    let world = World::start(1).unwrap();
+    let exchange = client::expect_continue(world::http(1), &ALICE).unwrap();
+    assert_eq!(exchange.statuses, [401, 100, 200]);
+    assert_eq!(exchange.schemes, ["Negotiate", "NTLM"]);
+    assert_eq!(exchange.page["user"], ALICE.qualified());
+    assert_eq!(
+        exchange.page["request"], 2,
+        "the unread body was not taken for requests"
+    );
+    assert_eq!(world.seen().unwrap().connections("/whoami"), 1);
 }
 
 #[test]

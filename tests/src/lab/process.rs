@@ -61,7 +61,7 @@ impl Process {
     }
 
     /// Asks the process to end (SIGTERM) and waits until it has.
-    pub fn terminate(mut self) -> Result<ExitStatus> {
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
         let pid = i32::try_from(self.child.id()).context("process number")?;
         kill(Pid::from_raw(pid), Signal::SIGTERM).context("sending SIGTERM")?;
         self.child.wait().context("waiting for the process")

@@ -153,7 +153,7 @@ impl Connection {
             }
             Decision::Unauthorized => {
                 let mut response = reply(StatusCode::UNAUTHORIZED, DENIED, Some(body));
-                for scheme in ["Negotiate", "NTLM", "Basic realm=\"mail.lab.test\""] {
+                for scheme in ["Negotiate", "NTLM"] {
                     let value = HeaderValue::from_static(scheme);
                     response.headers_mut().append(WWW_AUTHENTICATE, value);
                 }

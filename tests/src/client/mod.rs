@@ -3,12 +3,17 @@
 //! Invariant: a client that can't be started or doesn't end well is an error; what servers answer is data.
 //! Used by the tests and by the demo.
 
+mod expect;
+mod smtp;
+
+pub use self::{
+    expect::{Exchange, expect_continue},
+    smtp::Smtp,
+};
+
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
     path::Path,
-    process::Command,
-    thread,
     time::Duration,
 };
 
@@ -91,7 +96,7 @@ pub fn python<T: DeserializeOwned>(script: &str, arguments: &[&str]) -> Result<T
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("python")
         .join(script);
-    let mut command: Command = Namespace::client().command(binaries::python()?);
+    let mut command = Namespace::client().command(binaries::python()?);
     let output = command
         // Its cache files would be left in the source tree.
         .arg("-B")
@@ -126,8 +131,10 @@ pub struct Identities {
     pub logins: u32,
     /// Requests for a protected page without credentials, besides.
     pub strangers: u32,
-    /// Users' requests that were refused or served as someone else, described.
+    /// Users' requests that were served as someone else, described.
     pub wrong: Vec<String>,
+    /// Users' requests that were refused although the connection was logged in, described.
+    pub refused: Vec<String>,
     /// Strangers' requests that were not answered by 401, described.
     pub stranger_served: Vec<String>,
 }
@@ -172,101 +179,19 @@ pub fn exchangelib(
     python("ews.py", &[&address, name, &ca, user.name, user.password])
 }
 
-/// An SMTP conversation under way.
-#[derive(Debug)]
-pub struct Smtp {
-    stream: TcpStream,
-    replies: BufReader<TcpStream>,
-    local: SocketAddr,
-    banner: String,
-}
-
-impl Smtp {
-    /// Connects to `server` from `source`, an address of the client's namespace, and reads the banner.
-    pub fn connect(source: Ipv4Addr, server: SocketAddrV4) -> Result<Self> {
-        let stream = Namespace::client().run(|| connect_from(source, server))??;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        let mut smtp = Self {
-            replies: BufReader::new(stream.try_clone()?),
-            local: stream.local_addr()?,
-            stream,
-            banner: String::new(),
-        };
-        smtp.banner = smtp.reply("220")?;
-        Ok(smtp)
-    }
-
-    /// Name of the server that answered: the banner's first word.
-    pub fn server(&self) -> Option<&str> {
-        self.banner.split(' ').nth(1)
-    }
-
-    /// The peer that the server says it sees.
-    pub fn peer(&self) -> Result<SocketAddr> {
-        let peer = self
-            .banner
-            .rsplit_once("peer=")
-            .context("the banner names no peer")?
-            .1;
-        peer.parse()
-            .with_context(|| format!("the banner's peer {peer:?}"))
-    }
-
-    /// The client's own end.
-    pub fn local(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// Asks for a sign of life.
-    pub fn noop(&mut self) -> Result<()> {
-        self.stream.write_all(b"NOOP\r\n")?;
-        self.reply("250").map(drop)
-    }
-
-    /// Sends `data` and returns what comes back for it, both at the same time.
-    pub fn echo(&mut self, data: &[u8]) -> Result<Vec<u8>> {
-        self.stream
-            .write_all(format!("XECHO {}\r\n", data.len()).as_bytes())?;
-        self.reply("354")?;
-        let mut back = vec![0; data.len()];
-        let mut writer = self.stream.try_clone()?;
-        thread::scope(|scope| -> Result<()> {
-            let sending = scope.spawn(move || writer.write_all(data));
-            self.replies
-                .read_exact(&mut back)
-                .context("reading what should come back")?;
-            sending
-                .join()
-                .ok()
-                .context("the sender panicked")?
-                .context("sending")
-        })?;
-        self.reply("250")?;
-        Ok(back)
-    }
-
-    fn reply(&mut self, code: &str) -> Result<String> {
-        let mut line = String::new();
-        self.replies
-            .read_line(&mut line)
-            .with_context(|| format!("waiting for a {code} reply"))?;
-        ensure!(
-            line.starts_with(code),
-            "the server said {line:?} instead of {code}"
-        );
-        Ok(line.trim_end().to_owned())
-    }
-}
-
-/// The standard library can't choose the source address of a connection.
-fn connect_from(source: Ipv4Addr, server: SocketAddrV4) -> Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddrV4::new(source, 0).into())?;
-    socket
-        .connect_timeout(&server.into(), TIMEOUT)
-        .with_context(|| format!("connecting from {source} to {server}"))?;
-    Ok(socket.into())
+/// Connects from `source`, an address of the client's namespace; the standard library can't choose it.
+fn connect(source: Ipv4Addr, server: SocketAddrV4) -> Result<TcpStream> {
+    let stream = Namespace::client().run(|| -> Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddrV4::new(source, 0).into())?;
+        socket
+            .connect_timeout(&server.into(), TIMEOUT)
+            .with_context(|| format!("connecting from {source} to {server}"))?;
+        Ok(socket.into())
+    })??;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
 }
 
 /// Long enough for any machine: it only turns a hang into a failure.
