@@ -112,7 +112,9 @@ mod host {
     impl Cell64 {
         /// Stores `new` if the value is `current`; says whether it did.
         pub fn compare_exchange(&self, current: u64, new: u64) -> bool {
-            self.0.compare_exchange(current, new, AcqRel, Acquire).is_ok()
+            self.0
+                .compare_exchange(current, new, AcqRel, Acquire)
+                .is_ok()
         }
     }
 }

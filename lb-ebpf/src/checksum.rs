@@ -41,8 +41,13 @@ impl Update {
 /// The checksum of `bytes`, whose own checksum field is zero; an odd last byte is padded with zero.
 pub fn of(bytes: &[u8]) -> [u8; 2] {
     let (words, rest) = bytes.as_chunks::<2>();
-    let sum: u64 = words.iter().map(|word| u64::from(u16::from_ne_bytes(*word))).sum();
-    let last = rest.first().map_or(0, |byte| u64::from(u16::from_ne_bytes([*byte, 0])));
+    let sum: u64 = words
+        .iter()
+        .map(|word| u64::from(u16::from_ne_bytes(*word)))
+        .sum();
+    let last = rest
+        .first()
+        .map_or(0, |byte| u64::from(u16::from_ne_bytes([*byte, 0])));
     (!fold(sum + last)).to_ne_bytes()
 }
 
@@ -58,7 +63,10 @@ const fn high(long: u64) -> u32 {
 }
 
 /// Adds the carries back in until none is left. Each line halves the width that can be in use.
-#[expect(clippy::cast_possible_truncation, reason = "the last line leaves sixteen bits")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the last line leaves sixteen bits"
+)]
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
     let sum = (sum >> 32) + (sum & 0xffff_ffff);
@@ -75,8 +83,15 @@ mod tests {
 
     #[test]
     fn example_of_rfc_1071() {
-        assert_eq!(of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), [0x22, 0x0d]);
-        assert_eq!(of(&[0x00, 0x01, 0xf2]), [0x0d, 0xfe], "an odd byte counts as the high one");
+        assert_eq!(
+            of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            [0x22, 0x0d]
+        );
+        assert_eq!(
+            of(&[0x00, 0x01, 0xf2]),
+            [0x0d, 0xfe],
+            "an odd byte counts as the high one"
+        );
     }
 
     /// RFC 1624 §4: the example on which RFC 1141 goes wrong (it yields 0xffff).
@@ -84,7 +99,10 @@ mod tests {
     fn example_of_rfc_1624() {
         let old = u32::from_ne_bytes([0x55, 0x55, 0, 0]);
         let new = u32::from_ne_bytes([0x32, 0x85, 0, 0]);
-        assert_eq!(Update::new([0xdd, 0x2f]).word(old, new).finish(), [0x00, 0x00]);
+        assert_eq!(
+            Update::new([0xdd, 0x2f]).word(old, new).finish(),
+            [0x00, 0x00]
+        );
     }
 
     proptest! {

@@ -19,15 +19,19 @@
 //! program with kernel maps, and by tests with vectors.
 
 use crate::abi::{
-    ABI_VERSION, BACKEND_FLAG_REACHABLE, Backend, Interface, PREFILTER_WORDS, RING_EMPTY, SERVICE_FLAG_KEEP_SOURCE,
-    SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service,
-    ServiceCounters, ServiceKey, Settings,
+    ABI_VERSION, BACKEND_FLAG_REACHABLE, Backend, Interface, PREFILTER_WORDS, RING_EMPTY,
+    SERVICE_FLAG_KEEP_SOURCE, SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER,
+    SETTINGS_MATCH_SOURCE, Service, ServiceCounters, ServiceKey, Settings,
 };
 use crate::flow::{self, FlowEntry, Found, Key, Sets, Table, Value, prefilter_bit};
 use crate::nat::{self, SourceAddresses};
 use crate::rewrite::{Macs, Rewrite};
 use crate::tcp::{Direction, Flags, State};
-use crate::verdict::Reason::{self, *};
+use crate::verdict::Reason::{
+    self, Arp, Fragment, Icmp, Ipv4Options, Ipv6, Malformed, NoFlow, NoServer, NoService, NoWorker,
+    NotOurs, NotReady, OtherEthertype, OtherProtocol, ServerUnreachable, SnatExhausted,
+    StackService, TableFull, TtlExpired, TupleInUse, Udp, Vlan, WorkerFragment,
+};
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth, Ipv4,
@@ -110,8 +114,7 @@ where
     let service = tables
         .service(&segment.key.service())
         .ok_or(Pass(NoService))?;
-    let id = service.id as u8;
-    tables.count(id, segment.counters());
+    tables.count(counters_of(service), segment.counters());
     match service.kind {
         SERVICE_KIND_L4 if segment.flags.opens() => {
             open(packet, &table, &segment, service, ingress)
@@ -217,7 +220,8 @@ fn parse_tcp<P: Packet + ?Sized>(packet: &P, ip: &Ipv4) -> Result<Segment, Verdi
         },
         flags: Flags(tcp.flags),
         ttl: ip.ttl,
-        length: packet.len() as u32,
+        // At most one page.
+        length: u32::try_from(packet.len()).unwrap_or(u32::MAX),
     })
 }
 
@@ -309,7 +313,7 @@ where
     if segment.ttl <= 1 {
         return Err(Pass(TtlExpired));
     }
-    let (index, backend) = choose(table, segment.key, service).map_err(Drop)?;
+    let (id, backend) = choose(table, segment.key, service).map_err(Drop)?;
     let tuple = if service.flags & SERVICE_FLAG_KEEP_SOURCE == 0 {
         nat::map_source(table, segment.key, backend, ingress.cpu).ok_or(Drop(SnatExhausted))?
     } else {
@@ -326,8 +330,8 @@ where
         },
         direction: Direction::Forward,
         seen: Flags::SYN,
-        service: service.id as u8,
-        backend: index as u16,
+        service: counters_of(service),
+        backend: id,
     };
     let back = Value {
         rewrite: Rewrite {
@@ -359,7 +363,7 @@ fn choose<'a, T: Tables>(
     table: &Table<'a, T>,
     client: Key,
     service: Service,
-) -> Result<(u32, &'a Backend), Reason> {
+) -> Result<(u16, &'a Backend), Reason> {
     if service.ring == RING_EMPTY {
         return Err(NoServer);
     }
@@ -369,7 +373,20 @@ fn choose<'a, T: Tables>(
     if backend.flags & BACKEND_FLAG_REACHABLE == 0 {
         return Err(ServerUnreachable);
     }
-    Ok((index, backend))
+    // The map has no more elements than fit (asserted in `flow`).
+    u16::try_from(index)
+        .map(|index| (index, backend))
+        .map_err(|_| NoServer)
+}
+
+/// Index of the service's counters. Userspace numbers services from zero, below `MAX_SERVICES`.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "at most 256 services (asserted in `flow`)"
+)]
+#[inline(always)]
+fn counters_of(service: Service) -> u8 {
+    service.id as u8
 }
 
 /// Rewrites the packet and says where it leaves.

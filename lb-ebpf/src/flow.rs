@@ -17,7 +17,8 @@
 //!
 //! Counters and flags are loads and stores, not atomic additions: a direction of a flow stays on one
 //! receive queue, and when it moves a few counts are lost. The flags that the *other* direction writes
-//! are a byte of their own for that reason.
+//! are a byte of their own for that reason. A packet whose entry is given up under it may still count,
+//! or leave a flag, in the entry's next flow: that flow can then be reused early, and is forwarded as well.
 //!
 //! Two CPUs may insert the same key in two ways at once only if one tuple arrives on both; receive-side
 //! scaling rules that out for a client's tuple, and [`crate::nat`] for the port it is given. The second
@@ -25,6 +26,10 @@
 //!
 //! Deliberately not here: idle timeouts. Userspace sweeps with [`FlowEntry::snapshot`] and
 //! [`FlowEntry::release`]; the program only reuses what it must.
+
+mod table;
+
+pub use table::{Found, Full, Sets, Table};
 
 use crate::cell::{Cell8, Cell32, Cell64};
 use crate::rewrite::{Macs, Rewrite};
@@ -59,6 +64,19 @@ pub struct Key {
 }
 
 impl Key {
+    /// The tuple of packets from one address and port to another.
+    #[expect(clippy::many_single_char_names, reason = "bytes in their order")]
+    #[inline(always)]
+    pub fn new(source: ([u8; 4], u16), destination: ([u8; 4], u16), protocol: u8) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (source.0, destination.0);
+        let ([p, q], [r, s]) = (source.1.to_be_bytes(), destination.1.to_be_bytes());
+        Self {
+            addresses: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            ports: u32::from_ne_bytes([p, q, r, s]),
+            protocol,
+        }
+    }
+
     /// The tuple of the packets that answer.
     #[inline(always)]
     #[must_use]
@@ -160,6 +178,13 @@ pub struct FlowSet {
     entries: [FlowEntry; WAYS as usize],
 }
 
+impl FlowSet {
+    /// The entries, for sweeping and listing.
+    pub fn entries(&self) -> &[FlowEntry] {
+        &self.entries
+    }
+}
+
 const _: () = assert!(size_of::<FlowEntry>() == 64 && align_of::<FlowEntry>() == 64);
 const _: () = assert!(size_of::<FlowSet>() == 256);
 const _: () = assert!(crate::abi::MAX_SERVICES <= 1 << 8 && crate::abi::MAX_BACKENDS <= 1 << 16);
@@ -189,6 +214,24 @@ impl FlowEntry {
         }
     }
 
+    /// Stores everything but the word.
+    #[inline(always)]
+    fn fill(&self, key: Key, value: &Value, tick: u32) {
+        self.addresses.store(key.addresses);
+        self.new_addresses.store(value.rewrite.addresses);
+        self.new_ports.store(value.rewrite.ports);
+        self.macs_head.store(value.rewrite.macs.head);
+        self.macs_tail.store(value.rewrite.macs.tail);
+        self.ifindex.store(value.rewrite.ifindex);
+        self.service.store(value.service);
+        self.seen.store(value.seen.0);
+        self.told.store(0);
+        self.tick.store(tick);
+        self.packets.store(0);
+        self.bytes_and_backend
+            .store(u64::from(value.backend) << BACKEND_SHIFT);
+    }
+
     /// Index of the service's counters.
     #[inline(always)]
     pub fn service(&self) -> u8 {
@@ -207,7 +250,10 @@ impl FlowEntry {
     pub fn count(&self, length: u32, tick: u32) {
         self.tick.store(tick);
         self.packets.store(self.packets.load().wrapping_add(1));
-        let bytes = self.bytes_and_backend.load().wrapping_add(u64::from(length));
+        let bytes = self
+            .bytes_and_backend
+            .load()
+            .wrapping_add(u64::from(length));
         self.bytes_and_backend.store(bytes);
     }
 
@@ -308,227 +354,6 @@ pub struct FlowSnapshot {
     pub backend: u16,
 }
 
-impl FlowSet {
-    /// The entries, for sweeping and listing.
-    pub fn entries(&self) -> &[FlowEntry] {
-        &self.entries
-    }
-
-    #[inline(always)]
-    fn way(&self, way: u32) -> Option<&FlowEntry> {
-        self.entries.get((way & (WAYS - 1)) as usize)
-    }
-
-    #[inline(always)]
-    fn find(&self, preferred: u32, key: Key) -> Option<Found<'_>> {
-        for step in 0..WAYS {
-            let entry = self.way(preferred ^ step)?;
-            if let Some(rewrite) = entry.read(key) {
-                return Some(Found { entry, rewrite });
-            }
-        }
-        None
-    }
-
-    #[inline(always)]
-    fn claim_free(&self, preferred: u32) -> Option<Claim<'_>> {
-        for step in 0..WAYS {
-            let entry = self.way(preferred ^ step)?;
-            let word = entry.word.load();
-            if word & (LIVE | BUSY) == 0 {
-                let busy = next(word) | BUSY;
-                if entry.word.compare_exchange(word, busy) {
-                    return Some(Claim { entry, busy });
-                }
-            }
-        }
-        None
-    }
-
-    /// Takes the entry that is missed least, and with it the tuple of its other direction.
-    #[inline(always)]
-    fn displace(&self, tick: u32) -> Option<(Claim<'_>, Key)> {
-        let mut victim = None;
-        let mut best = 0;
-        for way in 0..WAYS {
-            let entry = self.way(way)?;
-            let word = entry.word.load();
-            let rank = entry.expendable(tick);
-            if word & BUSY == 0 && rank > best {
-                best = rank;
-                victim = Some((entry, word));
-            }
-        }
-        let (entry, word) = victim?;
-        let busy = next(word) | BUSY;
-        entry.word.compare_exchange(word, busy).then(|| {
-            let rewritten = Key {
-                addresses: entry.new_addresses.load(),
-                ports: entry.new_ports.load(),
-                protocol: protocol(word),
-            };
-            (Claim { entry, busy }, rewritten.reversed())
-        })
-    }
-}
-
-/// A hit.
-pub struct Found<'a> {
-    /// The entry, for counting and tracking.
-    pub entry: &'a FlowEntry,
-    /// Its rewrite, read consistently.
-    pub rewrite: Rewrite,
-}
-
-/// An entry that is ours to fill. One that is neither published nor abandoned stays BUSY for good.
-#[must_use]
-struct Claim<'a> {
-    entry: &'a FlowEntry,
-    busy: u64,
-}
-
-impl Claim<'_> {
-    #[inline(always)]
-    fn publish(self, key: Key, value: &Value, tick: u32) {
-        let entry = self.entry;
-        entry.addresses.store(key.addresses);
-        entry.new_addresses.store(value.rewrite.addresses);
-        entry.new_ports.store(value.rewrite.ports);
-        entry.macs_head.store(value.rewrite.macs.head);
-        entry.macs_tail.store(value.rewrite.macs.tail);
-        entry.ifindex.store(value.rewrite.ifindex);
-        entry.service.store(value.service);
-        entry.seen.store(value.seen.0);
-        entry.told.store(0);
-        entry.tick.store(tick);
-        entry.packets.store(0);
-        entry.bytes_and_backend.store(u64::from(value.backend) << BACKEND_SHIFT);
-        let reverse = match value.direction {
-            Direction::Forward => 0,
-            Direction::Reverse => REVERSE,
-        };
-        entry.word.store(self.busy & !BUSY | key.word() | reverse);
-    }
-
-    #[inline(always)]
-    fn abandon(self) {
-        self.entry.word.store(self.busy & !BUSY);
-    }
-}
-
-/// Where the sets are: map `FLOWS`, or a vector.
-pub trait Sets {
-    /// The set at `index`; `None` past the end.
-    fn flow_set(&self, index: u32) -> Option<&FlowSet>;
-}
-
-/// Not even a flow that nobody would miss could make room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
-
-/// The table, as one packet sees it.
-pub struct Table<'a, S> {
-    /// The sets.
-    pub sets: &'a S,
-    /// Keys of the hash, tick, and number of sets.
-    pub settings: &'a crate::abi::Settings,
-}
-
-impl<'a, S: Sets> Table<'a, S> {
-    /// The entry of `key`.
-    #[inline(always)]
-    pub fn find(&self, key: Key) -> Option<Found<'a>> {
-        let (hash, set) = self.primary(key)?;
-        if let Some(found) = set.find(preferred(hash), key) {
-            return Some(found);
-        }
-        if set.way(0)?.overflow.load() == 0 {
-            return None;
-        }
-        let (hash, set) = self.alternate(key)?;
-        set.find(preferred(hash), key)
-    }
-
-    /// As [`find`](Self::find), out of line: for the paths that are taken once in a connection.
-    #[inline(never)]
-    pub fn find_cold(&self, key: &Key) -> Option<&'a FlowEntry> {
-        self.find(*key).map(|found| found.entry)
-    }
-
-    /// Inserts both directions of a flow, or neither.
-    ///
-    /// The reverse entry is published first: when the first packet leaves, its answer finds its way.
-    #[inline(always)]
-    pub fn insert(&self, forward: Key, to: &Value, reverse: Key, back: &Value) -> Result<(), Full> {
-        let reverse_claim = self.claim(&reverse).ok_or(Full)?;
-        let Some(forward_claim) = self.claim(&forward) else {
-            reverse_claim.abandon();
-            return Err(Full);
-        };
-        reverse_claim.publish(reverse, back, self.settings.tick);
-        forward_claim.publish(forward, to, self.settings.tick);
-        Ok(())
-    }
-
-    /// Gives up the entry of `key`, if there is one.
-    #[inline(always)]
-    pub fn remove(&self, key: &Key) {
-        if let Some(entry) = self.find_cold(key) {
-            entry.release(entry.word.load());
-        }
-    }
-
-    #[inline(never)]
-    fn claim(&self, key: &Key) -> Option<Claim<'a>> {
-        let (hash, primary) = self.primary(*key)?;
-        if let Some(claim) = primary.claim_free(preferred(hash)) {
-            return Some(claim);
-        }
-        let (hash, alternate) = self.alternate(*key)?;
-        if let Some(claim) = alternate.claim_free(preferred(hash)) {
-            primary.way(0)?.overflow.store(1);
-            return Some(claim);
-        }
-        let (claim, peer) = primary.displace(self.settings.tick)?;
-        self.remove(&peer);
-        Some(claim)
-    }
-
-    /// The slot of a Maglev ring for a new flow.
-    #[inline(always)]
-    pub fn slot(&self, key: Key) -> u32 {
-        let [k0, k1, k2, k3, ..] = self.settings.hash_key;
-        crate::maglev::slot(hash([k0, k1, k2, k3], key))
-    }
-
-    #[inline(always)]
-    fn primary(&self, key: Key) -> Option<(u32, &'a FlowSet)> {
-        let [k0, k1, k2, k3, ..] = self.settings.hash_key;
-        self.at(hash([k0, k1, k2, k3], key), 0)
-    }
-
-    /// The second set of a key. Never the first one, unless the table has only one.
-    #[inline(always)]
-    fn alternate(&self, key: Key) -> Option<(u32, &'a FlowSet)> {
-        let [k0, k1, k2, k3, l0, l1, l2, l3] = self.settings.hash_key;
-        let (first, second) = (hash([k0, k1, k2, k3], key), hash([l0, l1, l2, l3], key));
-        let collision = (first ^ second) & self.settings.flow_set_mask == 0;
-        self.at(second, u32::from(collision))
-    }
-
-    #[inline(always)]
-    fn at(&self, hash: u32, flip: u32) -> Option<(u32, &'a FlowSet)> {
-        let index = (hash ^ flip) & self.settings.flow_set_mask;
-        self.sets.flow_set(index).map(|set| (hash, set))
-    }
-}
-
-/// The way to look at first: the two high bits of the hash, which no set index uses below 2³⁰ sets.
-#[inline(always)]
-const fn preferred(hash: u32) -> u32 {
-    hash >> 30
-}
-
 #[inline(always)]
 const fn direction(word: u64) -> Direction {
     if word & REVERSE == 0 {
@@ -540,7 +365,8 @@ const fn direction(word: u64) -> Direction {
 
 #[inline(always)]
 const fn protocol(word: u64) -> u8 {
-    (word >> PROTOCOL_SHIFT) as u8
+    let [_, _, _, _, protocol, ..] = word.to_le_bytes();
+    protocol
 }
 
 /// The word of the following generation: free, of nobody.

@@ -8,6 +8,11 @@
 //! Deliberately not here: maps, helpers and the verifier's wishes (`src/xdp`), and anything that
 //! decides *which* servers are in a ring (userspace does).
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier follows calls with five registers of arguments and no packet bounds; what is to be \
+              one function for it must be inlined whatever LLVM thinks of the size"
+)]
 // Inline assembly for BPF is the only way to an atomic compare-and-swap: the target says it has none.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 

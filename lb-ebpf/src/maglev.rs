@@ -25,11 +25,14 @@ impl Candidate {
             backend,
             weight,
             credit: 0,
-            position: (mix(identity) % u64::from(RING_SIZE)) as u32,
-            skip: (mix(!identity) % u64::from(RING_SIZE - 1)) as u32 + 1,
+            position: below(mix(identity), RING_SIZE),
+            skip: below(mix(!identity), RING_SIZE - 1) + 1,
         }
     }
 }
+
+/// A finished table: slot to index in map `BACKENDS`.
+pub type Ring = [u32; RING_SIZE as usize];
 
 /// A slot that no server has taken yet.
 const FREE: u32 = u32::MAX;
@@ -39,8 +42,13 @@ const FREE: u32 = u32::MAX;
 /// Returns `false`, with the ring unchanged, if no candidate has a weight: such a service has no ring
 /// ([`crate::abi::RING_EMPTY`]). Takes about `n ln n` steps for `n` slots. The order of the candidates
 /// matters where two want the same slot: sort them by identity.
-pub fn build(ring: &mut [u32; RING_SIZE as usize], candidates: &mut [Candidate]) -> bool {
-    let Some(heaviest) = candidates.iter().map(|c| c.weight).max().filter(|weight| *weight > 0) else {
+pub fn build(ring: &mut Ring, candidates: &mut [Candidate]) -> bool {
+    let Some(heaviest) = candidates
+        .iter()
+        .map(|c| c.weight)
+        .max()
+        .filter(|weight| *weight > 0)
+    else {
         return false;
     };
     ring.fill(FREE);
@@ -61,7 +69,7 @@ pub fn build(ring: &mut [u32; RING_SIZE as usize], candidates: &mut [Candidate])
 }
 
 /// Takes the next slot of the candidate's permutation that is still free; there is one.
-fn take(ring: &mut [u32; RING_SIZE as usize], candidate: &mut Candidate) {
+fn take(ring: &mut Ring, candidate: &mut Candidate) {
     loop {
         let position = candidate.position;
         // The ring size is prime, so that steps of any length visit every slot once.
@@ -81,7 +89,16 @@ pub fn slot(hash: u32) -> u32 {
     ((u64::from(hash) * u64::from(RING_SIZE)) >> 32) as u32
 }
 
-/// The finaliser of SplitMix64 (Steele et al., "Fast splittable pseudorandom number generators", 2014).
+/// A number below `limit` that a hash value stands for.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the remainder is below a u32"
+)]
+const fn below(hash: u64, limit: u32) -> u32 {
+    (hash % limit as u64) as u32
+}
+
+/// The finaliser of `SplitMix64` (Steele et al., "Fast splittable pseudorandom number generators", 2014).
 const fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -91,25 +108,33 @@ const fn mix(x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Candidate, FREE, build, slot};
+    use super::{Candidate, FREE, Ring, build, slot};
     use crate::abi::RING_SIZE;
     use std::boxed::Box;
+    use std::vec;
     use std::vec::Vec;
 
     const SLOTS: usize = RING_SIZE as usize;
 
-    fn ring(servers: &[(u32, u32)]) -> Box<[u32; SLOTS]> {
+    fn blank(value: u32) -> Box<Ring> {
+        vec![value; SLOTS].try_into().expect("of that length")
+    }
+
+    fn ring(servers: &[(u32, u32)]) -> Box<Ring> {
         let mut candidates: Vec<_> = servers
             .iter()
-            .map(|&(backend, weight)| Candidate::new(backend, 0x0acb_020b_0000 + u64::from(backend), weight))
+            .map(|&(backend, weight)| {
+                Candidate::new(backend, 0x0acb_020b_0000 + u64::from(backend), weight)
+            })
             .collect();
-        let mut ring = Box::new([0; SLOTS]);
+        let mut ring = blank(0);
         assert!(build(&mut ring, &mut candidates));
         ring
     }
 
-    fn share(ring: &[u32; SLOTS], backend: u32) -> f64 {
-        ring.iter().filter(|slot| **slot == backend).count() as f64 / f64::from(RING_SIZE)
+    fn share(ring: &Ring, backend: u32) -> f64 {
+        let slots = ring.iter().filter(|slot| **slot == backend).count();
+        f64::from(u32::try_from(slots).expect("at most the ring")) / f64::from(RING_SIZE)
     }
 
     #[test]
@@ -119,16 +144,27 @@ mod tests {
         assert!(ring.iter().all(|slot| *slot != FREE));
         for (backend, _) in servers {
             let share = share(&ring, backend);
-            assert!((share * 100.0 - 1.0).abs() < 0.01, "server {backend} has {share}");
+            assert!(
+                (share * 100.0 - 1.0).abs() < 0.01,
+                "server {backend} has {share}"
+            );
         }
     }
 
     #[test]
     fn shares_follow_weights() {
         let ring = ring(&[(0, 100), (1, 50), (2, 10), (3, 0)]);
-        for (backend, expected) in [(0, 100.0 / 160.0), (1, 50.0 / 160.0), (2, 10.0 / 160.0), (3, 0.0)] {
+        for (backend, expected) in [
+            (0, 100.0 / 160.0),
+            (1, 50.0 / 160.0),
+            (2, 10.0 / 160.0),
+            (3, 0.0),
+        ] {
             let share = share(&ring, backend);
-            assert!((share - expected).abs() < 0.001, "server {backend} has {share}, not {expected}");
+            assert!(
+                (share - expected).abs() < 0.001,
+                "server {backend} has {share}, not {expected}"
+            );
         }
     }
 
@@ -136,15 +172,26 @@ mod tests {
     #[test]
     fn a_server_that_leaves_moves_little_but_its_own() {
         let all: Vec<_> = (0..10).map(|backend| (backend, 1)).collect();
-        let fewer: Vec<_> = all.iter().copied().filter(|(backend, _)| *backend != 3).collect();
+        let fewer: Vec<_> = all
+            .iter()
+            .copied()
+            .filter(|(backend, _)| *backend != 3)
+            .collect();
         let (before, after) = (ring(&all), ring(&fewer));
-        let moved = before.iter().zip(&*after).filter(|(b, a)| **b != 3 && b != a).count();
-        assert!(moved < SLOTS / 20, "{moved} slots of servers that stayed have moved");
+        let moved = before
+            .iter()
+            .zip(&*after)
+            .filter(|(b, a)| **b != 3 && b != a)
+            .count();
+        assert!(
+            moved < SLOTS / 20,
+            "{moved} slots of servers that stayed have moved"
+        );
     }
 
     #[test]
     fn no_weight_no_ring() {
-        let mut ring = Box::new([7; SLOTS]);
+        let mut ring = blank(7);
         assert!(!build(&mut ring, &mut [Candidate::new(1, 1, 0)]));
         assert!(!build(&mut ring, &mut []));
         assert!(ring.iter().all(|slot| *slot == 7));

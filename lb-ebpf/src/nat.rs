@@ -27,8 +27,12 @@ pub(crate) fn keep_source<S: Sets>(
     backend: &Backend,
 ) -> Option<Key> {
     let (address, port) = client.source();
-    let tuple = tuple(address, port.to_be_bytes(), backend, client.protocol);
-    table.find_cold(&tuple.reversed()).is_none().then_some(tuple)
+    let server = (backend.address, u16::from_be_bytes(backend.port));
+    let tuple = Key::new((address, port), server, client.protocol);
+    table
+        .find_cold(&tuple.reversed())
+        .is_none()
+        .then_some(tuple)
 }
 
 /// The tuple as the server will see it with one of our source addresses.
@@ -49,11 +53,12 @@ pub(crate) fn map_source<S: Sets + SourceAddresses>(
         return None;
     }
     let address = table.sets.snat_address(index)?;
+    let server = (backend.address, u16::from_be_bytes(backend.port));
     // The low half picks the port, because the high one has picked the address.
     let mut point = hash << 16;
     for _ in 0..PROBES {
         let port = range.port(scale(point, range.slots))?;
-        let tuple = tuple(address, port.to_be_bytes(), backend, client.protocol);
+        let tuple = Key::new((address, port), server, client.protocol);
         if table.find_cold(&tuple.reversed()).is_none() {
             return Some(tuple);
         }
@@ -98,15 +103,4 @@ impl Range {
 #[inline(always)]
 fn scale(hash: u32, below: u32) -> u32 {
     ((u64::from(hash) * u64::from(below)) >> 32) as u32
-}
-
-#[inline(always)]
-fn tuple(address: [u8; 4], port: [u8; 2], backend: &Backend, protocol: u8) -> Key {
-    let ([a, b, c, d], [e, f, g, h]) = (address, backend.address);
-    let ([p, q], [r, s]) = (port, backend.port);
-    Key {
-        addresses: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        ports: u32::from_ne_bytes([p, q, r, s]),
-        protocol,
-    }
 }

@@ -4,6 +4,11 @@
 //! that can ask again will notice (RFC 1624 §1). Sums cost a few additions from values already at
 //! hand, so no difference is stored in the flow entry. Called by [`crate::decide`].
 
+#![expect(
+    clippy::many_single_char_names,
+    reason = "hardware addresses are taken apart into bytes in their order"
+)]
+
 use crate::checksum::Update;
 use crate::wire::{Eth, Ipv4, Packet, Tcp};
 

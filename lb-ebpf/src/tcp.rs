@@ -126,14 +126,18 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::{Direction, Flags, State};
+    use super::Direction::{Forward, Reverse};
+    use super::{Flags, State};
 
     const NONE: Flags = Flags(0);
 
     #[test]
     fn only_a_bare_syn_opens() {
         assert!(Flags::SYN.opens());
-        assert!(Flags(0xc2).opens(), "ECN setup (RFC 3168 §6.1.1) is a SYN like another");
+        assert!(
+            Flags(0xc2).opens(),
+            "ECN setup (RFC 3168 §6.1.1) is a SYN like another"
+        );
         for other in [Flags::ACK, Flags::RST, Flags::FIN] {
             assert!(!(Flags::SYN | other).opens());
         }
@@ -143,9 +147,12 @@ mod tests {
     #[test]
     fn states() {
         let check = |direction, seen, told, expected| {
-            assert_eq!(State::of(direction, seen, told), expected, "{direction:?} {seen:?} {told:?}");
+            assert_eq!(
+                State::of(direction, seen, told),
+                expected,
+                "{direction:?} {seen:?} {told:?}"
+            );
         };
-        use Direction::{Forward, Reverse};
         let (syn, ack, fin, rst) = (Flags::SYN, Flags::ACK, Flags::FIN, Flags::RST);
         check(Forward, syn, NONE, State::HalfOpen);
         check(Reverse, syn | ack, NONE, State::HalfOpen);
@@ -160,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_syn_ack_does_not_prove_the_client() {
-        assert_eq!((Flags::SYN | Flags::ACK).told_to_peer(Direction::Reverse), NONE);
-        assert_eq!(Flags::ACK.told_to_peer(Direction::Forward), Flags::ACK);
+        assert_eq!((Flags::SYN | Flags::ACK).told_to_peer(Reverse), NONE);
+        assert_eq!(Flags::ACK.told_to_peer(Forward), Flags::ACK);
     }
 }

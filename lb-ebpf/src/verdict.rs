@@ -110,9 +110,16 @@ mod tests {
         for (index, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
             let name = reason.name();
-            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+            assert!(
+                name.chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+                "{name}"
+            );
             let explanation = reason.explanation();
-            assert!(explanation.starts_with(char::is_uppercase) && explanation.ends_with('.'), "{name}");
+            assert!(
+                explanation.starts_with(char::is_uppercase) && explanation.ends_with('.'),
+                "{name}"
+            );
         }
     }
 }

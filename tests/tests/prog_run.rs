@@ -5,13 +5,18 @@
 //! counter that rose, for two reasons may lead to the same action. Without a bound socket the kernel
 //! turns a redirect to a worker into the fallback, which must be a drop.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what fails here fails the test, and the line says what it was"
+)]
+
 use aya::maps::{Array, HashMap, Map, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{PREFILTER_WORDS, ServiceCounters, Settings};
 use lb_ebpf::decide::decide;
 use lb_ebpf::fixtures::{HostTables, INGRESS, Step, Traffic, World, all};
-use lb_ebpf::flow::{FlowSet, FlowSnapshot, prefilter_bit};
+use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit};
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::verdict::{Reason, Verdict};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -77,8 +82,8 @@ impl Kernel {
         }
         let mut words = vec![0; PREFILTER_WORDS as usize];
         for address in &world.prefilter {
-            let (word, bit) = prefilter_bit(*address);
-            words[word as usize] |= bit;
+            let (index, bit) = prefilter_bit(*address);
+            words[index as usize] |= bit;
         }
         let mut prefilter = self.array("PREFILTER");
         for (index, word) in (0..).zip(words) {
@@ -155,8 +160,8 @@ impl Kernel {
 }
 
 fn snapshots(flows: &[FlowSet]) -> Vec<Option<FlowSnapshot>> {
-    let entries = flows.iter().flat_map(|set| set.entries());
-    entries.map(|entry| entry.snapshot()).collect()
+    let entries = flows.iter().flat_map(FlowSet::entries);
+    entries.map(FlowEntry::snapshot).collect()
 }
 
 fn action(verdict: Verdict) -> u32 {

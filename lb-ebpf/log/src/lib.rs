@@ -16,7 +16,8 @@ pub mod macro_support {
     use aya_ebpf::macros::btf_map;
     pub use aya_log_common::{
         Argument, DefaultFormatter, DisplayHint, Field, Header, IpFormatter, Level, LogValueLength,
-        LowerHexFormatter, LowerMacFormatter, PointerFormatter, UpperHexFormatter, UpperMacFormatter,
+        LowerHexFormatter, LowerMacFormatter, PointerFormatter, UpperHexFormatter,
+        UpperMacFormatter,
     };
 
     /// Records on their way to userspace: 128 KiB.
@@ -24,13 +25,16 @@ pub mod macro_support {
     pub static AYA_LOGS: RingBuf<(), { 1 << 17 }> = RingBuf::new();
 
     /// The least important level that is logged; userspace may set it before it loads.
-    #[expect(unsafe_code, reason = "aya-log finds the level by the name of this symbol")]
+    #[expect(
+        unsafe_code,
+        reason = "aya-log finds the level by the name of this symbol"
+    )]
     // SAFETY: no other symbol has this name: the package that defines it is not linked.
     #[unsafe(no_mangle)]
     pub static AYA_LOG_LEVEL: Global<u8> = Global::new(0xff);
 
     /// Whether records of `level` are wanted.
-    #[inline(always)]
+    #[inline]
     pub fn level_enabled(level: Level) -> bool {
         level as u8 <= AYA_LOG_LEVEL.load()
     }

@@ -3,20 +3,20 @@
 use super::{Ingress, decide};
 use crate::checksum;
 use crate::fixtures::{HostTables, INGRESS, Traffic};
-use crate::flow::FlowSnapshot;
+use crate::flow::{FlowEntry, FlowSet, FlowSnapshot};
 use crate::tcp::Direction;
 use crate::verdict::{Reason, Verdict};
 use std::collections::{HashMap, HashSet};
 use std::vec::Vec;
 
-const PACKETS: usize = 20_000;
+const PACKETS: u32 = 20_000;
 
 fn snapshots(tables: &HostTables) -> Vec<FlowSnapshot> {
     tables
         .flows()
         .iter()
-        .flat_map(|set| set.entries())
-        .filter_map(|entry| entry.snapshot())
+        .flat_map(FlowSet::entries)
+        .filter_map(FlowEntry::snapshot)
         .collect()
 }
 
@@ -27,7 +27,7 @@ fn run(seed: u64, mut each: impl FnMut(&[u8], &[u8], Verdict)) -> HostTables {
     for number in 0..PACKETS {
         let before = traffic.packet();
         let mut after = before.clone();
-        let cpu = (number % 2) as u32;
+        let cpu = number % 2;
         let verdict = decide(after.as_mut_slice(), &tables, Ingress { cpu, ..INGRESS });
         each(&before, &after, verdict);
         if verdict.reason() == Reason::Forwarded {
@@ -39,11 +39,11 @@ fn run(seed: u64, mut each: impl FnMut(&[u8], &[u8], Verdict)) -> HostTables {
 
 /// Whether IP and TCP checksums of a frame that was built whole are right.
 fn is_sound(frame: &[u8]) -> bool {
-    let length = u16::from_be_bytes([frame[16], frame[17]]) as usize;
+    let length = u16::from_be_bytes([frame[16], frame[17]]);
     let mut covered = frame[26..34].to_vec();
     covered.extend([0, frame[23]]);
-    covered.extend(((length - 20) as u16).to_be_bytes());
-    covered.extend(&frame[34..14 + length]);
+    covered.extend((length - 20).to_be_bytes());
+    covered.extend(&frame[34..14 + usize::from(length)]);
     checksum::of(&frame[14..34]) == [0, 0] && checksum::of(&covered) == [0, 0]
 }
 
@@ -54,13 +54,20 @@ fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
         if verdict.reason() == Reason::Forwarded {
             forwarded += 1;
             assert_eq!(is_sound(before), is_sound(after));
-            assert_eq!(before[38..47], after[38..47], "sequence numbers and lengths");
+            assert_eq!(
+                before[38..47],
+                after[38..47],
+                "sequence numbers and lengths"
+            );
             assert_eq!(before[54..], after[54..], "payload");
         } else {
             assert_eq!(before, after);
         }
     });
-    assert!(forwarded > PACKETS / 4, "{forwarded} packets forwarded: the traffic tests nothing");
+    assert!(
+        forwarded > PACKETS / 4,
+        "{forwarded} packets forwarded: the traffic tests nothing"
+    );
 }
 
 /// The invariant that keeps users apart: a tuple towards a server leads back to one client.
@@ -68,11 +75,18 @@ fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
 fn no_two_flows_share_a_tuple() {
     let tables = run(2, |_, _, _| {});
     let flows = snapshots(&tables);
-    assert!(flows.len() > 300, "{} entries: the table is not under pressure", flows.len());
+    assert!(
+        flows.len() > 300,
+        "{} entries: the table is not under pressure",
+        flows.len()
+    );
     let keys: HashSet<_> = flows.iter().map(|flow| flow.key).collect();
     assert_eq!(keys.len(), flows.len(), "a key has two entries");
     let mut owners = HashMap::new();
-    for flow in flows.iter().filter(|flow| flow.direction == Direction::Forward) {
+    for flow in flows
+        .iter()
+        .filter(|flow| flow.direction == Direction::Forward)
+    {
         assert_eq!(owners.insert(flow.rewritten, flow.key), None);
     }
 }
@@ -115,7 +129,7 @@ fn a_released_entry_is_free_and_a_stale_version_releases_nothing() {
     let (entry, old) = tables
         .flows()
         .iter()
-        .flat_map(|set| set.entries())
+        .flat_map(FlowSet::entries)
         .find_map(|entry| Some((entry, entry.snapshot()?)))
         .expect("there are flows");
     assert!(old.packets > 0 || old.direction == Direction::Reverse);

@@ -26,6 +26,7 @@ impl Eth {
     pub const LEN: usize = 14;
 
     /// The addresses of a frame that answers this one.
+    #[expect(clippy::many_single_char_names, reason = "bytes in their order")]
     #[inline(always)]
     pub fn swapped(&self) -> [u8; 12] {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = self.addresses;

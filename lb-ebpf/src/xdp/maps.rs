@@ -17,7 +17,8 @@ use lb_ebpf::verdict::Reason;
 pub(super) static SETTINGS: Array<Settings, 1> = Array::new();
 
 #[btf_map]
-pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
+pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> =
+    HashMap::new();
 
 /// Resized: two rings for each service.
 #[btf_map]

@@ -16,6 +16,7 @@ use maps::XSKS;
 use tables::Maps;
 
 /// Entry point, attached to every interface that `lb` serves.
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 #[xdp]
 pub(crate) fn lb_xdp(context: XdpContext) -> u32 {
     let verdict = decide(&mut Frame::of(&context), &Maps, ingress(&context));
@@ -43,7 +44,10 @@ fn act(verdict: Verdict) -> u32 {
 /// What an operator must act on, and what a flood can also cause.
 #[inline(always)]
 fn is_rare(reason: Reason) -> bool {
-    matches!(reason, Reason::SnatExhausted | Reason::TableFull | Reason::NoWorker)
+    matches!(
+        reason,
+        Reason::SnatExhausted | Reason::TableFull | Reason::NoWorker
+    )
 }
 
 /// Logs the 1st, 2nd, 4th, 8th … time on a CPU, so that a flood logs next to nothing.
@@ -52,11 +56,19 @@ fn report(context: &XdpContext, reason: Reason, count: u64) {
     match reason {
         Reason::SnatExhausted => warn!(context, "no free source port, {} times on this CPU", count),
         Reason::TableFull => warn!(context, "flow table full, {} times on this CPU", count),
-        _ => warn!(context, "no worker for this queue, {} times on this CPU", count),
+        _ => warn!(
+            context,
+            "no worker for this queue, {} times on this CPU", count
+        ),
     }
 }
 
 #[expect(unsafe_code, reason = "aya has no safe form of this helper")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the helper returns an action"
+)]
 #[inline(always)]
 fn redirect(ifindex: u32) -> u32 {
     // SAFETY: takes two integers; an index without an interface drops the packet.

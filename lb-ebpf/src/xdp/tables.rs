@@ -48,7 +48,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn interface(&self, ifindex: u32) -> Option<Interface> {
         // SAFETY: as in `service`.
-        unsafe { INTERFACES.get(&ifindex) }.copied()
+        unsafe { INTERFACES.get(ifindex) }.copied()
     }
 
     #[inline(always)]

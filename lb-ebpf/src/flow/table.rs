@@ -1,0 +1,215 @@
+//! Finding, placing and displacing entries: four ways of a set, two sets for a key.
+//!
+//! The alternate set is searched only if the primary one is flagged as having overflowed, so that a miss
+//! costs one cache line as well. The flag is never cleared by the program: a stale one costs time only.
+
+use super::{
+    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, REVERSE, Rewrite, Value, WAYS, hash, next,
+    protocol,
+};
+
+impl FlowSet {
+    #[inline(always)]
+    fn way(&self, way: u32) -> Option<&FlowEntry> {
+        self.entries.get((way & (WAYS - 1)) as usize)
+    }
+
+    #[inline(always)]
+    fn find(&self, preferred: u32, key: Key) -> Option<Found<'_>> {
+        for step in 0..WAYS {
+            let entry = self.way(preferred ^ step)?;
+            if let Some(rewrite) = entry.read(key) {
+                return Some(Found { entry, rewrite });
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn claim_free(&self, preferred: u32) -> Option<Claim<'_>> {
+        for step in 0..WAYS {
+            let entry = self.way(preferred ^ step)?;
+            let word = entry.word.load();
+            if word & (LIVE | BUSY) == 0 {
+                let busy = next(word) | BUSY;
+                if entry.word.compare_exchange(word, busy) {
+                    return Some(Claim { entry, busy });
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes the entry that is missed least, and with it the tuple of its other direction.
+    #[inline(always)]
+    fn displace(&self, tick: u32) -> Option<(Claim<'_>, Key)> {
+        let mut victim = None;
+        let mut best = 0;
+        for way in 0..WAYS {
+            let entry = self.way(way)?;
+            let word = entry.word.load();
+            let rank = entry.expendable(tick);
+            if word & BUSY == 0 && rank > best {
+                best = rank;
+                victim = Some((entry, word));
+            }
+        }
+        let (entry, word) = victim?;
+        let busy = next(word) | BUSY;
+        entry.word.compare_exchange(word, busy).then(|| {
+            let rewritten = Key {
+                addresses: entry.new_addresses.load(),
+                ports: entry.new_ports.load(),
+                protocol: protocol(word),
+            };
+            (Claim { entry, busy }, rewritten.reversed())
+        })
+    }
+}
+
+/// A hit.
+pub struct Found<'a> {
+    /// The entry, for counting and tracking.
+    pub entry: &'a FlowEntry,
+    /// Its rewrite, read consistently.
+    pub rewrite: Rewrite,
+}
+
+/// An entry that is ours to fill. One that is neither published nor abandoned stays BUSY for good.
+#[must_use]
+pub(super) struct Claim<'a> {
+    entry: &'a FlowEntry,
+    busy: u64,
+}
+
+impl Claim<'_> {
+    #[inline(always)]
+    fn publish(self, key: Key, value: &Value, tick: u32) {
+        self.entry.fill(key, value, tick);
+        let reverse = match value.direction {
+            Direction::Forward => 0,
+            Direction::Reverse => REVERSE,
+        };
+        self.entry
+            .word
+            .store(self.busy & !BUSY | key.word() | reverse);
+    }
+
+    #[inline(always)]
+    fn abandon(self) {
+        self.entry.word.store(self.busy & !BUSY);
+    }
+}
+
+/// Where the sets are: map `FLOWS`, or a vector.
+pub trait Sets {
+    /// The set at `index`; `None` past the end.
+    fn flow_set(&self, index: u32) -> Option<&FlowSet>;
+}
+
+/// Not even a flow that nobody would miss could make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// The table, as one packet sees it.
+pub struct Table<'a, S> {
+    /// The sets.
+    pub sets: &'a S,
+    /// Keys of the hash, tick, and number of sets.
+    pub settings: &'a crate::abi::Settings,
+}
+
+impl<'a, S: Sets> Table<'a, S> {
+    /// The entry of `key`.
+    #[inline(always)]
+    pub fn find(&self, key: Key) -> Option<Found<'a>> {
+        let (hash, set) = self.primary(key)?;
+        if let Some(found) = set.find(preferred(hash), key) {
+            return Some(found);
+        }
+        if set.way(0)?.overflow.load() == 0 {
+            return None;
+        }
+        let (hash, set) = self.alternate(key)?;
+        set.find(preferred(hash), key)
+    }
+
+    /// As [`find`](Self::find), out of line: for the paths that are taken once in a connection.
+    #[inline(never)]
+    pub fn find_cold(&self, key: &Key) -> Option<&'a FlowEntry> {
+        self.find(*key).map(|found| found.entry)
+    }
+
+    /// Inserts both directions of a flow, or neither.
+    ///
+    /// The reverse entry is published first: when the first packet leaves, its answer finds its way.
+    #[inline(always)]
+    pub fn insert(&self, forward: Key, to: &Value, reverse: Key, back: &Value) -> Result<(), Full> {
+        let reverse_claim = self.claim(&reverse).ok_or(Full)?;
+        let Some(forward_claim) = self.claim(&forward) else {
+            reverse_claim.abandon();
+            return Err(Full);
+        };
+        reverse_claim.publish(reverse, back, self.settings.tick);
+        forward_claim.publish(forward, to, self.settings.tick);
+        Ok(())
+    }
+
+    /// Gives up the entry of `key`, if there is one.
+    #[inline(always)]
+    pub fn remove(&self, key: &Key) {
+        if let Some(entry) = self.find_cold(key) {
+            entry.release(entry.word.load());
+        }
+    }
+
+    #[inline(never)]
+    fn claim(&self, key: &Key) -> Option<Claim<'a>> {
+        let (hash, primary) = self.primary(*key)?;
+        if let Some(claim) = primary.claim_free(preferred(hash)) {
+            return Some(claim);
+        }
+        let (hash, alternate) = self.alternate(*key)?;
+        if let Some(claim) = alternate.claim_free(preferred(hash)) {
+            primary.way(0)?.overflow.store(1);
+            return Some(claim);
+        }
+        let (claim, peer) = primary.displace(self.settings.tick)?;
+        self.remove(&peer);
+        Some(claim)
+    }
+
+    /// The slot of a Maglev ring for a new flow.
+    #[inline(always)]
+    pub fn slot(&self, key: Key) -> u32 {
+        let [k0, k1, k2, k3, ..] = self.settings.hash_key;
+        crate::maglev::slot(hash([k0, k1, k2, k3], key))
+    }
+
+    #[inline(always)]
+    fn primary(&self, key: Key) -> Option<(u32, &'a FlowSet)> {
+        let [k0, k1, k2, k3, ..] = self.settings.hash_key;
+        self.at(hash([k0, k1, k2, k3], key), 0)
+    }
+
+    /// The second set of a key. Never the first one, unless the table has only one.
+    #[inline(always)]
+    fn alternate(&self, key: Key) -> Option<(u32, &'a FlowSet)> {
+        let [k0, k1, k2, k3, l0, l1, l2, l3] = self.settings.hash_key;
+        let (first, second) = (hash([k0, k1, k2, k3], key), hash([l0, l1, l2, l3], key));
+        let collision = (first ^ second) & self.settings.flow_set_mask == 0;
+        self.at(second, u32::from(collision))
+    }
+
+    #[inline(always)]
+    fn at(&self, hash: u32, flip: u32) -> Option<(u32, &'a FlowSet)> {
+        let index = (hash ^ flip) & self.settings.flow_set_mask;
+        self.sets.flow_set(index).map(|set| (hash, set))
+    }
+}
+
+/// The way to look at first: the two high bits of the hash, which no set index uses below 2³⁰ sets.
+#[inline(always)]
+const fn preferred(hash: u32) -> u32 {
+    hash >> 30
+}
