@@ -127,14 +127,14 @@ pub const MAX_FLOWS: u32 = 1 << 26;
 /// forwarded one could get the same address and port, and the host would never see its replies.
 pub const DEFAULT_NAT_PORTS: PortRange = PortRange::new(61_000, 65_535).expect("not empty");
 
-/// `MAX_SNAT_ADDRESSES` of the data plane's ABI.
-pub const MAX_NAT_ADDRESSES: usize = 64;
+/// What the data plane has room for: [`lb_ebpf::abi::MAX_SNAT_ADDRESSES`].
+pub const MAX_NAT_ADDRESSES: usize = lb_ebpf::abi::MAX_SNAT_ADDRESSES as usize;
 
-/// `MAX_SERVICES` of the data plane's ABI.
-pub const MAX_SERVICES: usize = 64;
+/// What the data plane has room for: [`lb_ebpf::abi::MAX_SERVICES`].
+pub const MAX_SERVICES: usize = lb_ebpf::abi::MAX_SERVICES as usize;
 
-/// `MAX_BACKENDS` of the data plane's ABI.
-pub const MAX_SERVERS: usize = 4096;
+/// What the data plane has room for: [`lb_ebpf::abi::MAX_BACKENDS`].
+pub const MAX_SERVERS: usize = lb_ebpf::abi::MAX_BACKENDS as usize;
 
 /// LoadMaster's default weight, so that its weights can be taken over; a Maglev ring of 65,537 slots
 /// still gives a server of weight 1 beside one of weight 1000 some 65 slots.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use lb_config::{Check, Schedule, Service, UpstreamTls};
 use rustls::ClientConfig;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
 pub(crate) use probe::{Probe, Tls};
@@ -100,16 +100,28 @@ pub(crate) fn targets<E>(
 ///
 /// The first probe of each runs at once, and its result is always told; see [`state`] for the rest.
 pub(crate) async fn monitor(targets: Vec<Target>, changes: mpsc::Sender<Change>) {
-    join_all(targets.iter().map(|target| watch(target, &changes))).await;
+    let permits = Semaphore::new(PROBES_AT_ONCE);
+    join_all(
+        targets
+            .iter()
+            .map(|target| watch(target, &permits, &changes)),
+    )
+    .await;
 }
 
-async fn watch(target: &Target, changes: &mpsc::Sender<Change>) {
+/// Each probe has a socket: far fewer than the 1024 files that a process may open by default, because
+/// a probe that gets none would take a server down that is well.
+const PROBES_AT_ONCE: usize = 128;
+
+async fn watch(target: &Target, permits: &Semaphore, changes: &mpsc::Sender<Change>) {
     let mut machine = Machine::new(&target.schedule);
     let random = RandomState::new();
     for count in 0_u64.. {
+        let permit = permits.acquire().await;
         let start = Instant::now();
         let deadline = start + target.schedule.timeout;
         let result = probe::probe(&target.probe, target.address, deadline).await;
+        drop(permit);
         if let Some(health) = machine.observe(&result) {
             log(target, &health);
             let change = Change {

@@ -108,7 +108,7 @@ async fn within<F: Future>(
 }
 
 /// One GET on a connection of its own.
-async fn exchange<S>(get: &Get, stream: S) -> Result<String, Failure>
+pub(super) async fn exchange<S>(get: &Get, stream: S) -> Result<String, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -125,11 +125,13 @@ where
         let response = sender.send_request(request).await.map_err(Failure::Http)?;
         judge(response, &get.expect).await
     };
-    // A connection that ends well has delivered the response, and then the answer is still to be
-    // read; one that fails makes `answer` fail, with less to say about it.
+    tokio::pin!(answer);
     tokio::select! {
-        answer = answer => answer,
-        Err(error) = connection => Err(Failure::Http(error)),
+        biased;
+        answer = &mut answer => answer,
+        // What had arrived before the connection ended, well or not, decides; and if it was too
+        // little, `answer` gets the connection's error.
+        _ = connection => answer.await,
     }
 }
 

@@ -2,16 +2,19 @@
 //!
 //! Deadlines are far longer than what they wait for, except where running into one is the point.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU8;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_config::Get;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{RootCertStore, ServerConfig, crypto};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -157,6 +160,83 @@ async fn a_body_without_end_is_not_waited_for() {
     };
     let (result, ()) = tokio::join!(probe::probe(&probe, address, soon()), hold);
     assert_eq!(result.expect("healthy"), "200 OK and more");
+}
+
+/// A peer that answers as soon as it is written to, and resets the connection right after.
+#[derive(Default)]
+struct Abrupt {
+    answer: Vec<u8>,
+    asked: bool,
+    reader: Option<Waker>,
+}
+
+impl AsyncRead for Abrupt {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.asked {
+            self.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        if self.answer.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        buffer.put_slice(&std::mem::take(&mut self.answer));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Abrupt {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.asked = true;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_arrived_before_a_reset_decides() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n";
+    let cases = [
+        (format!("{head}200 OK<br/>EX1"), "200 OK<br/>EX1"),
+        (
+            format!("{head}200"),
+            "GET: error reading a body from connection",
+        ),
+        (
+            "HTTP/1.1 503 Busy\r\n\r\n".to_owned(),
+            "GET: status 503 Service Unavailable, expected 200",
+        ),
+        ("HTTP/1.1 200".to_owned(), "GET: connection error"),
+    ];
+    for (sent, expected) in cases {
+        let stream = Abrupt {
+            answer: sent.clone().into_bytes(),
+            ..Abrupt::default()
+        };
+        let result = probe::exchange(&get("200 OK"), stream).await;
+        assert_eq!(
+            result.unwrap_or_else(|failure| failure.to_string()),
+            expected,
+            "{sent}"
+        );
+    }
 }
 
 #[tokio::test]
