@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 /// Commands of the lb workspace.
 #[derive(Parser)]
-#[command(name = "cargo xtask", disable_help_subcommand = true)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Xtask,
