@@ -35,7 +35,9 @@ mod transmit;
 pub use error::{Error, RingSizeError};
 pub use interface::{interface_index, queue_count};
 pub use receive::{Packet, Receiver};
-pub use socket::{BindMode, DataPath, Flushed, RingSize, Socket, SocketConfig, Statistics};
+pub use socket::{
+    BindMode, DataPath, Flushed, RingSize, Socket, SocketConfig, Statistics, StatisticsReader,
+};
 pub use transmit::{Slot, Transmitter};
 
 /// Bytes of one frame. A packet of MTU 1500 with its Ethernet header and a VLAN tag fits behind the 256

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::error::{Error, RingSizeError};
 use crate::mapping::Mapping;
@@ -124,7 +124,7 @@ pub struct Statistics {
 #[derive(Debug)]
 pub struct Socket {
     // Fields drop in this order; the socket closes before the frame memory goes.
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     receiver: Receiver,
     transmitter: Transmitter,
     ifindex: u32,
@@ -137,7 +137,7 @@ impl Socket {
     ///
     /// No packet arrives before the descriptor is in the `XSKMAP` of the interface's XDP program.
     pub fn bind(config: &SocketConfig) -> Result<Self, Error> {
-        let fd = sys::socket().map_err(Error::Create)?;
+        let fd = Arc::new(sys::socket().map_err(Error::Create)?);
         let (rx, tx) = (config.rx.get(), config.tx.get());
         let frames = Arc::new(register_frames(fd.as_fd(), rx + tx)?);
         let sizes = [
@@ -239,18 +239,49 @@ impl Socket {
         self.queue
     }
 
-    /// What the kernel dropped since bind.
-    pub fn statistics(&self) -> Result<Statistics, Error> {
-        let raw: libc::xdp_statistics =
-            option(self.fd.as_fd(), "XDP_STATISTICS", libc::XDP_STATISTICS)?;
-        Ok(Statistics {
+    /// Access to the statistics from another thread, while this one works with the socket.
+    pub fn statistics(&self) -> StatisticsReader {
+        StatisticsReader {
+            fd: Arc::downgrade(&self.fd),
+            ifindex: self.ifindex,
+            queue: self.queue,
+        }
+    }
+}
+
+/// Reads the statistics of a [`Socket`] without keeping it open.
+#[derive(Clone, Debug)]
+pub struct StatisticsReader {
+    fd: Weak<OwnedFd>,
+    ifindex: u32,
+    queue: u32,
+}
+
+impl StatisticsReader {
+    /// What the kernel dropped since bind; `None` after the socket was closed.
+    pub fn read(&self) -> Result<Option<Statistics>, Error> {
+        let Some(fd) = self.fd.upgrade() else {
+            return Ok(None);
+        };
+        let raw: libc::xdp_statistics = option(fd.as_fd(), "XDP_STATISTICS", libc::XDP_STATISTICS)?;
+        Ok(Some(Statistics {
             rx_dropped: raw.rx_dropped,
             rx_ring_full: raw.rx_ring_full,
             rx_fill_ring_empty: raw.rx_fill_ring_empty_descs,
             rx_invalid: raw.rx_invalid_descs,
             tx_invalid: raw.tx_invalid_descs,
             tx_ring_empty: raw.tx_ring_empty_descs,
-        })
+        }))
+    }
+
+    /// Interface of the socket.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// Rx queue of the socket.
+    pub fn queue(&self) -> u32 {
+        self.queue
     }
 }
 

@@ -1,0 +1,280 @@
+//! `AF_XDP` sockets and the engine on a real kernel: binding, and TCP from a kernel client over veth.
+//!
+//! Needs root, and for the second test the object that `cargo xtask build-ebpf` built (its path is in
+//! `LB_XDP_OBJECT`). The client is the kernel's own TCP, so every byte crosses two independent
+//! implementations.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, XskMap};
+use aya::programs::{Xdp, XdpMode};
+use lb_ebpf::abi::{self, Interface, SERVICE_KIND_WORKER, Service, ServiceKey, Settings};
+use lb_ebpf::flow::prefilter_bit;
+use lb_tests::address::VIP_HTTP;
+use lb_tests::lab::{Lab, Size};
+use lb_transport::Listener as _;
+use lb_transport::af_xdp::{Counters, Engine, EngineConfig, PortConfig, RxChecksums, Stream};
+use lb_xsk::{
+    BindMode, DataPath, Error, Flushed, Socket, SocketConfig, Statistics, StatisticsReader,
+};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+const FRONT: &str = "lb-front";
+const PORT: u16 = 8443;
+const CONNECTIONS: usize = 16;
+const BYTES: usize = 1 << 20;
+
+/// Only one lab can be up; without this the tests of this file would wait for each other's lock.
+static ONE_LAB: Mutex<()> = Mutex::new(());
+
+#[test]
+fn binds_to_existing_free_queues_only() {
+    let _one = ONE_LAB
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let lab = Lab::up(Size {
+        servers: 1,
+        queues: 2,
+    })
+    .unwrap();
+    lab.edge().run(check_binding).unwrap();
+}
+
+fn check_binding() {
+    let ifindex = lb_xsk::interface_index(FRONT).unwrap();
+    assert_eq!(lb_xsk::queue_count(FRONT).unwrap(), 2);
+    let errno_of = |config: SocketConfig| match Socket::bind(&config) {
+        Err(Error::Bind { source, .. }) => source.raw_os_error(),
+        other => panic!("{config:?}: expected a bind error, got {other:?}"),
+    };
+    let mut socket = Socket::bind(&SocketConfig::new(ifindex, 1)).unwrap();
+    assert_eq!(socket.data_path(), DataPath::Copy, "veth has no zero-copy");
+    assert_eq!((socket.ifindex(), socket.queue()), (ifindex, 1));
+    assert_eq!(
+        errno_of(SocketConfig::new(ifindex, 1)),
+        Some(nix::libc::EBUSY)
+    );
+    assert_eq!(
+        errno_of(SocketConfig::new(ifindex, 2)),
+        Some(nix::libc::EINVAL)
+    );
+    let zero_copy = SocketConfig {
+        mode: BindMode::ZeroCopy,
+        ..SocketConfig::new(ifindex, 0)
+    };
+    assert_eq!(errno_of(zero_copy), Some(nix::libc::EOPNOTSUPP));
+    send_more_than_the_ring_holds(&mut socket);
+    let reader = socket.statistics();
+    let statistics = reader.read().unwrap().unwrap();
+    let expected = Statistics {
+        tx_ring_empty: statistics.tx_ring_empty,
+        ..Statistics::default()
+    };
+    assert_eq!(statistics, expected);
+    drop(socket);
+    assert_eq!(
+        reader.read().unwrap(),
+        None,
+        "a reader does not keep the socket open"
+    );
+}
+
+/// Three times as many frames as exist: they only suffice if all of them come back.
+fn send_more_than_the_ring_holds(socket: &mut Socket) {
+    let total = socket.split().1.available();
+    for burst in 0..3 {
+        for _ in 0..total {
+            let mut slot = socket.split().1.reserve(60).unwrap();
+            // To nobody, by an experimental EtherType (IEEE 802, 0x88b5): the client's host drops it.
+            slot.copy_from_slice(&[[2; 12].as_slice(), &[0x88, 0xb5], &[0; 46]].concat());
+            slot.send();
+        }
+        assert!(
+            socket.split().1.reserve(60).is_none(),
+            "burst {burst}: all frames are on their way"
+        );
+        while socket.flush().unwrap() == Flushed::Later || socket.split().1.available() < total {
+            thread::yield_now();
+        }
+    }
+    drop(socket.split().1.reserve(60).unwrap());
+    assert_eq!(
+        socket.split().1.available(),
+        total,
+        "an unsent frame is free again"
+    );
+    assert!(socket.split().1.reserve(lb_xsk::FRAME_SIZE + 1).is_none());
+}
+
+#[test]
+fn kernel_clients_talk_to_the_engine() {
+    let _one = ONE_LAB
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let lab = Lab::up(Size {
+        servers: 1,
+        queues: 2,
+    })
+    .unwrap();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
+    let (edge, client) = (lab.edge(), lab.client());
+    let (counters, statistics) = thread::scope(|scope| {
+        let engine = scope.spawn(|| edge.run(move || serve(&ready, stopped)).unwrap());
+        if is_ready.recv().is_ok() {
+            client.run(check_clients).unwrap();
+            stop.send(()).unwrap();
+        }
+        engine.join().unwrap()
+    });
+    assert_eq!(counters.established, CONNECTIONS as u64);
+    assert_eq!(
+        (counters.lost_output, counters.flush_errors),
+        (0, 0),
+        "{counters:?}"
+    );
+    assert_eq!(counters.resets_sent, 0, "{counters:?}");
+    for statistics in statistics {
+        assert_eq!(
+            (statistics.rx_dropped, statistics.tx_invalid),
+            (0, 0),
+            "{statistics:?}"
+        );
+    }
+}
+
+/// The edge host's side: program, sockets, engine, and a task per connection that echoes.
+fn serve(
+    ready: &std::sync::mpsc::Sender<()>,
+    stopped: oneshot::Receiver<()>,
+) -> (Counters, Vec<Statistics>) {
+    let ifindex = lb_xsk::interface_index(FRONT).unwrap();
+    let bind = |queue| Socket::bind(&SocketConfig::new(ifindex, queue)).unwrap();
+    let sockets: Vec<Socket> = (0..lb_xsk::queue_count(FRONT).unwrap()).map(bind).collect();
+    let _program = attach(ifindex, &sockets);
+    let port = PortConfig {
+        mtu: 1500,
+        rx_checksums: RxChecksums::Trust,
+    };
+    let statistics: Vec<_> = sockets.iter().map(Socket::statistics).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let sockets = sockets.into_iter().map(|socket| (socket, port)).collect();
+        let engine = Engine::new(sockets, EngineConfig::default()).unwrap();
+        let handle = engine.handle();
+        let mut listener = handle
+            .listen(SocketAddr::new(VIP_HTTP.into(), PORT))
+            .unwrap();
+        tokio::task::spawn_local(engine.run());
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::task::spawn_local(echo(listener.accept().await.unwrap().stream));
+            }
+        });
+        ready.send(()).unwrap();
+        stopped.await.unwrap();
+        let read = |reader: &StatisticsReader| reader.read().unwrap().unwrap();
+        (handle.counters(), statistics.iter().map(read).collect())
+    })
+}
+
+async fn echo(stream: Stream) {
+    let (mut read, mut write) = tokio::io::split(stream);
+    tokio::io::copy(&mut read, &mut write).await.unwrap();
+    write.shutdown().await.unwrap();
+}
+
+/// Tells the XDP program to hand the service to the sockets.
+fn attach(ifindex: u32, sockets: &[Socket]) -> Ebpf {
+    let object = std::env::var_os("LB_XDP_OBJECT")
+        .expect("LB_XDP_OBJECT is not set: run `cargo xtask test`, or set it to the built object");
+    let mut ebpf = Ebpf::load_file(&object).unwrap();
+    let settings = Settings {
+        abi_version: abi::ABI_VERSION,
+        ..Settings::default()
+    };
+    array::<Settings>(&mut ebpf, "SETTINGS")
+        .set(0, settings, 0)
+        .unwrap();
+    let (word, bit) = prefilter_bit(VIP_HTTP.octets());
+    array::<u32>(&mut ebpf, "PREFILTER")
+        .set(word, bit, 0)
+        .unwrap();
+    let key = ServiceKey {
+        address: VIP_HTTP.octets(),
+        port: PORT.to_be_bytes(),
+        protocol: 6,
+        zero: 0,
+    };
+    let service = Service {
+        kind: SERVICE_KIND_WORKER,
+        ..Service::default()
+    };
+    let mut services = HashMap::try_from(ebpf.map_mut("SERVICES").unwrap()).unwrap();
+    services.insert(key, service, 0).unwrap();
+    let queues = u32::try_from(sockets.len()).unwrap();
+    let mut interfaces = HashMap::try_from(ebpf.map_mut("INTERFACES").unwrap()).unwrap();
+    interfaces
+        .insert(
+            ifindex,
+            Interface {
+                xsk_base: 0,
+                queues,
+            },
+            0,
+        )
+        .unwrap();
+    let mut xsks = XskMap::try_from(ebpf.map_mut("XSKS").unwrap()).unwrap();
+    for (slot, socket) in (0..).zip(sockets) {
+        xsks.set(slot, socket.as_fd(), 0).unwrap();
+    }
+    let program: &mut Xdp = ebpf.program_mut("lb_xdp").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    program.attach(FRONT, XdpMode::Driver).unwrap();
+    ebpf
+}
+
+fn array<'a, T: aya::Pod>(ebpf: &'a mut Ebpf, name: &str) -> Array<&'a mut MapData, T> {
+    Array::try_from(ebpf.map_mut(name).unwrap()).unwrap()
+}
+
+/// The client's side: several connections at once, each echoes a megabyte of its own.
+fn check_clients() {
+    let clients: Vec<_> = (0..CONNECTIONS)
+        .map(|number| thread::spawn(move || check_client(u8::try_from(number).unwrap())))
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+}
+
+fn check_client(number: u8) {
+    let pattern = move |at: usize| number.wrapping_add(u8::try_from(at % 251).unwrap());
+    let mut stream = TcpStream::connect((VIP_HTTP, PORT)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    let mut sender = stream.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        let bytes: Vec<u8> = (0..BYTES).map(pattern).collect();
+        sender.write_all(&bytes).unwrap();
+        sender.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    sending.join().unwrap();
+    assert_eq!(got.len(), BYTES, "client {number}");
+    let wrong = (0..BYTES).find(|&at| got[at] != pattern(at));
+    assert_eq!(wrong, None, "client {number}");
+}
