@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The HTTP proxy of `lb`: one client connection in, requests out to the servers of one service.
+//!
+//! What it is for: authentication that belongs to a TCP connection (NTLM, Kerberos) passes through it, and **no one is
+//! ever someone else**. An upstream connection that a client may have authenticated is that client's alone, until
+//! both are closed; the types in `upstream` leave no way back into sharing.
+//!
+//! Runs on a tokio current-thread runtime inside a `LocalSet`, one [`Proxy`] per worker and service; nothing on the
+//! request path is shared between workers but counters and whether a server is up. HTTP/1.1 only, both sides.
+//! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
+//!
+//! Where to read: `connection` (a client connection's life), `forward` (one request), `identity` (what
+//! pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
+
+mod activity;
+mod balance;
+mod body;
+mod client_io;
+mod connection;
+mod counters;
+mod error;
+mod expect;
+mod forward;
+mod headers;
+mod identity;
+mod record;
+mod service;
+pub mod tls;
+mod upstream;
+
+pub use connection::Proxy;
+pub use counters::{Counter, Counters};
+pub use error::{Error, Fault, Kind};
+pub use headers::{HeaderMode, HeaderPolicy, Inbound};
+pub use service::{ClientAddr, Server, Service, Timeouts};

@@ -1,0 +1,163 @@
+//! When a client connection was last alive and what it is waiting for: the one deadline that `connection` watches.
+//!
+//! Invariant: a connection always has a deadline, except while the head of a response is awaited, when `forward`
+//! has one. hyper's own head timeout is not used: it also runs between requests, and so would close an idle
+//! connection that holds a login.
+
+use std::cell::Cell;
+
+use tokio::time::Instant;
+
+use crate::error::Kind;
+use crate::service::Timeouts;
+
+/// The request of the current exchange, towards the server.
+#[derive(Clone, Copy, Debug)]
+enum Outward {
+    /// Its body is not yet read to the end.
+    Open,
+    /// All of it was read, or there is none, since then.
+    Done(Instant),
+}
+
+/// The response of the current exchange, towards the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Homeward {
+    /// There is no exchange, or its response is finished.
+    Done,
+    /// The head is awaited.
+    Awaited,
+    /// The body is on its way.
+    Streaming,
+}
+
+/// The clock of one client connection.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    last_byte: Cell<Instant>,
+    /// Set while a head is being received (or the connection is new).
+    head_since: Cell<Option<Instant>>,
+    outward: Cell<Outward>,
+    homeward: Cell<Homeward>,
+}
+
+impl Activity {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            last_byte: Cell::new(now),
+            head_since: Cell::new(Some(now)),
+            outward: Cell::new(Outward::Done(now)),
+            homeward: Cell::new(Homeward::Done),
+        }
+    }
+
+    /// Bytes came from the client. The first ones after an exchange begin the next head.
+    pub(crate) fn received(&self, now: Instant) {
+        self.last_byte.set(now);
+        let between =
+            self.homeward.get() == Homeward::Done && matches!(self.outward.get(), Outward::Done(_));
+        if between && self.head_since.get().is_none() {
+            self.head_since.set(Some(now));
+        }
+    }
+
+    /// Bytes went to the client.
+    pub(crate) fn sent(&self, now: Instant) {
+        self.last_byte.set(now);
+    }
+
+    /// A request's head is complete.
+    pub(crate) fn request_head(&self) {
+        self.head_since.set(None);
+        self.outward.set(Outward::Open);
+        self.homeward.set(Homeward::Awaited);
+    }
+
+    /// A request's body was read to its end, or nobody will read on.
+    pub(crate) fn request_done(&self, now: Instant) {
+        if matches!(self.outward.get(), Outward::Open) {
+            self.outward.set(Outward::Done(now));
+        }
+    }
+
+    /// A response's head is there.
+    pub(crate) fn response_head(&self) {
+        self.homeward.set(Homeward::Streaming);
+    }
+
+    /// A response's body was handed over to its end, or nobody will hand on.
+    pub(crate) fn response_done(&self) {
+        self.homeward.set(Homeward::Done);
+    }
+
+    /// Since when the server has all of the request; `None` if it hasn't.
+    pub(crate) fn request_done_since(&self) -> Option<Instant> {
+        match self.outward.get() {
+            Outward::Open => None,
+            Outward::Done(since) => Some(since),
+        }
+    }
+
+    /// When the connection is to be given up, and why; `None` while the head of a response is awaited.
+    pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<(Instant, Kind)> {
+        if let Some(since) = self.head_since.get() {
+            return Some((since + timeouts.request_head, Kind::RequestHead));
+        }
+        let awaits_server =
+            self.homeward.get() == Homeward::Awaited && self.request_done_since().is_some();
+        (!awaits_server).then(|| (self.last_byte.get() + timeouts.idle, Kind::Idle))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        request_head: Duration::from_secs(10),
+        idle: Duration::from_secs(100),
+        response_head: Duration::from_secs(1000),
+    };
+
+    #[test]
+    fn the_deadline_follows_the_exchange() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let activity = Activity::new(start);
+        let check = |expected, when| assert_eq!(activity.deadline(&TIMEOUTS), expected, "{when}");
+
+        check(Some((at(10), Kind::RequestHead)), "new");
+        activity.received(at(5));
+        check(
+            Some((at(10), Kind::RequestHead)),
+            "a slow head gets no more time",
+        );
+        activity.request_head();
+        activity.received(at(6));
+        check(Some((at(106), Kind::Idle)), "body on its way");
+        activity.request_done(at(7));
+        check(None, "response awaited");
+        activity.response_head();
+        activity.sent(at(50));
+        check(Some((at(150), Kind::Idle)), "response on its way");
+        activity.response_done();
+        check(Some((at(150), Kind::Idle)), "between requests");
+        activity.received(at(60));
+        check(Some((at(70), Kind::RequestHead)), "the next head has begun");
+    }
+
+    #[test]
+    fn a_body_that_outlasts_its_response_is_no_head() {
+        let start = Instant::now();
+        let activity = Activity::new(start);
+        activity.request_head();
+        activity.response_head();
+        activity.response_done();
+        activity.received(start);
+        let deadline = activity.deadline(&TIMEOUTS);
+        assert_eq!(deadline, Some((start + TIMEOUTS.idle, Kind::Idle)));
+    }
+}

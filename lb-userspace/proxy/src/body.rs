@@ -1,0 +1,182 @@
+//! Bodies on their way through: one frame at a time, never collected.
+//!
+//! Invariant: at most one frame is in flight between the two connections of an exchange, so memory doesn't grow with
+//! a body and back pressure reaches the sender. The end of each body, orderly or not, is told once.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::client_io::Shared;
+use crate::error::Kind;
+use crate::record::Record;
+use crate::upstream::Lease;
+
+/// A client's body on its way to a server.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    shared: Rc<Shared>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, shared: Rc<Shared>) -> Self {
+        if incoming.is_end_stream() {
+            shared.activity.request_done(Instant::now());
+        }
+        Self { incoming, shared }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if frame.is_none() || self.incoming.is_end_stream() {
+            self.shared.activity.request_done(Instant::now());
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.shared.activity.request_done(Instant::now());
+    }
+}
+
+/// What a client gets.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// A server's body.
+    Relayed(Relayed),
+    /// Our own.
+    Own(Own),
+}
+
+/// A server's body on its way to a client.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    incoming: Incoming,
+    /// The connection that the body comes on, unless the session holds it.
+    lease: Option<Lease>,
+    end: End,
+}
+
+/// A body of ours.
+#[derive(Debug)]
+pub(crate) struct Own {
+    text: Full<Bytes>,
+    _end: End,
+}
+
+/// The end of a response, however it comes about: dropping it tells the clock, and drops the record.
+#[derive(Debug)]
+struct End {
+    shared: Rc<Shared>,
+    record: Record,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.activity.response_done();
+    }
+}
+
+impl ResponseBody {
+    pub(crate) fn relayed(
+        incoming: Incoming,
+        lease: Option<Lease>,
+        shared: Rc<Shared>,
+        record: Record,
+    ) -> Self {
+        let end = End { shared, record };
+        let mut relayed = Relayed {
+            incoming,
+            lease,
+            end,
+        };
+        if relayed.incoming.is_end_stream() {
+            relayed.complete();
+        }
+        Self::Relayed(relayed)
+    }
+
+    pub(crate) fn own(text: &'static str, shared: Rc<Shared>, mut record: Record) -> Self {
+        record.complete = true;
+        Self::Own(Own {
+            text: Full::from(Bytes::from_static(text.as_bytes())),
+            _end: End { shared, record },
+        })
+    }
+}
+
+impl Relayed {
+    fn complete(&mut self) {
+        self.end.record.complete = true;
+        if let Some(lease) = self.lease.take() {
+            lease.end();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Own(own) => Pin::new(&mut own.text)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Self::Relayed(relayed) => {
+                let frame = ready!(Pin::new(&mut relayed.incoming).poll_frame(cx));
+                if let Some(data) = frame.iter().flatten().find_map(Frame::data_ref) {
+                    relayed.end.record.body_bytes += data.len() as u64;
+                }
+                if matches!(frame, Some(Err(_))) {
+                    relayed.end.record.failed(Kind::UpstreamBroken);
+                } else if frame.is_none() || relayed.incoming.is_end_stream() {
+                    relayed.complete();
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(own) => own.text.is_end_stream(),
+            Self::Relayed(relayed) => relayed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(own) => own.text.size_hint(),
+            Self::Relayed(relayed) => relayed.incoming.size_hint(),
+        }
+    }
+}

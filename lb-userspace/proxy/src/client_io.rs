@@ -1,0 +1,161 @@
+//! The client's byte stream, as hyper sees it: tells [`Activity`] of every byte, and lets [`Gate`] hold back hyper's
+//! `100 Continue`.
+//!
+//! Invariant: bytes are never changed, reordered or buffered here; the only bytes that hyper writes and the client
+//! does not get, or gets later, are the ones that the gate catches.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::activity::Activity;
+use crate::expect::{CONTINUE, Fate, Gate};
+
+/// What the stream and the requests on it know in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) activity: Activity,
+    pub(crate) gate: Arc<Gate>,
+    flushed: Cell<bool>,
+    awaits_flush: RefCell<Option<Waker>>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            activity: Activity::new(Instant::now()),
+            gate: Arc::default(),
+            flushed: Cell::new(true),
+            awaits_flush: RefCell::default(),
+        })
+    }
+
+    /// Arms the gate once the previous response has left hyper's buffer, so that the next bytes
+    /// written are hyper's line or the head of this request's response.
+    pub(crate) async fn arm_gate(&self) {
+        std::future::poll_fn(|cx| {
+            if self.flushed.get() {
+                return Poll::Ready(());
+            }
+            self.awaits_flush.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        self.gate.arm();
+    }
+}
+
+/// The wrapped stream.
+pub(crate) struct ClientIo<S> {
+    stream: S,
+    shared: Rc<Shared>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
+    pub(crate) fn new(stream: S, shared: Rc<Shared>) -> Self {
+        Self { stream, shared }
+    }
+
+    /// Writes what is due of a `100 Continue`; afterwards none is.
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(bytes) = self.shared.gate.due(cx.waker()) {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.shared.activity.sent(Instant::now());
+            if self.shared.gate.wrote(count) {
+                // A flush that isn't done is taken up again by hyper's next one.
+                let _ = Pin::new(&mut self.stream).poll_flush(cx)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Before each write: what is due comes first, then the gate decides over `bytes`.
+    fn poll_admit(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<Fate>> {
+        ready!(self.poll_continue(cx))?;
+        self.shared.flushed.set(false);
+        Poll::Ready(Ok(self.shared.gate.judge(bytes)))
+    }
+
+    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(outcome, Poll::Ready(Ok(1..))) {
+            self.shared.activity.sent(Instant::now());
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // hyper reads while it waits for the body, and so this is where a 100 from the server wakes us. A client
+        // that doesn't take the line is still read from.
+        let _ = self.poll_continue(cx)?;
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.shared.activity.received(Instant::now());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match ready!(self.poll_admit(cx, buf))? {
+            Fate::Catch => Poll::Ready(Ok(CONTINUE.len())),
+            Fate::Pass => {
+                let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+                self.wrote(outcome)
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first: &[u8] = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[], |b| b);
+        match ready!(self.poll_admit(cx, first))? {
+            Fate::Catch => Poll::Ready(Ok(CONTINUE.len())),
+            Fate::Pass => {
+                let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+                self.wrote(outcome)
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_continue(cx))?;
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.shared.flushed.set(true);
+        if let Some(waker) = self.shared.awaits_flush.take() {
+            waker.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

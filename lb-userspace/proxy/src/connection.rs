@@ -1,0 +1,267 @@
+//! A client's connection, from its first byte to its last: TLS, hyper, deadlines, and the upstream connection that is
+//! the client's own.
+//!
+//! Invariant: the client's connection and its pinned upstream connection end together. If the client's ends the
+//! session is dropped, and with it the upstream one; if the upstream one ends, the response under way is finished and
+//! the client's is closed, so that no client believes in a login that is gone.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::balance::Balancer;
+use crate::client_io::{ClientIo, Shared};
+use crate::error::{Error, Kind};
+use crate::forward::forward;
+use crate::identity::{PersistentAuth, PinReason};
+use crate::service::{ClientAddr, Service};
+use crate::upstream::{Lease, Pinned, Pool};
+
+/// One service on one worker: serves client connections, and owns the upstream connections that they share.
+#[derive(Debug)]
+pub struct Proxy {
+    pub(crate) service: Arc<Service>,
+    pub(crate) balancer: Balancer,
+    pub(crate) pool: Rc<Pool>,
+    draining: watch::Sender<bool>,
+    warned: Cell<bool>,
+}
+
+impl Proxy {
+    /// The proxy of one worker for one service.
+    pub fn new(service: Arc<Service>) -> Rc<Self> {
+        Rc::new(Self {
+            balancer: Balancer::new(service.servers.clone()),
+            pool: Pool::new(service.servers.len()),
+            service,
+            draining: watch::Sender::new(false),
+            warned: Cell::new(false),
+        })
+    }
+
+    /// The service.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Has every connection finish the request under way and close, those accepted later included. Done when every
+    /// [`Proxy::serve`] has returned.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Serves one client connection until it ends. Must run inside a `LocalSet`; dropping the future closes the
+    /// connection and its upstream one.
+    ///
+    /// An end of the stream in the middle of an exchange counts as the client being gone, also if only its sending
+    /// side is closed: whoever waits an hour for `ActiveSync` must not keep a server busy after hanging up.
+    ///
+    /// # Errors
+    ///
+    /// The connection ended other than between requests: TLS failed, a deadline passed, or the client broke off or
+    /// didn't speak HTTP. What goes wrong with single requests is counted and answered, and no error here.
+    pub async fn serve<S>(self: Rc<Self>, stream: S, client: ClientAddr) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        self.service.counters.client_connections.increment();
+        let service = Arc::clone(&self.service);
+        let outcome = match &service.tls {
+            None => self.serve_http(stream, client).await,
+            Some(config) => {
+                let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
+                match timeout(service.timeouts.request_head, accept).await {
+                    Ok(Ok(stream)) => self.serve_http(stream, client).await,
+                    Ok(Err(error)) => {
+                        Err(Error::new(Kind::ClientTls, "handshake failed").because(error))
+                    }
+                    Err(_elapsed) => Err(Error::new(Kind::ClientTls, "handshake took too long")),
+                }
+            }
+        };
+        if let Err(error) = &outcome {
+            service.counters.count_error(error.kind());
+        }
+        outcome
+    }
+
+    async fn serve_http<S>(self: Rc<Self>, stream: S, client: ClientAddr) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let shared = Shared::new();
+        let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
+        let timeouts = self.service.timeouts;
+        let mut draining = self.draining.subscribe();
+        let session = Rc::new(Session {
+            proxy: self,
+            client,
+            shared,
+            pinned: RefCell::default(),
+        });
+        let requests = Rc::clone(&session);
+        let connection = http1::Builder::new()
+            .preserve_header_case(true)
+            // For headers that we add; those of the server keep their case.
+            .title_case_headers(true)
+            // A response without `Date` is the server's decision.
+            .auto_date_header(false)
+            .serve_connection(io, service_fn(move |r| forward(Rc::clone(&requests), r)));
+
+        let mut connection = pin!(connection);
+        let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
+        let mut stopping = false;
+        let mut alarm = pin!(sleep_until(tokio::time::Instant::now() + timeouts.idle));
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(outcome.or_else(ended));
+                }
+                let stop_now = !stopping
+                    && (session.poll_pinned_closed(cx).is_ready()
+                        || stop.as_mut().poll(cx).is_ready());
+                if !stop_now {
+                    break;
+                }
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            session.poll_deadline(cx, alarm.as_mut()).map(Err)
+        })
+        .await
+    }
+
+    /// Counts `Persistent-Auth`, and says once what a `false` means.
+    pub(crate) fn note_persistent_auth(&self, value: Option<PersistentAuth>) {
+        match value {
+            None => {}
+            Some(PersistentAuth::True) => self.service.counters.persistent_auth_true.increment(),
+            Some(PersistentAuth::False) => {
+                self.service.counters.persistent_auth_false.increment();
+                if !self.warned.replace(true) {
+                    self.warn_persistent_auth_false();
+                }
+            }
+        }
+    }
+
+    fn warn_persistent_auth_false(&self) {
+        let service = &self.service.name;
+        let mode = self.service.headers.mode;
+        if mode.adds_via() {
+            tracing::warn!(
+                service,
+                ?mode,
+                "the server ends logins after one request (Persistent-Auth: false), because the header mode adds Via; \
+                 clients that trust their login to last fail with 401 or 400; a mode without Via ends this"
+            );
+        } else {
+            tracing::warn!(
+                service,
+                ?mode,
+                "the server ends logins after one request (Persistent-Auth: false), although we add no Via; \
+                 look for another proxy on either side that does, or for the server's own authentication settings"
+            );
+        }
+    }
+}
+
+/// How a connection that hyper gave up ended.
+fn ended(error: hyper::Error) -> Result<(), Error> {
+    if error.is_user() {
+        // A request of ours failed, or a server's body did; either was counted where it happened.
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::ClientBroken,
+        "the client broke off or sent what isn't HTTP",
+    )
+    .because(error))
+}
+
+/// What the requests of one client connection have in common.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) proxy: Rc<Proxy>,
+    pub(crate) client: ClientAddr,
+    pub(crate) shared: Rc<Shared>,
+    pinned: RefCell<Option<(Pinned, PinReason)>>,
+}
+
+impl Session {
+    /// Makes the connection of `lease` this client's own.
+    pub(crate) fn pin(&self, lease: Lease, reason: PinReason) {
+        self.proxy.service.counters.upstream_pinned.increment();
+        self.pinned.replace(Some((lease.pin(), reason)));
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pinned.borrow().is_some()
+    }
+
+    pub(crate) fn pinned_server_is_up(&self) -> bool {
+        let pinned = self.pinned.borrow();
+        pinned
+            .as_ref()
+            .is_some_and(|(pinned, _)| pinned.server().is_up())
+    }
+
+    /// `None` if there is no pinned connection.
+    pub(crate) fn with_pinned<T>(&self, f: impl FnOnce(&mut Pinned, PinReason) -> T) -> Option<T> {
+        let mut pinned = self.pinned.borrow_mut();
+        pinned.as_mut().map(|(pinned, reason)| f(pinned, *reason))
+    }
+
+    /// Waits until the pinned connection can take a request; `None` if it never will, or its server is down.
+    pub(crate) async fn pinned_ready(&self) -> Option<()> {
+        if !self.pinned_server_is_up() {
+            return None;
+        }
+        let ready = poll_fn(
+            |cx| match self.with_pinned(|pinned, _| pinned.poll_ready(cx)) {
+                Some(poll) => poll,
+                None => Poll::Ready(false),
+            },
+        );
+        ready.await.then_some(())
+    }
+
+    fn poll_pinned_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let closed = self.with_pinned(|pinned, _| pinned.poll_closed(cx));
+        closed.unwrap_or(Poll::Pending)
+    }
+
+    /// Ready with the reason when the connection's time is up.
+    fn poll_deadline(
+        &self,
+        cx: &mut Context<'_>,
+        mut alarm: std::pin::Pin<&mut Sleep>,
+    ) -> Poll<Error> {
+        let timeouts = &self.proxy.service.timeouts;
+        loop {
+            let Some((deadline, kind)) = self.shared.activity.deadline(timeouts) else {
+                return Poll::Pending;
+            };
+            // Most of the time the deadline moves away with each byte; the alarm follows only when it rings.
+            if deadline < alarm.deadline() {
+                alarm.as_mut().reset(deadline);
+            }
+            ready!(alarm.as_mut().poll(cx));
+            if deadline <= alarm.deadline() {
+                return Poll::Ready(Error::new(kind, "the client's time is up"));
+            }
+            alarm.as_mut().reset(deadline);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What can go wrong with a connection or a request: the kind, whose fault it is, and the answer it gets.
+//!
+//! Invariant: blame, retry and status follow from the kind alone, so a log line, a counter and a
+//! response can't disagree. Errors of building TLS settings are in [`crate::tls`].
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// A failed request or connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}: {detail}")]
+pub struct Error {
+    kind: Kind,
+    detail: String,
+    #[source]
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            cause: None,
+        }
+    }
+
+    pub(crate) fn because(
+        mut self,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The request can't be forwarded without guessing what the client meant.
+    BadRequest,
+    /// The client asked for a tunnel (`CONNECT`).
+    Tunnel,
+    /// The TLS handshake with the client failed or took too long.
+    ClientTls,
+    /// The client took too long over the head of a request.
+    RequestHead,
+    /// The client went away, or sent what isn't HTTP, in the middle of a message.
+    ClientBroken,
+    /// No byte moved for the idle timeout.
+    Idle,
+    /// No server is up.
+    NoServer,
+    /// No server could be connected to.
+    Connect,
+    /// The server's head of the response didn't come in time.
+    ResponseTimeout,
+    /// The server closed or broke the connection, or sent what isn't HTTP, with the request sent.
+    UpstreamBroken,
+    /// The connection that holds the client's identity is gone or its server is down; the next request was not
+    /// sent.
+    IdentityLost,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::BadRequest,
+        Self::Tunnel,
+        Self::ClientTls,
+        Self::RequestHead,
+        Self::ClientBroken,
+        Self::Idle,
+        Self::NoServer,
+        Self::Connect,
+        Self::ResponseTimeout,
+        Self::UpstreamBroken,
+        Self::IdentityLost,
+    ];
+
+    /// Whose fault it is.
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::BadRequest
+            | Self::Tunnel
+            | Self::ClientTls
+            | Self::RequestHead
+            | Self::ClientBroken
+            | Self::Idle => Fault::Client,
+            Self::NoServer
+            | Self::Connect
+            | Self::ResponseTimeout
+            | Self::UpstreamBroken
+            | Self::IdentityLost => Fault::Upstream,
+        }
+    }
+
+    /// Whether the request certainly reached no server, so that the client may send it again.
+    pub const fn is_retryable(self) -> bool {
+        matches!(self, Self::NoServer | Self::Connect | Self::IdentityLost)
+    }
+
+    /// The status that the client gets; `None` if the connection is closed without an answer.
+    ///
+    /// [`Kind::IdentityLost`] gets none on purpose: a client that used the server directly would see
+    /// the connection close, dial again and authenticate again. Any status would instead end up on a screen.
+    pub const fn status(self) -> Option<StatusCode> {
+        match self {
+            Self::BadRequest => Some(StatusCode::BAD_REQUEST),
+            Self::Tunnel => Some(StatusCode::NOT_IMPLEMENTED),
+            Self::NoServer => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Self::Connect | Self::UpstreamBroken => Some(StatusCode::BAD_GATEWAY),
+            Self::ResponseTimeout => Some(StatusCode::GATEWAY_TIMEOUT),
+            Self::ClientTls
+            | Self::RequestHead
+            | Self::ClientBroken
+            | Self::Idle
+            | Self::IdentityLost => None,
+        }
+    }
+
+    /// What the client is told, in one line; names no server.
+    pub(crate) const fn explanation(self) -> &'static str {
+        match self {
+            Self::BadRequest => "The request is ambiguous or malformed, and was not forwarded.\n",
+            Self::Tunnel => "CONNECT is for forward proxies; this is a gateway.\n",
+            Self::NoServer => "No server of this service is up.\n",
+            Self::Connect => "No server of this service could be connected to.\n",
+            Self::ResponseTimeout => "The server did not respond in time.\n",
+            Self::UpstreamBroken => "The server broke off before it responded.\n",
+            Self::ClientTls
+            | Self::RequestHead
+            | Self::ClientBroken
+            | Self::Idle
+            | Self::IdentityLost => "",
+        }
+    }
+
+    /// The name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::Tunnel => "tunnel",
+            Self::ClientTls => "client-tls",
+            Self::RequestHead => "request-head",
+            Self::ClientBroken => "client-broken",
+            Self::Idle => "idle",
+            Self::NoServer => "no-server",
+            Self::Connect => "connect",
+            Self::ResponseTimeout => "response-timeout",
+            Self::UpstreamBroken => "upstream-broken",
+            Self::IdentityLost => "identity-lost",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client's.
+    Client,
+    /// A server's, or that of the way to it.
+    Upstream,
+}

@@ -1,0 +1,124 @@
+//! Connections that wait to be used again, per worker and service.
+//!
+//! Invariant: holds [`Clean`] connections only, each of them between two requests. Most recently used first, so
+//! that surplus connections grow old and are closed.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Clean, Pinned};
+
+/// Well below the 120 s after which IIS closes an idle connection, so that a request seldom meets a closing one.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Most connections kept per server; more than this many at once are closed after use.
+const KEPT_PER_SERVER: usize = 256;
+
+/// The pool of one worker and service.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// By index of the server; the most recently used last.
+    idle: RefCell<Vec<Vec<(Instant, Clean)>>>,
+}
+
+impl Pool {
+    pub(crate) fn new(servers: usize) -> Rc<Self> {
+        let idle = RefCell::new((0..servers).map(|_| Vec::new()).collect());
+        Rc::new(Self { idle })
+    }
+
+    /// A kept connection to the server at `index` that can take a request now.
+    pub(crate) fn take(self: &Rc<Self>, index: usize) -> Option<Lease> {
+        let mut idle = self.idle.borrow_mut();
+        let idle = idle.get_mut(index)?;
+        prune(idle);
+        let (_, clean) = idle.pop()?;
+        Some(Lease {
+            clean,
+            index,
+            age: Age::Kept,
+            pool: Rc::clone(self),
+        })
+    }
+
+    /// The first use of a new connection to the server at `index`.
+    pub(crate) fn lease(self: &Rc<Self>, clean: Clean, index: usize) -> Lease {
+        Lease {
+            clean,
+            index,
+            age: Age::Fresh,
+            pool: Rc::clone(self),
+        }
+    }
+
+    fn put(&self, index: usize, clean: Clean) {
+        if let Some(idle) = self.idle.borrow_mut().get_mut(index) {
+            prune(idle);
+            if idle.len() < KEPT_PER_SERVER && clean.is_ready() {
+                idle.push((Instant::now(), clean));
+            }
+        }
+    }
+}
+
+fn prune(idle: &mut Vec<(Instant, Clean)>) {
+    idle.retain(|(since, clean)| since.elapsed() < IDLE_LIMIT && clean.is_ready());
+}
+
+/// Whether a connection was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    Fresh,
+    Kept,
+}
+
+/// The use of a clean connection for one exchange. Dropping it closes the connection.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    clean: Clean,
+    index: usize,
+    age: Age,
+    pool: Rc<Pool>,
+}
+
+impl Lease {
+    pub(crate) fn clean(&mut self) -> &mut Clean {
+        &mut self.clean
+    }
+
+    /// The server's index.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.age == Age::Fresh
+    }
+
+    /// Takes the connection out of sharing for good.
+    pub(crate) fn pin(self) -> Pinned {
+        self.clean.pin()
+    }
+
+    /// The response is complete: the connection goes back once the request is as well.
+    pub(crate) fn end(self) {
+        let Self {
+            mut clean,
+            index,
+            pool,
+            ..
+        } = self;
+        if clean.is_ready() {
+            pool.put(index, clean);
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            if clean.settle().await {
+                pool.put(index, clean);
+            }
+        });
+    }
+}
