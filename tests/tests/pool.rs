@@ -7,13 +7,14 @@ use lb_tests::{
     address::{CLIENT, server},
     certs, client,
     pool::{
-        Switch, USERS,
+        Switch, USERS, User,
+        credential::one_leg,
         journal::AuthLeg::{self, First, Later, None as Bare},
     },
     world::{self, World},
 };
 
-const ALICE: lb_tests::pool::User = USERS[0];
+const ALICE: User = USERS[0];
 
 fn url(path: &str) -> String {
     format!("http://{}{path}", server(1))
@@ -97,6 +98,39 @@ fn via_makes_a_login_count_once() {
         legs, expected,
         "the article's pattern for a client that starts over"
     );
+}
+
+#[test]
+fn a_login_is_bound_to_its_connection_as_http_sys_does_it() {
+    let _world = World::start(1).unwrap();
+    let login = format!("Authorization: {}", one_leg(&ALICE));
+    let impostor = format!(
+        "Authorization: {}",
+        one_leg(&User {
+            password: "wrong",
+            ..ALICE
+        })
+    );
+    let (login, impostor, via) = (login.as_str(), impostor.as_str(), "Via: 1.1 proxy");
+    let check = |requests: &[&[&str]], expected: &[u16]| {
+        let mut connection = client::Connection::open(world::http(1)).unwrap();
+        let statuses: Vec<u16> = requests
+            .iter()
+            .map(|fields| connection.get("/whoami", fields).unwrap())
+            .collect();
+        assert_eq!(statuses, expected, "{requests:?}");
+    };
+    check(&[&[]], &[401]);
+    check(&[&[login], &[], &[]], &[200, 200, 200]);
+    check(&[&[], &[login], &[]], &[401, 200, 200]);
+    check(&[&[impostor], &[]], &[401, 401]);
+    check(&[&[login], &[impostor], &[]], &[200, 401, 401]);
+    // What a connection remembers is not for requests that come through a proxy, and is then forgotten.
+    check(&[&[login], &[via], &[]], &[200, 401, 401]);
+    check(&[&[login, via], &[]], &[200, 401]);
+    // An NTLM message of type 3 that answers no challenge, and one of type 2, which only servers send.
+    check(&[&["Authorization: NTLM TlRMTVNTUAADAAAA"]], &[400]);
+    check(&[&["Authorization: NTLM TlRMTVNTUAACAAAA"]], &[400]);
 }
 
 #[test]

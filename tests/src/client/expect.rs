@@ -3,18 +3,12 @@
 //! The first POST has no credentials: the server refuses it before it has the body, without a 100, and the client
 //! sends the body all the same, to keep its connection. The second has them: 100, body, 200.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddrV4, TcpStream},
-};
+use std::net::SocketAddrV4;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::connect;
-use crate::{
-    address::CLIENT,
-    pool::{User, credential},
-};
+use super::wire::{Connection, Head};
+use crate::pool::{User, credential};
 
 /// What a client got for its two POSTs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,28 +23,29 @@ pub struct Exchange {
 
 /// Plays the two POSTs on one connection.
 pub fn expect_continue(server: SocketAddrV4, user: &User) -> Result<Exchange> {
-    let mut stream = connect(CLIENT, server)?;
-    let mut answers = BufReader::new(stream.try_clone()?);
+    let mut connection = Connection::open(server)?;
     let mut statuses = Vec::new();
     // Whoever takes this body for requests answers a few hundred of them.
     let body = "GET /bench/1 HTTP/1.1\r\nHost: smuggled\r\n\r\n".repeat(500);
+    let length = format!("Content-Length: {}", body.len());
+    let expect = "Expect: 100-continue";
 
-    stream.write_all(head(server, body.len(), "").as_bytes())?;
-    let refusal = final_head(&mut answers, &mut statuses)?;
-    stream.write_all(body.as_bytes())?;
-    skip_body(&mut answers, &refusal)?;
+    connection.send_head("POST", "/whoami", &[&length, expect])?;
+    let refusal = final_head(&mut connection, &mut statuses)?;
+    connection.send(body.as_bytes())?;
+    connection.body(&refusal)?;
 
-    let authorization = format!("Authorization: {}\r\n", credential::one_leg(user));
-    stream.write_all(head(server, body.len(), &authorization).as_bytes())?;
-    let interim = Head::read(&mut answers)?;
+    let authorization = format!("Authorization: {}", credential::one_leg(user));
+    connection.send_head("POST", "/whoami", &[&length, expect, &authorization])?;
+    let interim = connection.head()?;
     statuses.push(interim.status);
     ensure!(
         interim.status == 100,
         "an answer before the body: {statuses:?}"
     );
-    stream.write_all(body.as_bytes())?;
-    let accepted = final_head(&mut answers, &mut statuses)?;
-    let page = skip_body(&mut answers, &accepted)?;
+    connection.send(body.as_bytes())?;
+    let accepted = final_head(&mut connection, &mut statuses)?;
+    let page = connection.body(&accepted)?;
     Ok(Exchange {
         statuses,
         schemes: refusal.values("www-authenticate"),
@@ -58,64 +53,12 @@ pub fn expect_continue(server: SocketAddrV4, user: &User) -> Result<Exchange> {
     })
 }
 
-fn head(server: SocketAddrV4, length: usize, more: &str) -> String {
-    format!(
-        "POST /whoami HTTP/1.1\r\nHost: {server}\r\nContent-Length: {length}\r\n\
-         Expect: 100-continue\r\n{more}\r\n"
-    )
-}
-
-#[derive(Debug)]
-struct Head {
-    status: u16,
-    fields: Vec<(String, String)>,
-}
-
-impl Head {
-    fn read(answers: &mut BufReader<TcpStream>) -> Result<Self> {
-        let mut lines = answers.lines();
-        let mut next = || {
-            lines
-                .next()
-                .context("the connection was closed")?
-                .context("reading")
-        };
-        let first = next()?;
-        let status = first.split(' ').nth(1).and_then(|word| word.parse().ok());
-        let status = status.with_context(|| format!("no status line: {first:?}"))?;
-        let mut fields = Vec::new();
-        loop {
-            let line = next()?;
-            let Some((name, value)) = line.split_once(':') else {
-                return Ok(Self { status, fields });
-            };
-            fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
-    }
-
-    fn values(&self, name: &str) -> Vec<String> {
-        let of_name = self.fields.iter().filter(|(known, _)| known == name);
-        of_name.map(|(_, value)| value.clone()).collect()
-    }
-}
-
-fn final_head(answers: &mut BufReader<TcpStream>, statuses: &mut Vec<u16>) -> Result<Head> {
+fn final_head(connection: &mut Connection, statuses: &mut Vec<u16>) -> Result<Head> {
     loop {
-        let head = Head::read(answers)?;
+        let head = connection.head()?;
         statuses.push(head.status);
         if head.status >= 200 {
             return Ok(head);
         }
     }
-}
-
-fn skip_body(answers: &mut BufReader<TcpStream>, head: &Head) -> Result<Vec<u8>> {
-    let length = head
-        .values("content-length")
-        .first()
-        .context("no length")?
-        .parse()?;
-    let mut body = vec![0; length];
-    answers.read_exact(&mut body).context("reading a body")?;
-    Ok(body)
 }

@@ -5,10 +5,12 @@
 
 mod expect;
 mod smtp;
+mod wire;
 
 pub use self::{
     expect::{Exchange, expect_continue},
     smtp::Smtp,
+    wire::Connection,
 };
 
 use std::{
