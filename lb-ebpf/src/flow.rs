@@ -374,3 +374,6 @@ const fn protocol(word: u64) -> u8 {
 const fn next(word: u64) -> u64 {
     ((word >> GENERATION_SHIFT).wrapping_add(1)) << GENERATION_SHIFT
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! The table by itself: hashing, reversal, and what two CPUs may see of each other.
+
+use super::{Direction, FlowEntry, FlowSet, Key, Sets, Table, Value, prefilter_bit};
+use crate::abi::{PREFILTER_WORDS, Settings};
+use crate::rewrite::{Macs, Rewrite};
+use crate::tcp::{Flags, State};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::vec::Vec;
+
+struct Slice(Vec<FlowSet>);
+
+impl Sets for Slice {
+    fn flow_set(&self, index: u32) -> Option<&FlowSet> {
+        self.0.get(index as usize)
+    }
+}
+
+fn key(number: u16) -> Key {
+    let client = ([10, 203, 1, 10], number);
+    Key::new(client, ([10, 203, 1, 100], 25), 6)
+}
+
+/// A value of which each field tells whose it is.
+fn value(number: u16, direction: Direction) -> Value {
+    let (word, long) = (u32::from(number), u64::from(number));
+    Value {
+        rewrite: Rewrite {
+            addresses: long << 32 | long,
+            ports: word,
+            macs: Macs {
+                head: long,
+                tail: word,
+            },
+            ifindex: word,
+        },
+        direction,
+        seen: Flags::SYN,
+        service: 0,
+        backend: number,
+    }
+}
+
+#[test]
+fn a_key_reversed_twice_is_itself() {
+    let key = Key::new(([1, 2, 3, 4], 5), ([6, 7, 8, 9], 10), 6);
+    assert_eq!(key.source(), ([1, 2, 3, 4], 5));
+    assert_eq!(key.destination(), ([6, 7, 8, 9], 10));
+    assert_eq!(
+        key.reversed(),
+        Key::new(([6, 7, 8, 9], 10), ([1, 2, 3, 4], 5), 6)
+    );
+    assert_eq!(key.reversed().reversed(), key);
+}
+
+#[test]
+fn prefilter_bits_are_inside_and_spread() {
+    let mut words = [0; PREFILTER_WORDS as usize];
+    let addresses = (0..=255).flat_map(|third| [10, 11].map(|last| [10, 203, third, last]));
+    for address in addresses {
+        let (word, bit) = prefilter_bit(address);
+        words[word as usize] |= bit;
+    }
+    let bits: u32 = words.iter().map(|word: &u32| word.count_ones()).sum();
+    assert!(bits > 500, "512 addresses share {bits} bits");
+}
+
+#[test]
+fn a_snapshot_says_what_was_inserted_and_counted() {
+    let sets = Slice(Vec::from([FlowSet::default()]));
+    let settings = Settings {
+        tick: 7,
+        ..Settings::default()
+    };
+    let table = Table {
+        sets: &sets,
+        settings: &settings,
+    };
+    let (to, back) = (value(1, Direction::Forward), value(2, Direction::Reverse));
+    assert_eq!(table.insert(key(1), &to, key(2), &back), Ok(()));
+    let entry = table
+        .find(key(1))
+        .map(|found| found.entry)
+        .expect("inserted");
+    entry.count(100, 8);
+    entry.count(50, 9);
+    let snapshot = entry.snapshot().expect("live");
+    assert_eq!(snapshot.key, key(1));
+    assert_eq!(snapshot.rewritten.addresses, to.rewrite.addresses);
+    assert_eq!(
+        (snapshot.packets, snapshot.bytes, snapshot.last_tick),
+        (2, 150, 9)
+    );
+    assert_eq!((snapshot.backend, snapshot.ifindex), (1, 1));
+    assert_eq!(
+        (snapshot.direction, snapshot.state),
+        (Direction::Forward, State::HalfOpen)
+    );
+    table.remove(&key(1));
+    assert!(table.find(key(1)).is_none() && table.find(key(2)).is_some());
+}
+
+/// Two CPUs fight for one set while a third looks: nobody may see a rewrite that is not its key's.
+#[test]
+fn a_reader_never_sees_half_an_entry() {
+    let sets = Slice(Vec::from([FlowSet::default()]));
+    let settings = Settings::default();
+    let table = || Table {
+        sets: &sets,
+        settings: &settings,
+    };
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writers = [0, 100].map(|offset| {
+            scope.spawn(move || {
+                for round in 0..60_000_u16 {
+                    let number = offset + round % 3 * 2;
+                    let (to, back) = (
+                        value(number, Direction::Forward),
+                        value(number + 1, Direction::Reverse),
+                    );
+                    // Full is fine: the other writer is at it.
+                    let _ = table().insert(key(number), &to, key(number + 1), &back);
+                    if round % 2 == 0 {
+                        table().remove(&key(number));
+                    }
+                }
+            })
+        });
+        let reader = scope.spawn(|| {
+            let mut hits = 0;
+            while !done.load(Relaxed) {
+                for number in [0, 1, 2, 100, 101, 102] {
+                    if let Some(found) = table().find(key(number)) {
+                        assert_eq!(found.rewrite, value(number, Direction::Forward).rewrite);
+                        hits += 1;
+                    }
+                }
+                for snapshot in sets.0[0].entries().iter().filter_map(FlowEntry::snapshot) {
+                    let (_, number) = snapshot.key.source();
+                    assert_eq!(
+                        snapshot.rewritten.addresses,
+                        value(number, Direction::Forward).rewrite.addresses
+                    );
+                    assert_eq!(snapshot.backend, number);
+                }
+            }
+            hits
+        });
+        for writer in writers {
+            writer.join().expect("writers do not fail");
+        }
+        done.store(true, Relaxed);
+        assert!(reader.join().expect("the reader saw no mixture") > 0);
+    });
+    // Whoever lost a race has given its entry back: nothing is BUSY for good.
+    for entry in sets.0[0].entries() {
+        if let Some(snapshot) = entry.snapshot() {
+            assert!(entry.release(snapshot.version));
+        }
+        assert_eq!(entry.word.load() & super::BUSY, 0);
+    }
+}
