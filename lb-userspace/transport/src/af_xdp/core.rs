@@ -1,6 +1,6 @@
 //! The engine's state and rules, without I/O, clock or tasks: frames and times come in as arguments.
 //!
-//! Invariants: `by_key` and `flows` name the same flows; a flow is in `line` if and only if its `in_line` says so;
+//! Invariants: `by_key` and `flows` name the same flows; a flow whose `in_line` is set stands in `line`;
 //! [`Accepting::unaccepted`] counts the flows of its address whose owner is `Handshake` or `Backlog`.
 //! Called by the driver (`engine`) for packets and time, and by `stream` for bytes.
 
@@ -12,16 +12,21 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::device::Out;
 use super::flow::{Flow, FlowId, Owner};
 use super::frames::{Frames, Transmit};
 use super::packet::{self, FlowKey, Link, RST, Reject, Segment};
-use super::tcp::{Bare, Due, Moved, Out, Phase, Stack, Tcb};
+use super::tcp::{Bare, Due, Moved, Phase, Stack, Tcb};
 use super::time_wait::{Answer, TimeWait};
 use super::timers::Timers;
 use super::{Counters, EngineConfig, PortConfig};
 
 /// Segments that one flow may send before the next one's turn: one send buffer of full segments, about.
 const SEGMENTS_PER_TURN: usize = 45;
+
+/// What every IPv4 host must accept (RFC 791 §3.1), and what fits a frame.
+const MIN_MTU: usize = 576;
+const MAX_MTU: usize = lb_xsk::FRAME_SIZE - packet::ETHERNET_LEN;
 
 /// Wait before a flow that wanted to send, but didn't, is asked again.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -61,17 +66,15 @@ struct Accepting {
 pub(super) enum Line {
     /// Nobody wants to send.
     Empty,
-    /// Some flows used up their share and want more.
+    /// Some flows used up their share, or found no frame, and want more.
     Waiting,
-    /// Some flows found no frame.
-    Blocked,
 }
 
 impl Core {
     pub(super) fn new(config: EngineConfig, ports: &[PortConfig], now: Instant) -> Self {
         let port = |config: &PortConfig| Port {
             config: *config,
-            stack: Stack::new(config.mtu, now),
+            stack: Stack::new(config.mtu.clamp(MIN_MTU, MAX_MTU), now),
         };
         Self {
             config,
@@ -183,23 +186,16 @@ impl Core {
                 }
                 sent += 1;
             }
-            let blocked = tx.room() == 0;
+            let silent = sent == 0 && tx.room() > 0;
             if self.settle(id) != Due::Now {
                 continue;
             }
-            if blocked {
-                result = Line::Blocked;
-                self.stand_in_line(id);
-            } else if sent == 0 {
-                // Due but silent: never seen, but a busy loop would be the wrong answer.
+            if silent {
+                // Due, with room, but nothing sent: never seen, but a busy loop would be the wrong answer.
                 self.arm(id, self.now + PAUSE);
             } else {
                 self.stand_in_line(id);
-                result = if result == Line::Blocked {
-                    result
-                } else {
-                    Line::Waiting
-                };
+                result = Line::Waiting;
             }
         }
         result

@@ -96,10 +96,10 @@ impl<F: Frames> Engine<F> {
             }
             let line = self.core.borrow_mut().send(&mut self.ports);
             let flushed = self.flush();
-            if flushed == Flushed::Later || line == Line::Blocked || received.blocked {
+            if flushed == Flushed::Later || self.is_full() {
                 self.core.borrow_mut().count_wait();
                 tokio::time::sleep(RETRY).await;
-            } else if line == Line::Waiting || received.more {
+            } else if line != Line::Empty || received.more {
                 // Lets the runtime look at kernel sockets too.
                 tokio::task::yield_now().await;
             } else {
@@ -114,12 +114,8 @@ impl<F: Frames> Engine<F> {
         for (port, frames) in self.ports.iter_mut().enumerate() {
             let (rx, tx) = frames.split();
             for n in 0..=BURST {
-                if tx.room() == 0 {
-                    // Packets stay in the ring: an answer must never be dropped.
-                    received.blocked = true;
-                    break;
-                }
-                if n == BURST {
+                // Without room packets stay in the ring: an answer must never be dropped.
+                if n == BURST || tx.room() == 0 {
                     received.more = true;
                     break;
                 }
@@ -147,6 +143,13 @@ impl<F: Frames> Engine<F> {
             }
         }
         result
+    }
+
+    /// A port has no frames for answers.
+    fn is_full(&mut self) -> bool {
+        self.ports
+            .iter_mut()
+            .any(|frames| frames.split().1.room() == 0)
     }
 
     async fn wait(&mut self, mut timer: Pin<&mut Sleep>) -> io::Result<()> {
@@ -198,8 +201,6 @@ struct Received {
     count: usize,
     /// A port may have more packets.
     more: bool,
-    /// A port has no room for answers.
-    blocked: bool,
 }
 
 /// Runtime time, which tests can stop.

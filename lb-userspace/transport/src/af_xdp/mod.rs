@@ -14,7 +14,7 @@
 //! * Nothing is dropped for want of a frame: a flow stays in line until it could send, and packets stay in the
 //!   rx ring until there is room for their answers.
 //! * Answers leave by the interface and to the hardware address that the question came from.
-//! * smoltcp is named in `tcp` alone. It brings the engine up and will be the partner of differential tests
+//! * smoltcp is named in `tcp` and `device` alone. It brings the engine up and will be the partner of differential tests
 //!   when our own TCP replaces it. What it lacks is known: no SACK processing, a retransmission timeout of at
 //!   least 1 s, fixed buffers. So `AF_XDP` is not yet for lossy paths.
 //!
@@ -22,6 +22,7 @@
 //! IP fragments and IPv6 extension headers (dropped and counted; the XDP program passes them to the host).
 
 mod core;
+mod device;
 mod engine;
 mod flow;
 mod frames;
@@ -86,7 +87,7 @@ impl Default for EngineConfig {
 /// What an engine must know of an interface.
 #[derive(Clone, Copy, Debug)]
 pub struct PortConfig {
-    /// Bytes of an IP packet at most; at least 1280. Limited by the frame size too.
+    /// Bytes of an IP packet at most. Below 576 (RFC 791) and above what fits a frame, the bound counts.
     pub mtu: usize,
     /// Whether received checksums are verified.
     pub rx_checksums: RxChecksums,

@@ -1,4 +1,4 @@
-//! TCP of one connection, by smoltcp: the only file that names it.
+//! TCP of one connection, by smoltcp; with `device` the only file that names it.
 //!
 //! The face is that of a sans-IO engine: packets in, packets out, a time to be called at, bytes to read and
 //! write; time is an argument. One `Interface` per port is shared by all its flows, which smoltcp allows because
@@ -13,17 +13,16 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet, SocketStorage};
-use smoltcp::phy::{
-    Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken,
-};
+use smoltcp::phy::TxToken as _;
 use smoltcp::socket::tcp::{CongestionControl, RecvError, Socket, SocketBuffer, State};
 use smoltcp::time::Instant as Micros;
 use smoltcp::wire::{
     HardwareAddress, IpEndpoint, IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
-use super::frames::{Slot, Transmit};
-use super::packet::{self, ACK, ETHERNET_LEN, FlowKey, Link, RST, SYN, Segment};
+use super::device::{Closed, OnePacket, Out, OutToken, Sent, tx_checksums};
+use super::frames::Transmit;
+use super::packet::{ACK, FlowKey, Link, RST, Segment};
 use super::{Counters, EngineConfig};
 
 /// What all flows of one port share.
@@ -88,13 +87,6 @@ pub(super) enum Moved {
     End,
     /// The connection failed.
     Failed(io::ErrorKind),
-}
-
-/// Sequence numbers that have left: the next new one, and the one expected from the peer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sent {
-    pub(super) next: u32,
-    pub(super) ack: u32,
 }
 
 /// One connection.
@@ -332,168 +324,9 @@ impl Bare {
     }
 }
 
-/// Where segments go.
-pub(super) struct Out<'a, T> {
-    pub(super) link: Link,
-    pub(super) tx: &'a mut T,
-    pub(super) counters: &'a mut Counters,
-    /// Record of the flow, if there is one.
-    pub(super) sent: Option<&'a mut Sent>,
-}
-
 /// As Linux' `ip_default_ttl`.
 const HOP_LIMIT: u8 = 64;
 
 fn duration(from: Duration) -> smoltcp::time::Duration {
     smoltcp::time::Duration::from_micros(u64::try_from(from.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// Verified before they get here (`packet`), computed in software on the way out.
-fn tx_checksums() -> ChecksumCapabilities {
-    let mut checksums = ChecksumCapabilities::ignored();
-    checksums.ipv4 = Checksum::Tx;
-    checksums.tcp = Checksum::Tx;
-    checksums
-}
-
-fn capabilities(mtu: usize) -> DeviceCapabilities {
-    let mut capabilities = DeviceCapabilities::default();
-    capabilities.medium = Medium::Ip;
-    capabilities.max_transmission_unit = mtu;
-    capabilities.checksum = tx_checksums();
-    capabilities
-}
-
-/// A device that holds at most one received packet.
-struct OnePacket<'a, T> {
-    input: Option<&'a [u8]>,
-    out: Out<'a, T>,
-    mtu: usize,
-}
-
-impl<T: Transmit> Device for OnePacket<'_, T> {
-    type RxToken<'t>
-        = InToken<'t>
-    where
-        Self: 't;
-    type TxToken<'t>
-        = OutToken<'t, T>
-    where
-        Self: 't;
-
-    fn receive(&mut self, _: Micros) -> Option<(InToken<'_>, OutToken<'_, T>)> {
-        let input = self.input.take()?;
-        Some((
-            InToken(input),
-            OutToken {
-                out: self.out.reborrow(),
-            },
-        ))
-    }
-
-    fn transmit(&mut self, _: Micros) -> Option<OutToken<'_, T>> {
-        (self.out.tx.room() > 0).then(|| OutToken {
-            out: self.out.reborrow(),
-        })
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        capabilities(self.mtu)
-    }
-}
-
-impl<T> Out<'_, T> {
-    fn reborrow(&mut self) -> Out<'_, T> {
-        Out {
-            link: self.link,
-            tx: self.tx,
-            counters: self.counters,
-            sent: self.sent.as_deref_mut(),
-        }
-    }
-}
-
-struct InToken<'a>(&'a [u8]);
-
-impl RxToken for InToken<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.0)
-    }
-}
-
-struct OutToken<'a, T> {
-    out: Out<'a, T>,
-}
-
-impl<T: Transmit> TxToken for OutToken<'_, T> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let Out {
-            link,
-            tx,
-            counters,
-            sent,
-        } = self.out;
-        let Some(mut slot) = tx.reserve(ETHERNET_LEN + len) else {
-            counters.lost_output += 1;
-            return f(&mut vec![0; len]);
-        };
-        let (ethernet, ip) = slot.split_at_mut(ETHERNET_LEN);
-        ethernet.copy_from_slice(link.header());
-        let result = f(ip);
-        note_sent(ip, counters, sent);
-        slot.send();
-        result
-    }
-}
-
-/// Reads back what was written: the flow's sequence numbers must survive its `Tcb` (TIME-WAIT).
-fn note_sent(ip: &[u8], counters: &mut Counters, sent: Option<&mut Sent>) {
-    let Ok(segment) = packet::parse_ip(ip) else {
-        return;
-    };
-    counters.tx_segments += 1;
-    counters.resets_sent += u64::from(segment.has(RST));
-    let Some(sent) = sent else { return };
-    let end = segment.seq.wrapping_add(segment.seq_len);
-    if segment.has(SYN) || end.wrapping_sub(sent.next).cast_signed() > 0 {
-        sent.next = end;
-    }
-    sent.ack = segment.ack;
-}
-
-/// Stands in while an interface is made; never sends.
-struct Closed {
-    mtu: usize,
-}
-
-/// The token of a device that never hands one out.
-enum NoToken {}
-
-impl RxToken for NoToken {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, _: F) -> R {
-        match self {}
-    }
-}
-
-impl TxToken for NoToken {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, _: usize, _: F) -> R {
-        match self {}
-    }
-}
-
-impl Device for Closed {
-    type RxToken<'t> = NoToken;
-    type TxToken<'t> = NoToken;
-
-    fn receive(&mut self, _: Micros) -> Option<(NoToken, NoToken)> {
-        None
-    }
-
-    fn transmit(&mut self, _: Micros) -> Option<NoToken> {
-        None
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        capabilities(self.mtu)
-    }
 }

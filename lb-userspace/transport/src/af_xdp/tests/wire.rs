@@ -36,6 +36,9 @@ struct Lines {
     carried: usize,
     /// Every so many frames one is lost, in either direction. 0: never.
     lose_every: usize,
+    /// Every second flush finds the device busy.
+    is_slow: bool,
+    flushes: usize,
 }
 
 /// Both ends of a wire.
@@ -45,6 +48,10 @@ pub(super) struct Wire(Rc<RefCell<Lines>>);
 impl Wire {
     pub(super) fn lose_every(&self, frames: usize) {
         self.0.borrow_mut().lose_every = frames;
+    }
+
+    pub(super) fn slow_down(&self) {
+        self.0.borrow_mut().is_slow = true;
     }
 
     /// Puts a frame on the wire towards the engine.
@@ -113,6 +120,10 @@ impl Frames for Port {
 
     fn flush(&mut self) -> io::Result<Flushed> {
         let lines = &mut *self.tx.wire.0.borrow_mut();
+        lines.flushes += 1;
+        if lines.is_slow && lines.flushes.is_multiple_of(2) {
+            return Ok(Flushed::Later);
+        }
         lines.to_client.append(&mut lines.queued);
         Ok(Flushed::Done)
     }

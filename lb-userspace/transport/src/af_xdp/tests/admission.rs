@@ -1,0 +1,157 @@
+//! Who gets a connection, and what the others get.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::TcpControl;
+use tokio::io::AsyncWriteExt as _;
+
+use super::wire::{Client, raw_segment, read_frame};
+use super::{Bench, CLIENT, SERVER, address, run};
+use crate::Listener as _;
+use crate::af_xdp::packet::{ACK, RST};
+use crate::af_xdp::{Counters, EngineConfig};
+
+#[test]
+fn segments_of_no_connection_get_what_they_deserve() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (from, to) = (address(CLIENT), bench.server);
+        let ack = raw_segment(from, to, TcpControl::None, (7, Some(4711)));
+        let answers = bench.exchange(ack).await;
+        assert_eq!(answers.len(), 1);
+        let answer = read_frame(&answers[0]);
+        assert_eq!((answer.flags & RST, answer.seq), (RST, 4711));
+
+        let fin = raw_segment(from, to, TcpControl::Fin, (7, None));
+        let answers = bench.exchange(fin).await;
+        let answer = read_frame(&answers[0]);
+        assert_eq!((answer.flags, answer.seq, answer.ack), (RST | ACK, 0, 8));
+
+        let rst = raw_segment(from, to, TcpControl::Rst, (7, None));
+        assert!(bench.exchange(rst).await.is_empty());
+        let counters = bench.handle.counters();
+        assert_eq!(
+            (counters.resets_sent, counters.dropped_unknown_address),
+            (2, 0)
+        );
+
+        for elsewhere in ["10.203.1.100:444", "10.203.1.101:443"] {
+            let syn = raw_segment(from, address(elsewhere), TcpControl::Syn, (7, None));
+            assert!(bench.exchange(syn).await.is_empty());
+        }
+        assert_eq!(bench.handle.counters().dropped_unknown_address, 2);
+        assert_eq!(bench.handle.counters().flows, 0);
+    });
+}
+
+#[test]
+fn damaged_frames_are_dropped_and_counted() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let mut syn = raw_segment(address(CLIENT), bench.server, TcpControl::Syn, (7, None));
+        *syn.last_mut().unwrap() ^= 1;
+        assert!(bench.exchange(syn).await.is_empty());
+        assert_eq!(bench.handle.counters().dropped_checksum, 1);
+    });
+}
+
+async fn check_ignored_syn(config: EngineConfig, count: impl Fn(&Counters) -> u64) {
+    let mut bench = Bench::start(config);
+    let to = bench.server;
+    for port in 0..5_u16 {
+        let from = SocketAddr::new(address(CLIENT).ip(), 50_000 + port);
+        let answers = bench
+            .exchange(raw_segment(from, to, TcpControl::Syn, (7, None)))
+            .await;
+        assert_eq!(answers.len(), usize::from(port < 3), "SYN {port}");
+    }
+    assert_eq!(count(&bench.handle.counters()), 2);
+    assert_eq!(bench.handle.counters().flows, 3);
+    // Half-open connections go silently: a forged SYN must not make us send to its alleged sender.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let counters = bench.handle.counters();
+    assert_eq!((counters.flows, counters.handshake_timeouts), (0, 3));
+    assert_eq!(counters.resets_sent, 0);
+    bench.connect().await;
+}
+
+#[test]
+fn syns_above_the_backlog_or_the_flow_limit_are_ignored() {
+    run(async || {
+        let config = EngineConfig {
+            backlog: 3,
+            ..EngineConfig::default()
+        };
+        check_ignored_syn(config, |counters| counters.syns_ignored_backlog).await;
+        let config = EngineConfig {
+            max_flows: 3,
+            ..EngineConfig::default()
+        };
+        check_ignored_syn(config, |counters| counters.syns_ignored_flows).await;
+    });
+}
+
+#[test]
+fn established_but_unaccepted_connections_count_for_the_backlog() {
+    run(async || {
+        let config = EngineConfig {
+            backlog: 1,
+            ..EngineConfig::default()
+        };
+        let mut bench = Bench::start(config);
+        let first = bench.client.connect(bench.server);
+        let done = |c: &mut Client| (c.socket(first).state() == State::Established).then_some(());
+        bench.client.until(done).await;
+        let second = bench.client.connect(bench.server);
+        bench
+            .until_counters(|counters| counters.syns_ignored_backlog > 0)
+            .await;
+        let _first = bench.listener.as_mut().unwrap().accept().await.unwrap();
+        // The client's next SYN finds room.
+        let done = |c: &mut Client| (c.socket(second).state() == State::Established).then_some(());
+        bench.client.until(done).await;
+    });
+}
+
+#[test]
+fn dropping_the_listener_resets_only_what_was_not_accepted() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (kept, mut stream) = bench.connect().await;
+        let waiting = bench.client.connect(bench.server);
+        bench
+            .until_counters(|counters| counters.established == 2)
+            .await;
+        bench.listener = None;
+        let done = |c: &mut Client| (c.socket(waiting).state() == State::Closed).then_some(());
+        bench.client.until(done).await;
+        stream.write_all(b"still here").await.unwrap();
+        let done = |c: &mut Client| (c.socket(kept).recv_queue() == 10).then_some(());
+        bench.client.until(done).await;
+        assert!(
+            bench.handle.listen(bench.server).is_ok(),
+            "the address is free again"
+        );
+    });
+}
+
+#[test]
+fn wildcards_and_duplicates_are_refused() {
+    run(async || {
+        let bench = Bench::start(EngineConfig::default());
+        let check = |text: &str, kind: ErrorKind| {
+            let error = bench
+                .handle
+                .listen(address(text))
+                .err()
+                .map(|error| error.kind());
+            assert_eq!(error, Some(kind), "{text}");
+        };
+        check(SERVER, ErrorKind::AddrInUse);
+        check("0.0.0.0:443", ErrorKind::InvalidInput);
+        check("10.203.1.100:0", ErrorKind::InvalidInput);
+    });
+}
