@@ -1,7 +1,7 @@
 //! Mistakes and warnings, each with its place in the file and what to do about it.
 //!
-//! Invariant: [`Errors`] is never empty and is sorted by place. Every message says what was found and
-//! what is expected, on one line, without the file's name, which this crate does not know: see
+//! Invariant: [`Errors`] is never empty and is sorted by place. Every message says what was found
+//! and what is expected, on one line, without the file's name, which this crate does not know: see
 //! [`Errors::in_file`]. Not here: finding mistakes ([`crate::reader`] and its callers do).
 
 use std::fmt;

@@ -86,8 +86,8 @@ use reader::{Report, Spot, Table};
 /// Reads the text of a configuration file.
 ///
 /// # Errors
-/// All mistakes in it. If the text is not TOML, only what is wrong with its syntax: what a reader makes of
-/// a broken text would bring up mistakes that nobody made.
+/// All mistakes in it. If the text is not TOML, only what is wrong with its syntax: what a reader
+/// makes of a broken text would bring up mistakes that nobody made.
 pub fn parse(text: &str) -> Result<Config, Errors> {
     let report = Report::new(text);
     let (tree, syntax) = DeTable::parse_recoverable(text);
@@ -122,9 +122,9 @@ pub const DEFAULT_FLOWS: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zer
 pub const MAX_FLOWS: u32 = 1 << 26;
 
 /// Above the ports that Linux takes for its own connections (`net.ipv4.ip_local_port_range` is
-/// 32768 to 60999 unless changed), so that an address of `[nat]` may be the host's own. A wider range is
-/// right for an address that only `lb` uses: on a shared one, a connection of the host and a
-/// forwarded one could get the same address and port, and the host would never see its replies.
+/// 32768 to 60999 unless changed), so that an address of `[nat]` may be the host's own. A wider
+/// range is right for an address that only `lb` uses: on a shared one, a connection of the host and
+/// a forwarded one could get the same address and port, and the host would never see its replies.
 pub const DEFAULT_NAT_PORTS: PortRange = PortRange::new(61_000, 65_535).expect("not empty");
 
 /// What the data plane has room for: [`lb_ebpf::abi::MAX_SNAT_ADDRESSES`].
@@ -136,12 +136,12 @@ pub const MAX_SERVICES: usize = lb_ebpf::abi::MAX_SERVICES as usize;
 /// What the data plane has room for: [`lb_ebpf::abi::MAX_BACKENDS`].
 pub const MAX_SERVERS: usize = lb_ebpf::abi::MAX_BACKENDS as usize;
 
-/// LoadMaster's default weight, so that its weights can be taken over; a Maglev ring of 65,537 slots
-/// still gives a server of weight 1 beside one of weight 1000 some 65 slots.
+/// LoadMaster's default weight, so that its weights can be taken over; a Maglev ring of 65,537
+/// slots still gives a server of weight 1 beside one of weight 1000 some 65 slots.
 pub const MAX_WEIGHT: u32 = 1000;
 
-/// Microsoft's order of timeouts: Exchange's keep-alive (15 to 30 min), then the load balancer's, then
-/// the firewall's (1 h), so that Exchange and not the load balancer ends a session.
+/// Microsoft's order of timeouts: Exchange's keep-alive (15 to 30 min), then the load balancer's,
+/// then the firewall's (1 h), so that Exchange and not the load balancer ends a session.
 pub const EXCHANGE_IDLE_TIMEOUT: Duration = Duration::from_mins(40);
 
 /// `ActiveSync` holds a request for up to 3540 s (MS-ASCMD 2.2.3.88.1).

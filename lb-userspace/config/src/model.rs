@@ -1,8 +1,8 @@
 //! The validated configuration: what the rest of the daemon is built from.
 //!
 //! Invariant: a [`Config`] came from [`parse`](crate::parse), and so every value is in range, names
-//! and addresses are unique, and no service lacks what its mode needs. Nobody downstream checks again.
-//! Not here: anything read from files, resolved through DNS, or known only at run time.
+//! and addresses are unique, and no service lacks what its mode needs. Nobody downstream checks
+//! again. Not here: anything read from files, resolved through DNS, or known only at run time.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -202,7 +202,8 @@ pub enum Profile {
     Plain,
 }
 
-/// `headers`: the seven values of LoadMaster's "Additional L7 Header" (`AddVia`, REST API guide 2022).
+/// `headers`: the seven values of LoadMaster's "Additional L7 Header" (`AddVia`, REST API guide
+/// 2022).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderMode {
     /// `legacy`, LoadMaster 0: `X-Forwarded-For`.
@@ -234,7 +235,8 @@ impl HeaderMode {
 /// `transport`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// `AF_XDP` where the interface has native XDP and every rx queue can be bound, else kernel sockets.
+    /// `AF_XDP` where the interface has native XDP and every rx queue can be bound, else kernel
+    /// sockets.
     Auto,
     /// `AF_XDP`, or the daemon does not start.
     AfXdp,
@@ -292,7 +294,8 @@ pub struct Server {
     pub name: Name,
     /// Address and port.
     pub address: SocketAddrV4,
-    /// Share of new connections, relative to the other servers; 1 to [`MAX_WEIGHT`](crate::MAX_WEIGHT).
+    /// Share of new connections, relative to the other servers; 1 to
+    /// [`MAX_WEIGHT`](crate::MAX_WEIGHT).
     pub weight: NonZeroU16,
 }
 

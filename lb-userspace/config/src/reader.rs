@@ -1,9 +1,9 @@
 //! Walks the spanned TOML tree and collects mistakes on the way.
 //!
-//! A reading function gets a [`Node`] or [`Table`] and returns `None` after it has reported why, so that
-//! its caller goes on with the next key: all mistakes are found in one pass. Invariant: `None` from
-//! a reading function means that at least one error was reported.
-//! Not here: what the keys mean. Used by [`crate::root`] and [`crate::service`] only.
+//! A reading function gets a [`Node`] or [`Table`] and returns `None` after it has reported why, so
+//! that its caller goes on with the next key: all mistakes are found in one pass. Invariant: `None`
+//! from a reading function means that at least one error was reported. Not here: what the keys
+//! mean. Used by [`crate::root`] and [`crate::service`] only.
 
 use std::cell::RefCell;
 use std::num::NonZeroU32;
@@ -231,8 +231,8 @@ pub(crate) struct Table<'a> {
     pub(crate) report: &'a Report<'a>,
     entries: &'a DeTable<'a>,
     spot: Spot,
-    /// Keys that an unknown key was probably meant to be: to call them missing as well would report one
-    /// mistake twice.
+    /// Keys that an unknown key was probably meant to be: to call them missing as well would report
+    /// one mistake twice.
     misspelt: Vec<&'static str>,
 }
 
@@ -325,7 +325,8 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Reports every key of `keys` that is there, because it is `only_for` another kind than `here`.
+    /// Reports every key of `keys` that is there, because it is `only_for` another kind than
+    /// `here`.
     pub(crate) fn misplaced(&self, keys: Schema, only_for: &'static str, here: &'static str) {
         for &key in keys {
             if let Some((key_found, _)) = self.entries.get_key_value(key) {

@@ -1,9 +1,8 @@
 //! Health checking: probes servers on a schedule, and tells of each change once.
 //!
 //! One future for all servers, run on the control thread; dropping it stops every probe. Nothing is
-//! shared: changes go through a channel to whoever writes maps and tells workers.
-//! Not here: what a change means for forwarding ([`super`]), and reading certificates, which the caller
-//! does before.
+//! shared: changes go through a channel to whoever writes maps and tells workers. Not here: what a
+//! change means for forwarding ([`super`]), and reading certificates, which the caller does before.
 
 mod probe;
 mod state;
@@ -53,8 +52,8 @@ pub(crate) struct Change {
 
 /// What to probe, as the configuration says; servers of a service without checks are left out.
 ///
-/// `trust` makes the client's side of TLS, once for each service that needs it: it reads files, which
-/// this module does not. Its error ends the whole.
+/// `trust` makes the client's side of TLS, once for each service that needs it: it reads files,
+/// which this module does not. Its error ends the whole.
 pub(crate) fn targets<E>(
     services: &[Service],
     mut trust: impl FnMut(&UpstreamTls) -> Result<Arc<ClientConfig>, E>,
@@ -109,8 +108,8 @@ pub(crate) async fn monitor(targets: Vec<Target>, changes: mpsc::Sender<Change>)
     .await;
 }
 
-/// Each probe has a socket: far fewer than the 1024 files that a process may open by default, because
-/// a probe that gets none would take a server down that is well.
+/// Each probe has a socket: far fewer than the 1024 files that a process may open by default,
+/// because a probe that gets none would take a server down that is well.
 const PROBES_AT_ONCE: usize = 128;
 
 async fn watch(target: &Target, permits: &Semaphore, changes: &mpsc::Sender<Change>) {

@@ -1,7 +1,8 @@
 //! One probe of one server: connect, perhaps TLS, perhaps a GET.
 //!
 //! Invariant: a probe ends by its deadline, holds at most [`KEPT`] bytes of a body, and opens one
-//! connection that it closes. Not here: when to probe and what follows ([`super`], [`super::state`]).
+//! connection that it closes. Not here: when to probe and what follows ([`super`],
+//! [`super::state`]).
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -50,7 +51,7 @@ pub(crate) enum Failure {
     Tls(#[source] io::Error),
     /// Path or host can't be sent, although the configuration took them.
     #[error("GET: {0}")]
-    Request(#[source] hyper::http::Error),
+    Request(#[source] http::Error),
     /// Broke off, or sent what is not HTTP.
     #[error("GET: {0}")]
     Http(#[source] hyper::Error),
@@ -70,8 +71,8 @@ pub(crate) enum Failure {
     Timeout(&'static str),
 }
 
-/// Bytes of a body that are kept: the longest `expect` that the configuration takes, and the server's
-/// name behind Exchange's `200 OK<br/>`.
+/// Bytes of a body that are kept: the longest `expect` that the configuration takes, and the
+/// server's name behind Exchange's `200 OK<br/>`.
 const KEPT: usize = 512;
 
 /// Probes the server at `address`; gives what it said, for the log.
@@ -154,8 +155,8 @@ async fn judge(response: Response<Incoming>, expect: &str) -> Result<String, Fai
     })
 }
 
-/// At least `wanted` bytes of the body, if it has so many. What follows is not waited for: a page may
-/// go on without end.
+/// At least `wanted` bytes of the body, if it has so many. What follows is not waited for: a page
+/// may go on without end.
 async fn body_start(mut body: Incoming, wanted: usize) -> Result<Vec<u8>, Failure> {
     let mut start = Vec::new();
     while start.len() < wanted.min(KEPT) {

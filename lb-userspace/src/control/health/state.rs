@@ -78,8 +78,8 @@ impl Machine {
         }
     }
 
-    /// Takes the result of a probe: what the server said, or what went wrong. Gives the new health if
-    /// it changed, or if it is the first.
+    /// Takes the result of a probe: what the server said, or what went wrong. Gives the new health
+    /// if it changed, or if it is the first.
     pub(crate) fn observe<E: ToString>(&mut self, result: &Result<String, E>) -> Option<Health> {
         let next = match (&self.state, result) {
             (State::Up { bad }, Err(_)) if bad + 1 < self.fall.get() => State::Up { bad: bad + 1 },
@@ -106,8 +106,8 @@ impl Machine {
 
 /// How long to wait after a probe that took `spent`.
 ///
-/// From start to start it is the interval less up to a tenth, as `random` says: probes of many servers
-/// drift apart, and none is later than the operator asked for.
+/// From start to start it is the interval less up to a tenth, as `random` says: probes of many
+/// servers drift apart, and none is later than the operator asked for.
 pub(crate) fn pause(interval: Duration, spent: Duration, random: u32) -> Duration {
     let tenth = interval / 10;
     let early = tenth.mul_f64(f64::from(random) / f64::from(u32::MAX));

@@ -1,4 +1,5 @@
-//! Probes against real sockets on the loopback, and the monitor against a server that plays a script.
+//! Probes against real sockets on the loopback, and the monitor against a server that plays a
+//! script.
 //!
 //! Deadlines are far longer than what they wait for, except where running into one is the point.
 
@@ -417,8 +418,8 @@ fn the_configuration_says_what_to_probe() {
 async fn the_monitor_tells_each_change_once() {
     let (listener, address) = listen().await;
     let serve = async {
-        // One letter an answer: the first decides, then two in a row do; the last two decide nothing,
-        // because the monitor may not have read them when the script ends.
+        // One letter an answer: the first decides, then two in a row do; the last two decide
+        // nothing, because the monitor may not have read them when the script ends.
         for letter in "+-+--+-++-+".chars() {
             let (stream, _) = listener.accept().await.expect("accept");
             let sick = "HTTP/1.1 500 Sick\r\ncontent-length: 0\r\n\r\n";
