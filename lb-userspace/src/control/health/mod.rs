@@ -9,11 +9,9 @@ mod state;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddrV4;
-use std::sync::Arc;
 
 use futures_util::future::join_all;
-use lb_config::{Check, Schedule, Service, UpstreamTls};
-use rustls::ClientConfig;
+use lb_config::Schedule;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
@@ -50,52 +48,7 @@ pub(crate) struct Change {
     pub(crate) health: Health,
 }
 
-/// What to probe, as the configuration says; servers of a service without checks are left out.
-///
-/// `trust` makes the client's side of TLS, once for each service that needs it: it reads files,
-/// which this module does not. Its error ends the whole.
-pub(crate) fn targets<E>(
-    services: &[Service],
-    mut trust: impl FnMut(&UpstreamTls) -> Result<Arc<ClientConfig>, E>,
-) -> Result<Vec<Target>, E> {
-    let mut targets = Vec::new();
-    for (service_index, service) in services.iter().enumerate() {
-        let lb_config::Health::Checked { check, schedule } = &service.health else {
-            continue;
-        };
-        let probe = match check {
-            Check::Tcp => Probe::Tcp,
-            Check::Http(get) => Probe::Http(get.clone()),
-            Check::Https(get, tls) => {
-                let server_name = tls.server_name.clone();
-                Probe::Https(
-                    get.clone(),
-                    Tls {
-                        config: trust(tls)?,
-                        server_name,
-                    },
-                )
-            }
-        };
-        targets.extend(
-            service
-                .servers
-                .iter()
-                .enumerate()
-                .map(|(server_index, server)| Target {
-                    service: service_index,
-                    server: server_index,
-                    label: format!("{}/{}", service.name, server.name),
-                    address: server.address,
-                    probe: probe.clone(),
-                    schedule: *schedule,
-                }),
-        );
-    }
-    Ok(targets)
-}
-
-/// Probes all targets until dropped, or until the receiver of changes is gone.
+/// Probes all targets until dropped, or until the receiver of changes is gone; also if there are none.
 ///
 /// The first probe of each runs at once, and its result is always told; see [`state`] for the rest.
 pub(crate) async fn monitor(targets: Vec<Target>, changes: mpsc::Sender<Change>) {
@@ -106,6 +59,7 @@ pub(crate) async fn monitor(targets: Vec<Target>, changes: mpsc::Sender<Change>)
             .map(|target| watch(target, &permits, &changes)),
     )
     .await;
+    changes.closed().await;
 }
 
 /// Each probe has a socket: far fewer than the 1024 files that a process may open by default,
