@@ -1,7 +1,7 @@
 //! Desired state of the XDP maps, and the smallest set of writes that gets there.
 //!
-//! [`Desired`] is pure data made from the configuration and from what health checks and the kernel's
-//! neighbour table say just now; [`Actual`] remembers what was written. `apply` compares the two
+//! [`DesiredService`] is pure data made from the configuration and from what health checks and the kernel's
+//! neighbour table say just now; [`Reconciler`] remembers what was written. `apply` compares the two
 //! and writes the difference, so that a health change touches one service, not all.
 //! Not here: deciding who is healthy (`health`), and how a map is written (`dataplane`).
 
@@ -12,12 +12,22 @@ use lb_ebpf::abi::{
     ServiceKey,
 };
 use lb_ebpf::flow::prefilter_bit;
-use lb_ebpf::maglev;
+use lb_ebpf::maglev::{self, Candidate};
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop};
 
 /// IP protocol number of TCP.
 const TCP: u8 = 6;
+
+type Ring = [u32; RING_SIZE as usize];
+
+/// A ring on the heap, without a copy on the stack.
+fn empty_ring() -> Box<Ring> {
+    let slots = vec![0; RING_SIZE as usize].into_boxed_slice();
+    slots
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("the vector has just this length"))
+}
 
 /// One server of an L4 service, as known now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +70,13 @@ impl DesiredService {
     fn weights(&self) -> Vec<u16> {
         self.servers
             .iter()
-            .map(|server| if server.up && server.next_hop.is_some() { server.weight } else { 0 })
+            .map(|server| {
+                if server.up && server.next_hop.is_some() {
+                    server.weight
+                } else {
+                    0
+                }
+            })
             .collect()
     }
 }
@@ -68,6 +84,8 @@ impl DesiredService {
 /// What was last written for one service.
 #[derive(Default)]
 struct Actual {
+    /// Its first element of `BACKENDS`.
+    first_backend: u32,
     servers: Vec<DesiredServer>,
     weights: Vec<u16>,
     service: Option<Service>,
@@ -75,52 +93,42 @@ struct Actual {
 
 /// Writes services into the maps and remembers what it wrote.
 pub(crate) struct Reconciler {
-    /// First element of `BACKENDS` of each service.
-    first_backend: Vec<u32>,
     actual: Vec<Actual>,
-    ring: Vec<u32>,
+    ring: Box<Ring>,
 }
 
 impl Reconciler {
     /// Lays the services out in the maps. The layout depends on the order and the number of servers
     /// only, and so stays while health and neighbours change.
-    pub(crate) fn new(services: &[DesiredService]) -> Self {
+    pub(crate) fn new<'a>(services: impl Iterator<Item = &'a DesiredService>) -> Self {
         let mut next = 0;
-        let first_backend = services
-            .iter()
+        let actual = services
             .map(|service| {
-                let first = next;
+                let first_backend = next;
                 next += u32::try_from(service.servers.len()).unwrap_or(MAX_BACKENDS);
-                first
+                Actual {
+                    first_backend,
+                    ..Actual::default()
+                }
             })
             .collect();
         Self {
-            first_backend,
-            actual: services.iter().map(|_| Actual::default()).collect(),
-            ring: vec![0; RING_SIZE as usize],
+            actual,
+            ring: empty_ring(),
         }
     }
 
-    /// Brings the maps from what was last written to what is desired.
+    /// Brings the maps from what was last written for service `id` to what is desired.
     pub(crate) fn apply(
-        &mut self,
-        desired: &[DesiredService],
-        dataplane: &mut Dataplane,
-    ) -> Result<(), MapAccessError> {
-        for (id, service) in desired.iter().enumerate() {
-            self.apply_service(id, service, dataplane)?;
-        }
-        Ok(())
-    }
-
-    fn apply_service(
         &mut self,
         id: usize,
         desired: &DesiredService,
         dataplane: &mut Dataplane,
     ) -> Result<(), MapAccessError> {
-        let first = self.first_backend[id];
-        let actual = &mut self.actual[id];
+        let Some(actual) = self.actual.get_mut(id) else {
+            return Ok(());
+        };
+        let first = actual.first_backend;
         // Servers first: a ring must never point at one that isn't written yet.
         for (index, server) in (first..).zip(&desired.servers) {
             let known = actual.servers.get((index - first) as usize);
@@ -136,29 +144,48 @@ impl Reconciler {
             return Ok(());
         }
         let id = u16::try_from(id).unwrap_or(u16::MAX);
-        let ring = if weights.iter().any(|&weight| weight > 0) {
+        let ring = if maglev::build(&mut self.ring, &mut candidates(desired, &weights, first)) {
             let half = free_half(id, actual.service.map(|service| service.ring));
-            maglev::build(&desired.listen_seed(), &servers_of(desired, &weights), &mut self.ring);
-            for slot in &mut self.ring {
-                *slot += first;
-            }
-            dataplane.write_ring(half, &self.ring)?;
+            dataplane.write_ring(half, &self.ring[..])?;
             half
         } else {
             RING_EMPTY
         };
-        let service = Service { kind: desired.kind, flags: desired.flags, id, ring };
-        dataplane.set_service(&desired.key(), &service)?;
+        let service = Service {
+            kind: desired.kind,
+            flags: desired.flags,
+            id,
+            ring,
+        };
+        dataplane.set_service(desired.key(), service)?;
         actual.weights = weights;
         actual.service = Some(service);
         Ok(())
     }
 }
 
+/// The servers that want slots, in an order that every host with the same configuration has.
+fn candidates(desired: &DesiredService, weights: &[u16], first: u32) -> Vec<Candidate> {
+    let mut servers: Vec<_> = desired.servers.iter().zip(weights).zip(first..).collect();
+    servers.sort_by_key(|((server, _), _)| server.address);
+    servers
+        .into_iter()
+        .map(|((server, &weight), index)| {
+            let address = u64::from(u32::from(*server.address.ip()));
+            let identity = address << 16 | u64::from(server.address.port());
+            Candidate::new(index, identity, u32::from(weight))
+        })
+        .collect()
+}
+
 /// The half of the service's ring slots that the program isn't reading.
 fn free_half(id: u16, live: Option<u32>) -> u32 {
     let first = u32::from(id) * 2 * RING_SIZE;
-    if live == Some(first) { first + RING_SIZE } else { first }
+    if live == Some(first) {
+        first + RING_SIZE
+    } else {
+        first
+    }
 }
 
 fn backend(server: &DesiredServer) -> Backend {
@@ -173,7 +200,11 @@ fn backend(server: &DesiredServer) -> Backend {
             flags: BACKEND_FLAG_REACHABLE,
             ifindex: hop.ifindex,
         },
-        None => Backend { address, port, ..Backend::default() },
+        None => Backend {
+            address,
+            port,
+            ..Backend::default()
+        },
     }
 }
 

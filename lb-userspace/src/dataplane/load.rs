@@ -3,6 +3,7 @@
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{EbpfError, EbpfLoader};
 use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE};
+use lb_ebpf::flow::FlowSet;
 
 use super::Dataplane;
 use super::maps::{MapAccessError, Maps};
@@ -20,25 +21,30 @@ const ENTRIES_PER_FLOW: u64 = 2;
 
 /// Map sizes that depend on the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizing {
+pub(crate) struct Sizing {
     /// Flows that must fit.
-    pub flows: u32,
+    pub(crate) flows: u32,
 }
 
 impl Sizing {
     /// Sets of the flow table: a power of two, filled to at most one half by the configured flows,
     /// because a 4-way set that is half full on average refuses about one flow in 200 and a fuller
     /// one soon refuses many more.
-    pub fn flow_sets(self) -> u32 {
+    pub(crate) fn flow_sets(self) -> u32 {
         let entries = u64::from(self.flows.max(1)) * ENTRIES_PER_FLOW * 2;
         let sets = (entries / WAYS).max(1).next_power_of_two();
         u32::try_from(sets).unwrap_or(1 << 31)
+    }
+
+    /// Memory of the flow table, in bytes. It is all taken at the start.
+    pub(crate) fn bytes(self) -> u64 {
+        u64::from(self.flow_sets()) * size_of::<FlowSet>() as u64
     }
 }
 
 /// Why the data plane could not be brought up.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// This binary carries no XDP object.
     #[error(
         "this lb was built without its XDP program: run `cargo xtask build-ebpf`, then build lb again"
@@ -48,7 +54,9 @@ pub enum LoadError {
     #[error("loading the XDP program: {0}")]
     Load(#[source] EbpfError),
     /// The verifier or the kernel refused the program.
-    #[error("loading the XDP program: {0} (lb needs Linux 6.1 or newer, and root or CAP_BPF with CAP_NET_ADMIN)")]
+    #[error(
+        "loading the XDP program: {0} (lb needs Linux 6.1 or newer, and root or CAP_BPF with CAP_NET_ADMIN)"
+    )]
     Program(#[source] ProgramError),
     /// A map is not as this binary expects.
     #[error(transparent)]
@@ -69,7 +77,7 @@ pub enum LoadError {
 impl Dataplane {
     /// Loads the program and sizes its maps. Nothing is attached yet, and with empty maps the
     /// program passes every packet.
-    pub fn load(sizing: Sizing) -> Result<Self, LoadError> {
+    pub(crate) fn load(sizing: Sizing) -> Result<Self, LoadError> {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
@@ -78,28 +86,25 @@ impl Dataplane {
             .map_max_entries("RINGS", MAX_SERVICES * 2 * RING_SIZE)
             .load(OBJECT)
             .map_err(LoadError::Load)?;
-        let maps = Maps::take(&mut ebpf)?;
+        let maps = Maps::take(&mut ebpf, sizing.flow_sets())?;
         program(&mut ebpf)?.load().map_err(LoadError::Program)?;
-        Ok(Self { maps, links: Vec::new(), ebpf })
+        Ok(Self { maps, ebpf })
     }
 
     /// Attaches the program to an interface in native mode. Generic mode is never used: it sees
     /// packets after the stack has built and perhaps merged them.
-    pub fn attach(&mut self, interface: &str) -> Result<(), LoadError> {
-        let link = program(&mut self.ebpf)?
+    pub(crate) fn attach(&mut self, interface: &str) -> Result<(), LoadError> {
+        program(&mut self.ebpf)?
             .attach(interface, XdpMode::Driver)
-            .map_err(|source| LoadError::Attach { interface: interface.to_owned(), source })?;
-        self.links.push((interface.to_owned(), link));
+            .map_err(|source| LoadError::Attach {
+                interface: interface.to_owned(),
+                source,
+            })?;
         Ok(())
     }
 
-    /// Interfaces that the program is attached to.
-    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
-        self.links.iter().map(|(name, _)| name.as_str())
-    }
-
     /// Starts copying the program's rare log records into `tracing`; the task ends with the runtime.
-    pub fn spawn_logger(&mut self) {
+    pub(crate) fn spawn_logger(&mut self) {
         match aya_log::EbpfLogger::init(&mut self.ebpf) {
             Ok(logger) => {
                 tokio::task::spawn_local(drain_log(logger));
@@ -109,22 +114,20 @@ impl Dataplane {
     }
 }
 
-async fn drain_log(logger: aya_log::EbpfLogger<&'static dyn log::Log>) {
-    let mut logger = match tokio::io::unix::AsyncFd::new(logger) {
-        Ok(logger) => logger,
-        Err(error) => {
-            tracing::warn!(%error, "the XDP program's log can't be watched");
-            return;
-        }
-    };
-    while let Ok(mut ready) = logger.readable_mut().await {
-        ready.get_inner_mut().flush();
-        ready.clear_ready();
+/// Reads the log once a second. It is for rare events, so that a wake-up for each would be no gain, and
+/// the 128 KiB ring holds more than a second's worth of them.
+async fn drain_log(mut logger: aya_log::EbpfLogger<&'static dyn log::Log>) {
+    let mut seconds = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        seconds.tick().await;
+        logger.flush();
     }
 }
 
 fn program(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, LoadError> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(MapAccessError::Missing(PROGRAM))?;
+    let program = ebpf
+        .program_mut(PROGRAM)
+        .ok_or(MapAccessError::Missing(PROGRAM))?;
     program.try_into().map_err(LoadError::Program)
 }
 
@@ -137,7 +140,10 @@ mod tests {
         for flows in [0, 1, 3, 1000, 65_536, 1_000_000, 10_000_000] {
             let sets = Sizing { flows }.flow_sets();
             assert!(sets.is_power_of_two(), "{flows}");
-            assert!(u64::from(sets) * 4 >= u64::from(flows) * 4, "{flows} flows, {sets} sets");
+            assert!(
+                u64::from(sets) * 4 >= u64::from(flows) * 4,
+                "{flows} flows, {sets} sets"
+            );
         }
     }
 }

@@ -3,20 +3,24 @@
 //! Called by `control` (write) and `admin` (read).
 
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd as _, AsRawFd};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{Backend, Interface, Service, ServiceCounters, ServiceKey, Settings};
+use lb_ebpf::flow::FlowSet;
+use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::verdict::Reason;
 
 use super::Dataplane;
 
 /// A map is missing, of another type, or refused an operation.
 #[derive(Debug, thiserror::Error)]
-pub enum MapAccessError {
+pub(crate) enum MapAccessError {
     /// The object has no such map or program.
-    #[error("the XDP object has no {0:?}: it was not built from this source tree; run `cargo xtask build-ebpf`")]
+    #[error(
+        "the XDP object has no {0:?}: it was not built from this source tree; run `cargo xtask build-ebpf`"
+    )]
     Missing(&'static str),
     /// The kernel or aya refused.
     #[error("map {map}: {source}")]
@@ -26,6 +30,9 @@ pub enum MapAccessError {
         /// What was refused.
         source: MapError,
     },
+    /// The flow table could not be mapped into our address space.
+    #[error("mapping the flow table: {0}")]
+    Mapping(#[from] std::io::Error),
 }
 
 fn refused(map: &'static str) -> impl FnOnce(MapError) -> MapAccessError {
@@ -40,7 +47,14 @@ where
     M::try_from(map).map_err(refused(name))
 }
 
-/// Every map that userspace touches. `FLOWS` is the program's alone.
+fn map_flows(ebpf: &Ebpf, sets: u32) -> Result<MappedFlows, MapAccessError> {
+    match ebpf.map("FLOWS") {
+        Some(Map::Array(map)) => Ok(MappedFlows::new(map.fd().as_fd(), sets)?),
+        _ => Err(MapAccessError::Missing("FLOWS")),
+    }
+}
+
+/// Every map that userspace touches.
 pub(super) struct Maps {
     settings: Array<MapData, Settings>,
     services: HashMap<MapData, ServiceKey, Service>,
@@ -52,11 +66,13 @@ pub(super) struct Maps {
     xsks: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
     service_counters: PerCpuArray<MapData, ServiceCounters>,
+    flows: MappedFlows,
 }
 
 impl Maps {
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapAccessError> {
+    pub(super) fn take(ebpf: &mut Ebpf, flow_sets: u32) -> Result<Self, MapAccessError> {
         Ok(Self {
+            flows: map_flows(ebpf, flow_sets)?,
             settings: take(ebpf, "SETTINGS")?,
             services: take(ebpf, "SERVICES")?,
             rings: take(ebpf, "RINGS")?,
@@ -73,11 +89,11 @@ impl Maps {
 
 /// How often the program gave one reason since it was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReasonCount {
+pub(crate) struct ReasonCount {
     /// The reason.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Packets, all CPUs.
-    pub packets: u64,
+    pub(crate) packets: u64,
 }
 
 fn set_all<V: Pod>(
@@ -95,7 +111,10 @@ fn set_all<V: Pod>(
 impl Dataplane {
     /// Writes the global settings. The program reads them for each packet.
     pub(crate) fn set_settings(&mut self, settings: &Settings) -> Result<(), MapAccessError> {
-        self.maps.settings.set(0, settings, 0).map_err(refused("SETTINGS"))
+        self.maps
+            .settings
+            .set(0, settings, 0)
+            .map_err(refused("SETTINGS"))
     }
 
     /// Writes the addresses that the program may use as SNAT sources, in the order of the config.
@@ -115,10 +134,13 @@ impl Dataplane {
     /// Creates or replaces one service; packets see the old or the new value, never a mixture.
     pub(crate) fn set_service(
         &mut self,
-        key: &ServiceKey,
-        service: &Service,
+        key: ServiceKey,
+        service: Service,
     ) -> Result<(), MapAccessError> {
-        self.maps.services.insert(key, service, 0).map_err(refused("SERVICES"))
+        self.maps
+            .services
+            .insert(key, service, 0)
+            .map_err(refused("SERVICES"))
     }
 
     /// Writes a Maglev ring into slots that no service uses at this moment.
@@ -132,16 +154,22 @@ impl Dataplane {
         index: u32,
         backend: &Backend,
     ) -> Result<(), MapAccessError> {
-        self.maps.backends.set(index, backend, 0).map_err(refused("BACKENDS"))
+        self.maps
+            .backends
+            .set(index, backend, 0)
+            .map_err(refused("BACKENDS"))
     }
 
     /// Tells the program which `AF_XDP` sockets an interface has.
     pub(crate) fn set_interface(
         &mut self,
         ifindex: u32,
-        interface: &Interface,
+        interface: Interface,
     ) -> Result<(), MapAccessError> {
-        self.maps.interfaces.insert(ifindex, interface, 0).map_err(refused("INTERFACES"))
+        self.maps
+            .interfaces
+            .insert(ifindex, interface, 0)
+            .map_err(refused("INTERFACES"))
     }
 
     /// Puts an `AF_XDP` socket into its slot. The kernel empties the slot when the socket closes.
@@ -150,29 +178,42 @@ impl Dataplane {
         slot: u32,
         socket: &impl AsRawFd,
     ) -> Result<(), MapAccessError> {
-        self.maps.xsks.set(slot, socket.as_raw_fd(), 0).map_err(refused("XSKS"))
+        self.maps
+            .xsks
+            .set(slot, socket.as_raw_fd(), 0)
+            .map_err(refused("XSKS"))
+    }
+
+    /// The flow table, as the program changes it.
+    pub(crate) fn flows(&self) -> &[FlowSet] {
+        &self.maps.flows
     }
 
     /// Reads how often each reason was given.
-    pub fn reasons(&self) -> Result<Vec<ReasonCount>, MapAccessError> {
+    pub(crate) fn reasons(&self) -> Result<Vec<ReasonCount>, MapAccessError> {
         Reason::ALL
             .iter()
             .map(|&reason| {
                 let per_cpu = self.maps.counters.get(&(reason as u32), 0);
                 let per_cpu = per_cpu.map_err(refused("COUNTERS"))?;
-                Ok(ReasonCount { reason, packets: per_cpu.iter().sum() })
+                Ok(ReasonCount {
+                    reason,
+                    packets: per_cpu.iter().sum(),
+                })
             })
             .collect()
     }
 
     /// Reads the counters of one service.
-    pub fn service_counters(&self, id: u16) -> Result<ServiceCounters, MapAccessError> {
+    pub(crate) fn service_counters(&self, id: u16) -> Result<ServiceCounters, MapAccessError> {
         let per_cpu = self.maps.service_counters.get(&u32::from(id), 0);
         let per_cpu = per_cpu.map_err(refused("SERVICE_COUNTERS"))?;
-        Ok(per_cpu.iter().fold(ServiceCounters::default(), |sum, one| ServiceCounters {
-            packets: sum.packets + one.packets,
-            bytes: sum.bytes + one.bytes,
-            flows: sum.flows + one.flows,
-        }))
+        Ok(per_cpu
+            .iter()
+            .fold(ServiceCounters::default(), |sum, one| ServiceCounters {
+                packets: sum.packets + one.packets,
+                bytes: sum.bytes + one.bytes,
+                flows: sum.flows + one.flows,
+            }))
     }
 }

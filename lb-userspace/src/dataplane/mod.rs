@@ -10,17 +10,20 @@ mod maps;
 mod neighbour;
 
 use aya::Ebpf;
-use aya::programs::xdp::XdpLinkId;
 
-pub use load::{LoadError, Sizing};
-pub use maps::{MapAccessError, ReasonCount};
-pub(crate) use neighbour::{NextHop, NoNextHop, Resolver};
+pub(crate) use load::Sizing;
+pub(crate) use maps::MapAccessError;
+pub(crate) use neighbour::{Link, NextHop, NoNextHop, Resolver};
 
 /// The loaded program with its maps and attachments. Dropping it detaches the program from every
 /// interface: packets then go to the stack as if `lb` had never run.
-pub struct Dataplane {
+pub(crate) struct Dataplane {
     maps: maps::Maps,
-    links: Vec<(String, XdpLinkId)>,
-    // Last field: the maps above are taken out of it, the program and its links are inside.
+    /// The program and its links.
     ebpf: Ebpf,
+}
+
+/// CPUs that the machine may have, for partitioning what two CPUs must not both choose.
+pub(crate) fn possible_cpus() -> anyhow::Result<usize> {
+    aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))
 }

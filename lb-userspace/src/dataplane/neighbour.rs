@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::{
     AddressFamily,
-    link::LinkAttribute,
+    link::{InfoKind, LinkAttribute, LinkInfo},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourState},
     route::{RouteAddress, RouteAttribute},
 };
@@ -27,6 +27,15 @@ pub(crate) struct NextHop {
     pub(crate) source_mac: [u8; 6],
     /// Hardware address of the server or of the router towards it.
     pub(crate) destination_mac: [u8; 6],
+}
+
+/// What the data path must know of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// A veth, whose frames may have come from this machine without a full checksum.
+    pub(crate) kind_is_veth: bool,
+    /// Bytes of an IP packet at most.
+    pub(crate) mtu: u32,
 }
 
 /// Why a server has no next hop (yet).
@@ -85,15 +94,25 @@ impl Resolver {
         match (state, mac) {
             // A failed entry may still carry the address that stopped answering.
             (NeighbourState::Failed | NeighbourState::Incomplete, _) | (_, None) => {
-                Err(NoNextHop::Unresolved { next_hop, ifindex, state })
+                Err(NoNextHop::Unresolved {
+                    next_hop,
+                    ifindex,
+                    state,
+                })
             }
-            (_, Some(destination_mac)) => Ok(NextHop { ifindex, source_mac, destination_mac }),
+            (_, Some(destination_mac)) => Ok(NextHop {
+                ifindex,
+                source_mac,
+                destination_mac,
+            }),
         }
     }
 
     async fn route(&self, server: Ipv4Addr) -> Result<(u32, Ipv4Addr), NoNextHop> {
         use rtnetlink::packet_route::route::RouteType;
-        let query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(server, 32).build();
+        let query = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(server, 32)
+            .build();
         // ENETUNREACH arrives as an error of the first item.
         let Ok(Some(route)) = self.handle.route().get(query).execute().try_next().await else {
             return Err(NoNextHop::NoRoute(server));
@@ -110,11 +129,46 @@ impl Resolver {
                 _ => {}
             }
         }
-        ifindex.map(|index| (index, next_hop)).ok_or(NoNextHop::NoRoute(server))
+        ifindex
+            .map(|index| (index, next_hop))
+            .ok_or(NoNextHop::NoRoute(server))
+    }
+
+    /// Looks an interface up.
+    pub(crate) async fn link(&self, ifindex: u32) -> Result<Link, rtnetlink::Error> {
+        let link = self
+            .handle
+            .link()
+            .get()
+            .match_index(ifindex)
+            .execute()
+            .try_next()
+            .await?;
+        let mut found = Link {
+            kind_is_veth: false,
+            mtu: 1500,
+        };
+        for attribute in link.into_iter().flat_map(|link| link.attributes) {
+            match attribute {
+                LinkAttribute::Mtu(mtu) => found.mtu = mtu,
+                LinkAttribute::LinkInfo(infos) => {
+                    found.kind_is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
     }
 
     async fn link_address(&self, ifindex: u32) -> Result<[u8; 6], NoNextHop> {
-        let link = self.handle.link().get().match_index(ifindex).execute().try_next().await?;
+        let link = self
+            .handle
+            .link()
+            .get()
+            .match_index(ifindex)
+            .execute()
+            .try_next()
+            .await?;
         link.into_iter()
             .flat_map(|link| link.attributes)
             .find_map(|attribute| match attribute {
@@ -130,7 +184,11 @@ impl Resolver {
         next_hop: Ipv4Addr,
     ) -> Result<(NeighbourState, Option<[u8; 6]>), NoNextHop> {
         let wanted = NeighbourAttribute::Destination(NeighbourAddress::Inet(next_hop));
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Inet);
+        let request = self
+            .handle
+            .neighbours()
+            .get()
+            .set_address_family(AddressFamily::Inet);
         let mut entries = std::pin::pin!(request.execute());
         let mut found = (NeighbourState::None, None);
         // The dump is read to its end: an abandoned one would leave answers in the socket.
@@ -139,10 +197,13 @@ impl Resolver {
             if entry.header.ifindex != ifindex || !entry.attributes.contains(&wanted) {
                 continue;
             }
-            let mac = entry.attributes.iter().find_map(|attribute| match attribute {
-                NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
-                _ => None,
-            });
+            let mac = entry
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok(),
+                    _ => None,
+                });
             found = (entry.header.state, mac);
         }
         Ok(found)

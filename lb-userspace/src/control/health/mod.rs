@@ -48,7 +48,8 @@ pub(crate) struct Change {
     pub(crate) health: Health,
 }
 
-/// Probes all targets until dropped, or until the receiver of changes is gone; also if there are none.
+/// Probes all targets until dropped, or until the receiver of changes is gone; if there are no
+/// targets, it only waits for that.
 ///
 /// The first probe of each runs at once, and its result is always told; see [`state`] for the rest.
 pub(crate) async fn monitor(targets: Vec<Target>, changes: mpsc::Sender<Change>) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use lb_config::Get;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{RootCertStore, ServerConfig, crypto};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;

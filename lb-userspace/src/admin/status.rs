@@ -1,0 +1,154 @@
+//! The document behind `lb status`: what the daemon sends as JSON, and how a person sees it.
+//!
+//! Field names are part of the interface: scripts read them. Counts start when the daemon starts.
+
+use std::fmt;
+use std::net::SocketAddrV4;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that `lb status --json` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Version of the daemon.
+    pub(crate) version: String,
+    /// Seconds since the daemon was ready.
+    pub(crate) uptime_seconds: u64,
+    /// Interfaces that the program is attached to.
+    pub(crate) interfaces: Vec<InterfaceStatus>,
+    /// Services in the order of the configuration.
+    pub(crate) services: Vec<ServiceStatus>,
+    /// What the XDP program did with packets, by reason; reasons never given are left out.
+    pub(crate) reasons: Vec<ReasonStatus>,
+}
+
+/// One attached interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct InterfaceStatus {
+    /// Name.
+    pub(crate) name: String,
+    /// Receive queues.
+    pub(crate) queues: u32,
+    /// `AF_XDP` sockets bound to them.
+    pub(crate) af_xdp_sockets: u32,
+}
+
+/// One service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ServiceStatus {
+    /// Name.
+    pub(crate) name: String,
+    /// Virtual address and port.
+    pub(crate) listen: SocketAddrV4,
+    /// What carries it: `l4`, `http/af_xdp` or `http/kernel`.
+    pub(crate) mode: String,
+    /// Why this transport, when the configuration left the choice open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) transport_reason: Option<String>,
+    /// Servers in the order of the configuration.
+    pub(crate) servers: Vec<ServerStatus>,
+    /// Packets of this service that the program handled, both directions.
+    pub(crate) packets: u64,
+    /// Bytes of those packets, Ethernet headers included.
+    pub(crate) bytes: u64,
+    /// Flows inserted; 0 for a service that workers answer.
+    pub(crate) flows: u64,
+    /// Counters of the proxy, by name; empty for l4.
+    pub(crate) http: Vec<Counter>,
+}
+
+/// One server of one service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ServerStatus {
+    /// Name.
+    pub(crate) name: String,
+    /// Address and port.
+    pub(crate) address: SocketAddrV4,
+    /// Whether it takes new connections.
+    pub(crate) up: bool,
+    /// Why it is up or down.
+    pub(crate) reason: String,
+}
+
+/// One named count.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    /// Name.
+    pub(crate) name: String,
+    /// Count.
+    pub(crate) value: u64,
+}
+
+/// How often the program gave one reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReasonStatus {
+    /// Name of the reason.
+    pub(crate) reason: String,
+    /// Packets.
+    pub(crate) packets: u64,
+    /// What it means.
+    pub(crate) explanation: String,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "lb {}, up {} s", self.version, self.uptime_seconds)?;
+        for interface in &self.interfaces {
+            let InterfaceStatus {
+                name,
+                queues,
+                af_xdp_sockets,
+            } = interface;
+            writeln!(
+                f,
+                "interface {name}: {queues} queues, {af_xdp_sockets} AF_XDP sockets"
+            )?;
+        }
+        for service in &self.services {
+            write!(f, "\n{service}")?;
+        }
+        writeln!(f, "\npackets by reason")?;
+        for ReasonStatus {
+            reason,
+            packets,
+            explanation,
+        } in &self.reasons
+        {
+            writeln!(f, "  {reason:<22} {packets:>12}  {explanation}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ServiceStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            listen,
+            mode,
+            packets,
+            bytes,
+            flows,
+            ..
+        } = self;
+        writeln!(f, "service {name} {listen} {mode}")?;
+        if let Some(reason) = &self.transport_reason {
+            writeln!(f, "  transport: {reason}")?;
+        }
+        writeln!(f, "  {packets} packets, {bytes} bytes, {flows} flows")?;
+        for ServerStatus {
+            name,
+            address,
+            up,
+            reason,
+        } in &self.servers
+        {
+            let state = if *up { "up" } else { "DOWN" };
+            writeln!(f, "  {state:<4} {name} {address}  {reason}")?;
+        }
+        for Counter { name, value } in self.http.iter().filter(|counter| counter.value > 0) {
+            writeln!(f, "  {name:<34} {value:>12}")?;
+        }
+        Ok(())
+    }
+}

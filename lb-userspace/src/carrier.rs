@@ -1,0 +1,129 @@
+//! Which transport carries an HTTP service, and the `AF_XDP` sockets that this needs.
+//!
+//! `AF_XDP` needs a socket on *every* rx queue of *every* interface: a packet that lands on a queue
+//! without one could only be dropped. So either all are bound or none is used, and the reason is
+//! kept for the log and `lb status`.
+
+use anyhow::Context as _;
+use lb_config::{Mode, Transport};
+use lb_transport::af_xdp::{PortConfig, RxChecksums};
+use lb_xsk::{Socket, SocketConfig};
+
+use crate::dataplane::{Link, Resolver};
+use crate::worker::Carrier;
+
+/// An interface with all its `AF_XDP` sockets, queue 0 first; none if no service uses `AF_XDP`.
+pub(crate) struct Port {
+    /// Name.
+    pub(crate) name: String,
+    /// Kernel index.
+    pub(crate) ifindex: u32,
+    /// Receive queues.
+    pub(crate) queues: u32,
+    /// One for each queue, or none.
+    pub(crate) sockets: Vec<Socket>,
+    /// What an engine must know of the interface.
+    pub(crate) config: PortConfig,
+}
+
+/// What was decided.
+pub(crate) struct Decision {
+    /// Interfaces in the order of the configuration.
+    pub(crate) ports: Vec<Port>,
+    /// One for each service: its transport, and why; `None` for L4.
+    pub(crate) carriers: Vec<Option<(Carrier, String)>>,
+}
+
+/// Binds what the services ask for, and decides what `auto` becomes.
+pub(crate) async fn decide(
+    config: &lb_config::Config,
+    resolver: &Resolver,
+) -> anyhow::Result<Decision> {
+    let mut ports = Vec::new();
+    for interface in &config.interfaces {
+        ports.push(port(interface.as_str(), resolver).await?);
+    }
+    let wanted = transports(config).any(|transport| transport != Transport::Kernel);
+    let bound = if wanted { bind_all(&mut ports) } else { Ok(()) };
+    let carriers = config.services.iter().map(|service| match &service.mode {
+        Mode::L4(_) => Ok(None),
+        Mode::Http(http) => choose(http.transport, &bound).map(Some).with_context(|| {
+            format!(
+                "service {:?}: transport = \"af_xdp\"",
+                service.name.as_str()
+            )
+        }),
+    });
+    let carriers = carriers.collect::<anyhow::Result<_>>()?;
+    Ok(Decision { ports, carriers })
+}
+
+fn transports(config: &lb_config::Config) -> impl Iterator<Item = Transport> {
+    config
+        .services
+        .iter()
+        .filter_map(|service| match &service.mode {
+            Mode::Http(http) => Some(http.transport),
+            Mode::L4(_) => None,
+        })
+}
+
+fn choose(
+    transport: Transport,
+    bound: &Result<(), lb_xsk::Error>,
+) -> anyhow::Result<(Carrier, String)> {
+    match (transport, bound) {
+        (Transport::Kernel, _) => Ok((Carrier::Kernel, "as configured".to_owned())),
+        (Transport::AfXdp, Ok(())) => Ok((Carrier::AfXdp, "as configured".to_owned())),
+        (Transport::AfXdp, Err(error)) => anyhow::bail!("{error}"),
+        (Transport::Auto, Ok(())) => Ok((
+            Carrier::AfXdp,
+            "auto: native XDP, and a socket on every rx queue".to_owned(),
+        )),
+        (Transport::Auto, Err(error)) => Ok((Carrier::Kernel, format!("auto: no AF_XDP: {error}"))),
+    }
+}
+
+async fn port(name: &str, resolver: &Resolver) -> anyhow::Result<Port> {
+    let ifindex = lb_xsk::interface_index(name)?;
+    let queues = lb_xsk::queue_count(name)?;
+    let Link { kind_is_veth, mtu } = resolver
+        .link(ifindex)
+        .await
+        .with_context(|| format!("interface {name}"))?;
+    // A local peer of a veth leaves checksums to hardware that isn't there; verifying them would
+    // drop every segment. Frames that crossed a wire are verified.
+    let rx_checksums = if kind_is_veth {
+        RxChecksums::Trust
+    } else {
+        RxChecksums::Verify
+    };
+    let config = PortConfig {
+        mtu: mtu as usize,
+        rx_checksums,
+    };
+    Ok(Port {
+        name: name.to_owned(),
+        ifindex,
+        queues,
+        sockets: Vec::new(),
+        config,
+    })
+}
+
+fn bind_all(ports: &mut [Port]) -> Result<(), lb_xsk::Error> {
+    let result = ports.iter_mut().try_for_each(|port| {
+        for queue in 0..port.queues {
+            port.sockets
+                .push(Socket::bind(&SocketConfig::new(port.ifindex, queue))?);
+        }
+        Ok(())
+    });
+    if result.is_err() {
+        // Half of the queues are worth nothing, and their sockets would keep others from binding.
+        for port in ports {
+            port.sockets.clear();
+        }
+    }
+    result
+}

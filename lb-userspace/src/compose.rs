@@ -1,0 +1,293 @@
+//! From a configuration to what runs: the only place that knows both `lb-config` and `lb-proxy`.
+//!
+//! [`load`] reads the file and every file it names, so that `lb check` and `lb run` find the same
+//! mistakes, all of them at once, before anything on the host is changed.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lb_config::{Check, Config, Health, Http, L4, Mode, Source, Verify};
+use lb_ebpf::abi::{
+    SERVICE_FLAG_KEEP_SOURCE, SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER,
+};
+use lb_proxy::tls::{self, UpstreamTls};
+use lb_proxy::{Counters, HeaderMode, HeaderPolicy, Inbound, Server, Service, Timeouts};
+
+use crate::cli::Failure;
+use crate::control::health::{Probe, Target, Tls};
+use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, health};
+use crate::dataplane::Sizing;
+use crate::worker::Carrier;
+
+/// A configuration with everything that it names read in.
+pub(crate) struct Plan {
+    path: PathBuf,
+    /// The configuration.
+    pub(crate) config: Config,
+    /// One for each service of the configuration, in its order.
+    pub(crate) services: Vec<PlannedService>,
+}
+
+/// What a service needs besides its configuration.
+pub(crate) struct PlannedService {
+    /// The proxy's service; `None` for L4.
+    pub(crate) http: Option<Arc<Service>>,
+    probe: Option<Probe>,
+}
+
+/// Reads the configuration and the files it names.
+pub(crate) fn load(path: &Path) -> Result<Plan, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::Config(format!(
+            "lb: {}: {error}; `--config` names the file",
+            path.display()
+        ))
+    })?;
+    let config = lb_config::parse(&text).map_err(|errors| {
+        Failure::Config(errors.in_file(&path.display().to_string()).to_string())
+    })?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut services = Vec::new();
+    let mut errors = String::new();
+    for service in &config.services {
+        match planned(service, directory) {
+            Ok(planned) => services.push(planned),
+            // Each file is named in its own error; the service says where to look in the configuration.
+            Err(error) => {
+                let _ = writeln!(
+                    errors,
+                    "{}: service {:?}: {error}",
+                    path.display(),
+                    service.name.as_str()
+                );
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(Plan {
+            path: path.to_owned(),
+            config,
+            services,
+        })
+    } else {
+        Err(Failure::Config(errors))
+    }
+}
+
+fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, tls::Error> {
+    let http = match &service.mode {
+        Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
+        Mode::L4(_) => None,
+    };
+    let probe = match &service.health {
+        Health::Unchecked => None,
+        Health::Checked { check, .. } => Some(match check {
+            Check::Tcp => Probe::Tcp,
+            Check::Http(get) => Probe::Http(get.clone()),
+            Check::Https(get, tls) => {
+                let tls = upstream_tls(tls, directory)?;
+                let config = Arc::clone(tls.config());
+                Probe::Https(
+                    get.clone(),
+                    Tls {
+                        config,
+                        server_name: tls.server_name().clone(),
+                    },
+                )
+            }
+        }),
+    };
+    Ok(PlannedService { http, probe })
+}
+
+fn http_service(
+    service: &lb_config::Service,
+    http: &Http,
+    directory: &Path,
+) -> Result<Service, tls::Error> {
+    let tls = match &http.tls {
+        Some(tls) => Some(tls::server_config(
+            &directory.join(&tls.certificate),
+            &directory.join(&tls.key),
+        )?),
+        None => None,
+    };
+    let upstream_tls = match &http.upstream_tls {
+        Some(tls) => Some(upstream_tls(tls, directory)?),
+        None => None,
+    };
+    let servers = service.servers.iter().map(|server| {
+        Arc::new(Server::new(
+            server.name.as_str(),
+            SocketAddr::V4(server.address),
+            server.weight,
+        ))
+    });
+    Ok(Service {
+        name: service.name.as_str().to_owned(),
+        servers: servers.collect(),
+        headers: header_policy(http),
+        tls,
+        upstream_tls,
+        timeouts: Timeouts {
+            idle: http.idle_timeout,
+            response_head: http.response_timeout,
+            ..Timeouts::default()
+        },
+        counters: Arc::new(Counters::default()),
+    })
+}
+
+fn upstream_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<UpstreamTls, tls::Error> {
+    let verify = match &tls.verify {
+        Verify::Ca(path) => tls::Verify::Roots(directory.join(path)),
+        Verify::None => tls::Verify::Nobody,
+    };
+    tls::upstream(&verify, tls.server_name.clone())
+}
+
+fn header_policy(http: &Http) -> HeaderPolicy {
+    let mode = match http.headers {
+        lb_config::HeaderMode::LegacyXForwardedFor => HeaderMode::LegacyXForwardedFor,
+        lb_config::HeaderMode::XForwardedForVia => HeaderMode::XForwardedForVia,
+        lb_config::HeaderMode::None => HeaderMode::None,
+        lb_config::HeaderMode::XClientSideVia => HeaderMode::XClientSideVia,
+        lb_config::HeaderMode::XClientSide => HeaderMode::XClientSide,
+        lb_config::HeaderMode::XForwardedFor => HeaderMode::XForwardedFor,
+        lb_config::HeaderMode::Via => HeaderMode::Via,
+    };
+    // This host is the edge: what a client says about itself in these headers is only a claim.
+    HeaderPolicy {
+        mode,
+        inbound: Inbound::Strip,
+    }
+}
+
+impl Plan {
+    /// Sizes of the maps.
+    pub(crate) fn sizing(&self) -> Sizing {
+        Sizing {
+            flows: self.config.flows.max.get(),
+        }
+    }
+
+    /// Every service as the control loop starts with it. `carriers` holds the transport of each
+    /// HTTP service, in the order of the configuration, and `None` for L4.
+    pub(crate) fn controlled(&self, carriers: &[Option<Carrier>]) -> Vec<Controlled> {
+        let services = self
+            .config
+            .services
+            .iter()
+            .zip(&self.services)
+            .zip(carriers);
+        services
+            .map(|((service, planned), carrier)| Controlled {
+                name: service.name.as_str().to_owned(),
+                desired: desired(service, *carrier),
+                servers: controlled_servers(service, planned),
+            })
+            .collect()
+    }
+
+    /// What the health monitor shall probe.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for (id, (service, planned)) in self.config.services.iter().zip(&self.services).enumerate()
+        {
+            let (Health::Checked { schedule, .. }, Some(probe)) = (&service.health, &planned.probe)
+            else {
+                continue;
+            };
+            targets.extend(
+                service
+                    .servers
+                    .iter()
+                    .enumerate()
+                    .map(|(index, server)| Target {
+                        service: id,
+                        server: index,
+                        label: format!("{}/{}", service.name, server.name),
+                        address: server.address,
+                        probe: probe.clone(),
+                        schedule: *schedule,
+                    }),
+            );
+        }
+        targets
+    }
+
+    /// What `lb check` prints: that all is well, what it will cost, and what is legal but unwise.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = format!("{}: no mistakes\n", self.path.display());
+        for service in &self.config.services {
+            let mode = match &service.mode {
+                Mode::Http(_) => "http",
+                Mode::L4(_) => "l4",
+            };
+            let (name, listen, servers) = (&service.name, service.listen, service.servers.len());
+            let _ = writeln!(text, "service {name} {listen} {mode}, {servers} servers");
+        }
+        let (flows, megabytes) = (self.config.flows.max, self.sizing().bytes() >> 20);
+        let _ = writeln!(text, "flow table: {flows} flows, {megabytes} MiB");
+        for warning in &self.config.warnings {
+            let _ = writeln!(text, "warning: {}:{warning}", self.path.display());
+        }
+        text
+    }
+}
+
+fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredService {
+    let kind = match carrier {
+        Some(Carrier::AfXdp) => SERVICE_KIND_WORKER,
+        Some(Carrier::Kernel) => SERVICE_KIND_STACK,
+        None => SERVICE_KIND_L4,
+    };
+    let (flags, servers) = match &service.mode {
+        Mode::Http(_) => (0, Vec::new()),
+        Mode::L4(L4 { source }) => {
+            let flags = match source {
+                Source::Client => SERVICE_FLAG_KEEP_SOURCE,
+                Source::Nat => 0,
+            };
+            let server = |server: &lb_config::Server| DesiredServer {
+                address: server.address,
+                weight: server.weight.get(),
+                up: true,
+                next_hop: None,
+            };
+            (flags, service.servers.iter().map(server).collect())
+        }
+    };
+    DesiredService {
+        listen: service.listen,
+        kind,
+        flags,
+        servers,
+    }
+}
+
+fn controlled_servers(
+    service: &lb_config::Service,
+    planned: &PlannedService,
+) -> Vec<ControlledServer> {
+    let start = match service.health {
+        Health::Unchecked => health::unchecked(),
+        Health::Checked { .. } => health::probation(),
+    };
+    let http = planned.http.as_ref();
+    let servers = service.servers.iter().enumerate();
+    servers
+        .map(|(index, server)| ControlledServer {
+            name: server.name.as_str().to_owned(),
+            address: server.address,
+            http: http
+                .and_then(|service| service.servers.get(index))
+                .map(Arc::clone),
+            healthy: start.up,
+            reason: start.reason.clone(),
+            unreachable: None,
+        })
+        .collect()
+}

@@ -1,0 +1,226 @@
+//! The control loop: what health checks and the kernel say becomes what the program and the proxy do.
+//!
+//! Runs on the main thread. State is in [`Control`], which never waits for anything; the tasks that
+//! wait (`health`, `neighbours`, the clock) tell it what they learnt. An error from it means that a
+//! map could not be written, and stops the daemon: traffic would otherwise follow a stale decision.
+
+pub(crate) mod health;
+mod neighbours;
+mod reconcile;
+mod sweep;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use lb_ebpf::abi::Settings;
+
+use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop};
+
+pub(crate) use neighbours::follow as follow_neighbours;
+pub(crate) use reconcile::{DesiredServer, DesiredService, prefilter};
+
+use reconcile::Reconciler;
+
+/// One service under control.
+pub(crate) struct Controlled {
+    /// For the log.
+    pub(crate) name: String,
+    /// What the maps should say.
+    pub(crate) desired: DesiredService,
+    /// Its servers in the order of the configuration.
+    pub(crate) servers: Vec<ControlledServer>,
+}
+
+/// One server under control.
+pub(crate) struct ControlledServer {
+    /// For the log and `lb status`.
+    pub(crate) name: String,
+    /// Where it listens.
+    pub(crate) address: std::net::SocketAddrV4,
+    /// The proxy's view of it; `None` for L4.
+    pub(crate) http: Option<Arc<lb_proxy::Server>>,
+    /// What its checks said last.
+    pub(crate) healthy: bool,
+    /// Why.
+    pub(crate) reason: String,
+    /// Why no frame can be sent to it; L4 only.
+    pub(crate) unreachable: Option<String>,
+}
+
+impl ControlledServer {
+    /// Whether it takes new connections.
+    pub(crate) fn up(&self) -> bool {
+        self.healthy && self.unreachable.is_none()
+    }
+
+    /// Why it does or doesn't.
+    pub(crate) fn explain(&self) -> &str {
+        match &self.unreachable {
+            Some(unreachable) if self.healthy => unreachable,
+            _ => &self.reason,
+        }
+    }
+}
+
+/// What is desired, and the data plane that shall do it.
+pub(crate) struct Control {
+    dataplane: Dataplane,
+    reconciler: Reconciler,
+    services: Vec<Controlled>,
+    settings: Settings,
+}
+
+impl Control {
+    /// Takes over a data plane whose maps hold no service yet, and writes the first state.
+    pub(crate) fn new(
+        mut dataplane: Dataplane,
+        services: Vec<Controlled>,
+        settings: Settings,
+        prefilter: &[u32],
+    ) -> Result<Self, MapAccessError> {
+        dataplane.set_settings(&settings)?;
+        let reconciler = Reconciler::new(services.iter().map(|service| &service.desired));
+        let mut control = Self {
+            dataplane,
+            reconciler,
+            services,
+            settings,
+        };
+        for id in 0..control.services.len() {
+            control.reconcile(id)?;
+        }
+        // Last: without its bits the program doesn't even look.
+        control.dataplane.set_prefilter(prefilter)?;
+        Ok(control)
+    }
+
+    /// The data plane, for reading.
+    pub(crate) fn dataplane(&self) -> &Dataplane {
+        &self.dataplane
+    }
+
+    /// Services in the order of the configuration.
+    pub(crate) fn services(&self) -> &[Controlled] {
+        &self.services
+    }
+
+    /// Advances the coarse clock to `tick` seconds, and sweeps the part of the flow table whose turn
+    /// it is.
+    fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
+        self.settings.tick = tick;
+        self.dataplane.set_settings(&self.settings)?;
+        let ended = sweep::sweep(self.dataplane.flows(), &self.settings, tick as usize);
+        if ended > 0 {
+            tracing::debug!(ended, "flows ended by the sweep");
+        }
+        Ok(())
+    }
+
+    /// Takes a server's new health. The health monitor has logged the change.
+    pub(crate) fn health_changed(
+        &mut self,
+        service: usize,
+        server: usize,
+        health: health::Health,
+    ) -> Result<(), MapAccessError> {
+        let Some(server) = self.server_mut(service, server) else {
+            return Ok(());
+        };
+        server.healthy = health.up;
+        server.reason = health.reason;
+        if let Some(http) = &server.http {
+            http.set_up(health.up);
+        }
+        self.reconcile(service)
+    }
+
+    /// Takes what the kernel said about the way to an L4 server.
+    pub(crate) fn next_hop_resolved(
+        &mut self,
+        service: usize,
+        server: usize,
+        next_hop: Result<NextHop, NoNextHop>,
+    ) -> Result<(), MapAccessError> {
+        let Some(entry) = self.services.get_mut(service) else {
+            return Ok(());
+        };
+        let (Some(desired), Some(known)) = (
+            entry.desired.servers.get_mut(server),
+            entry.servers.get_mut(server),
+        ) else {
+            return Ok(());
+        };
+        let unreachable = next_hop.as_ref().err().map(ToString::to_string);
+        if unreachable == known.unreachable && next_hop.as_ref().ok() == desired.next_hop.as_ref() {
+            return Ok(());
+        }
+        let (service_name, server_name) = (&entry.name, &known.name);
+        if let Some(why) = &unreachable {
+            tracing::warn!(service = service_name, server = server_name, %why, "no way to the server");
+        } else {
+            tracing::info!(
+                service = service_name,
+                server = server_name,
+                "way to the server known"
+            );
+        }
+        desired.next_hop = next_hop.ok();
+        known.unreachable = unreachable;
+        self.reconcile(service)
+    }
+
+    fn server_mut(&mut self, service: usize, server: usize) -> Option<&mut ControlledServer> {
+        self.services.get_mut(service)?.servers.get_mut(server)
+    }
+
+    fn reconcile(&mut self, id: usize) -> Result<(), MapAccessError> {
+        let Some(service) = self.services.get_mut(id) else {
+            return Ok(());
+        };
+        for (desired, server) in service.desired.servers.iter_mut().zip(&service.servers) {
+            desired.up = server.healthy;
+        }
+        self.reconciler
+            .apply(id, &service.desired, &mut self.dataplane)
+    }
+}
+
+/// The program's clock: one tick a second, and with each a part of the sweep. Returns only on error.
+pub(crate) async fn tick(control: &RefCell<Control>) -> Result<(), MapAccessError> {
+    let start = Instant::now();
+    let mut seconds = interval(Duration::from_secs(1));
+    // The clock may skip after a pause, but must never run fast to catch up.
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        // 136 years; and what is compared is differences, which survive a wrap.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "wraps after 136 years, harmlessly"
+        )]
+        let tick = start.elapsed().as_secs() as u32;
+        control.borrow_mut().tick(tick)?;
+    }
+}
+
+/// Takes changes from the health monitor. Returns only on error, or when the monitor is gone.
+pub(crate) async fn follow_health(
+    control: &RefCell<Control>,
+    mut changes: mpsc::Receiver<health::Change>,
+) -> Result<(), MapAccessError> {
+    while let Some(health::Change {
+        service,
+        server,
+        health,
+    }) = changes.recv().await
+    {
+        control
+            .borrow_mut()
+            .health_changed(service, server, health)?;
+    }
+    Ok(())
+}

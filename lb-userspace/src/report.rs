@@ -1,0 +1,125 @@
+//! Puts together what `lb status` shows, from the control loop's state and the counters.
+
+use lb_proxy::{Counters, Kind, Service};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use crate::admin::{Counter, InterfaceStatus, ReasonStatus, ServerStatus, ServiceStatus, Status};
+use crate::carrier::Decision;
+use crate::compose::Plan;
+use crate::control::{Control, Controlled};
+use crate::worker::Carrier;
+
+/// What doesn't change while the daemon runs, and where to read what does.
+pub(crate) struct Reporter {
+    started: Instant,
+    interfaces: Vec<InterfaceStatus>,
+    services: Vec<Reported>,
+}
+
+struct Reported {
+    mode: &'static str,
+    transport_reason: Option<String>,
+    http: Option<Arc<Service>>,
+}
+
+impl Reporter {
+    /// Notes what was decided at the start.
+    pub(crate) fn new(plan: &Plan, decision: &Decision) -> Self {
+        let interfaces = decision.ports.iter().map(|port| InterfaceStatus {
+            name: port.name.clone(),
+            queues: port.queues,
+            af_xdp_sockets: u32::try_from(port.sockets.len()).unwrap_or(u32::MAX),
+        });
+        let services = plan
+            .services
+            .iter()
+            .zip(&decision.carriers)
+            .map(|(planned, carrier)| Reported {
+                mode: match carrier {
+                    Some((Carrier::AfXdp, _)) => "http/af_xdp",
+                    Some((Carrier::Kernel, _)) => "http/kernel",
+                    None => "l4",
+                },
+                transport_reason: carrier.as_ref().map(|(_, why)| why.clone()),
+                http: planned.http.clone(),
+            });
+        Self {
+            started: Instant::now(),
+            interfaces: interfaces.collect(),
+            services: services.collect(),
+        }
+    }
+
+    /// The status now.
+    pub(crate) fn status(&self, control: &Control) -> anyhow::Result<Status> {
+        let dataplane = control.dataplane();
+        let mut services = Vec::new();
+        for (id, (reported, controlled)) in (0..).zip(self.services.iter().zip(control.services()))
+        {
+            let counted = dataplane.service_counters(id)?;
+            services.push(ServiceStatus {
+                name: controlled.name.clone(),
+                listen: controlled.desired.listen,
+                mode: reported.mode.to_owned(),
+                transport_reason: reported.transport_reason.clone(),
+                servers: servers(controlled),
+                packets: counted.packets,
+                bytes: counted.bytes,
+                flows: counted.flows,
+                http: reported
+                    .http
+                    .as_ref()
+                    .map_or_else(Vec::new, |http| counters(&http.counters)),
+            });
+        }
+        let reasons = dataplane
+            .reasons()?
+            .into_iter()
+            .filter(|count| count.packets > 0);
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            interfaces: self.interfaces.clone(),
+            services,
+            reasons: reasons
+                .map(|count| ReasonStatus {
+                    reason: count.reason.name().to_owned(),
+                    packets: count.packets,
+                    explanation: count.reason.explanation().to_owned(),
+                })
+                .collect(),
+        })
+    }
+}
+
+fn servers(service: &Controlled) -> Vec<ServerStatus> {
+    let status = |server: &crate::control::ControlledServer| ServerStatus {
+        name: server.name.clone(),
+        address: server.address,
+        up: server.up(),
+        reason: server.explain().to_owned(),
+    };
+    service.servers.iter().map(status).collect()
+}
+
+fn counters(counters: &Counters) -> Vec<Counter> {
+    let named = [
+        ("client_connections", &counters.client_connections),
+        ("requests", &counters.requests),
+        ("upstream_opened", &counters.upstream_opened),
+        ("upstream_pinned", &counters.upstream_pinned),
+        ("pool_reused", &counters.pool_reused),
+        ("persistent_auth_true", &counters.persistent_auth_true),
+        ("persistent_auth_false", &counters.persistent_auth_false),
+        ("continues_relayed", &counters.continues_relayed),
+    ];
+    let named = named.map(|(name, counter)| (name.to_owned(), counter.get()));
+    let classes = (1..=5)
+        .filter_map(|class| Some((format!("responses_{class}xx"), counters.responses(class)?)));
+    let errors = Kind::ALL
+        .iter()
+        .map(|&kind| (format!("error_{}", kind.name()), counters.errors(kind)));
+    let all = named.into_iter().chain(classes).chain(errors);
+    all.map(|(name, value)| Counter { name, value }).collect()
+}

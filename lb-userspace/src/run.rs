@@ -1,0 +1,244 @@
+//! `lb run`: brings everything up in order, waits, and takes it down in order.
+//!
+//! Whatever fails before "ready" undoes itself: the data plane detaches when it is dropped, sockets
+//! close, threads are joined. The order is explained in `ARCHITECTURE.md`.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use lb_config::{Mode, Source};
+use lb_ebpf::abi::{ABI_VERSION, Interface, MAX_XSKS, SETTINGS_MATCH_SOURCE, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::carrier::{self, Decision};
+use crate::cli::Failure;
+use crate::compose::Plan;
+use crate::control::{self, Control, health};
+use crate::dataplane::{Dataplane, Resolver, possible_cpus};
+use crate::report::Reporter;
+use crate::worker::{self, ListenerPlan, Workers};
+use crate::{admin, host, random};
+
+/// Changes of health that may wait for the control loop; a probe waits when there are more.
+const HEALTH_BACKLOG: usize = 64;
+
+/// Balances until SIGTERM or SIGINT.
+pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
+    init_log();
+    for warning in &plan.config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the control thread")?;
+    LocalSet::new().block_on(&runtime, balance(plan))?;
+    Ok(())
+}
+
+/// `LB_LOG` has the syntax of `RUST_LOG`; without it, what an operator wants to see.
+fn init_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+async fn balance(plan: &Plan) -> anyhow::Result<()> {
+    // First, so that a signal during the start is not lost but stops us in order.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    require_local_addresses(plan)?;
+    let socket = admin::Socket::bind(&plan.config.admin)?;
+    let resolver = Resolver::new().context("opening rtnetlink")?;
+
+    let mut dataplane = Dataplane::load(plan.sizing())?;
+    dataplane.spawn_logger();
+    for interface in &plan.config.interfaces {
+        dataplane.attach(interface.as_str())?;
+    }
+    let mut decision = carrier::decide(&plan.config, &resolver).await?;
+    let reporter = Reporter::new(plan, &decision);
+    connect_sockets(&mut dataplane, &decision)?;
+    let carriers: Vec<_> = decision
+        .carriers
+        .iter()
+        .map(|carrier| carrier.as_ref().map(|(carrier, _)| *carrier))
+        .collect();
+    let mut workers = Workers::start(worker_plans(plan, &mut decision)).await?;
+
+    let control = Rc::new(RefCell::new(start_control(plan, dataplane, &carriers)?));
+    log_ready(plan, &decision);
+    let (changes, received) = mpsc::channel(HEALTH_BACKLOG);
+    let status = {
+        let control = Rc::clone(&control);
+        move || reporter.status(&control.borrow())
+    };
+    let result = tokio::select! {
+        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }
+        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); Ok(()) }
+        error = workers.failed() => Err(error),
+        Err(error) = control::tick(&control) => Err(error.into()),
+        Err(error) = control::follow_health(&control, received) => Err(error.into()),
+        Err(error) = control::follow_neighbours(&control, &resolver) => Err(error.into()),
+        () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
+        () = socket.serve(status) => Err(anyhow::anyhow!("the admin socket ended")),
+        else => Err(anyhow::anyhow!("the control loop ended")),
+    };
+    // Workers first: their flows need the program to the last segment.
+    workers.stop();
+    result
+}
+
+fn require_local_addresses(plan: &Plan) -> anyhow::Result<()> {
+    let config = &plan.config;
+    let front = config.interfaces.first().map_or("", |name| name.as_str());
+    let back = config.interfaces.last().map_or("", |name| name.as_str());
+    for service in &config.services {
+        host::require_local(
+            &format!("service {:?}", service.name.as_str()),
+            *service.listen.ip(),
+            front,
+        )?;
+    }
+    for &address in &config.nat.addresses {
+        host::require_local("nat.addresses", address, back)?;
+    }
+    Ok(())
+}
+
+/// Puts every `AF_XDP` socket into its slot and tells the program where the slots are.
+fn connect_sockets(dataplane: &mut Dataplane, decision: &Decision) -> anyhow::Result<()> {
+    let mut base = 0;
+    for port in &decision.ports {
+        let queues = u32::try_from(port.sockets.len()).unwrap_or(u32::MAX);
+        anyhow::ensure!(
+            base + queues <= MAX_XSKS,
+            "interface {}: {queues} rx queues are too many; lb has {MAX_XSKS} AF_XDP sockets for all \
+             interfaces: lower the number with `ethtool -L {} rx N`, or set transport = \"kernel\"",
+            port.name,
+            port.name
+        );
+        for (slot, socket) in (base..).zip(&port.sockets) {
+            dataplane.set_xsk(slot, socket)?;
+        }
+        dataplane.set_interface(
+            port.ifindex,
+            Interface {
+                xsk_base: base,
+                queues,
+            },
+        )?;
+        base += queues;
+    }
+    Ok(())
+}
+
+/// One worker per queue number; it takes the socket of that queue of every interface.
+fn worker_plans(plan: &Plan, decision: &mut Decision) -> Vec<worker::Plan> {
+    let workers = decision
+        .ports
+        .iter()
+        .map(|port| port.queues)
+        .max()
+        .unwrap_or(1);
+    let mut plans: Vec<_> = (0..workers)
+        .map(|queue| worker::Plan {
+            queue,
+            sockets: Vec::new(),
+            listeners: listeners(plan, decision),
+        })
+        .collect();
+    for port in &mut decision.ports {
+        for (plan, socket) in plans.iter_mut().zip(port.sockets.drain(..)) {
+            plan.sockets.push((socket, port.config));
+        }
+    }
+    plans
+}
+
+fn listeners(plan: &Plan, decision: &Decision) -> Vec<ListenerPlan> {
+    let services = plan
+        .config
+        .services
+        .iter()
+        .zip(&plan.services)
+        .zip(&decision.carriers);
+    services
+        .filter_map(|((config, planned), carrier)| {
+            Some(ListenerPlan {
+                service: Arc::clone(planned.http.as_ref()?),
+                address: SocketAddr::V4(config.listen),
+                carrier: carrier.as_ref()?.0,
+            })
+        })
+        .collect()
+}
+
+/// Fills the maps; from the last write on, packets of the services are ours.
+fn start_control(
+    plan: &Plan,
+    mut dataplane: Dataplane,
+    carriers: &[Option<worker::Carrier>],
+) -> anyhow::Result<Control> {
+    let config = &plan.config;
+    dataplane.set_snat_addresses(&config.nat.addresses)?;
+    let services = plan.controlled(carriers);
+    let keeps_source = |service: &&lb_config::Service| {
+        matches!(
+            service.mode,
+            Mode::L4(lb_config::L4 {
+                source: Source::Client
+            })
+        )
+    };
+    let transparent: Vec<_> = config.services.iter().filter(keeps_source).collect();
+    // Answers to a client whose address was kept are known by the server they come from.
+    let sources = transparent.iter().flat_map(|service| &service.servers);
+    let addresses = config.services.iter().map(|service| *service.listen.ip());
+    let addresses = addresses
+        .chain(config.nat.addresses.iter().copied())
+        .chain(sources.map(|server| *server.address.ip()));
+    let prefilter = control::prefilter(addresses.collect::<Vec<Ipv4Addr>>());
+    let flags = if transparent.is_empty() {
+        0
+    } else {
+        SETTINGS_MATCH_SOURCE
+    };
+    let control = Control::new(dataplane, services, settings(plan, flags)?, &prefilter)?;
+    Ok(control)
+}
+
+fn settings(plan: &Plan, flags: u32) -> anyhow::Result<Settings> {
+    let nat = &plan.config.nat;
+    Ok(Settings {
+        abi_version: ABI_VERSION,
+        hash_key: random::keys().context("reading random keys for the flow hash")?,
+        flow_set_mask: plan.sizing().flow_sets() - 1,
+        snat_address_count: u32::try_from(nat.addresses.len())?,
+        snat_port_first: nat.ports.first(),
+        snat_port_count: nat.ports.count(),
+        snat_partition_bits: possible_cpus()?.next_power_of_two().ilog2(),
+        flags,
+        ..Settings::default()
+    })
+}
+
+fn log_ready(plan: &Plan, decision: &Decision) {
+    for (service, carrier) in plan.config.services.iter().zip(&decision.carriers) {
+        let (mode, why) = match carrier {
+            Some((worker::Carrier::AfXdp, why)) => ("http/af_xdp", why.as_str()),
+            Some((worker::Carrier::Kernel, why)) => ("http/kernel", why.as_str()),
+            None => ("l4", ""),
+        };
+        tracing::info!(service = service.name.as_str(), listen = %service.listen, mode, why, "serving");
+    }
+    tracing::info!("ready");
+}

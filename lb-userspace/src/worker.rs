@@ -1,0 +1,258 @@
+//! Workers: one thread per receive queue, each with everything it needs to serve its clients.
+//!
+//! A worker owns the `AF_XDP` sockets of its queue, the connections that came in by them, and the
+//! upstream connections made for those. It shares with others only what is read (services, servers'
+//! up/down flags) and relaxed counters. A worker that ends while the daemon runs, even by a panic,
+//! ends the daemon: see [`Workers::failed`].
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lb_proxy::{ClientAddr, Proxy, Service};
+use lb_transport::af_xdp::{Engine, EngineConfig, Handle, PortConfig};
+use lb_transport::{Accepted, Listener, kernel};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinSet, LocalSet};
+
+/// How long requests in flight may take to finish after a stop. `ActiveSync` holds requests for up
+/// to an hour, so there has to be an end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long closed connections may take to say goodbye: a client that does not answer to a FIN is
+/// not waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What one worker shall do.
+pub(crate) struct Plan {
+    /// Number of the receive queue.
+    pub(crate) queue: u32,
+    /// `AF_XDP` sockets of that queue, one for each interface, not yet in use.
+    pub(crate) sockets: Vec<(lb_xsk::Socket, PortConfig)>,
+    /// Services, each with the transport that was chosen for it.
+    pub(crate) listeners: Vec<ListenerPlan>,
+}
+
+/// One service on one worker.
+pub(crate) struct ListenerPlan {
+    /// What to serve.
+    pub(crate) service: Arc<Service>,
+    /// Virtual address and port.
+    pub(crate) address: SocketAddr,
+    /// How its packets get here.
+    pub(crate) carrier: Carrier,
+}
+
+/// Transport of an HTTP service, decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// Frames and userspace TCP.
+    AfXdp,
+    /// Kernel sockets.
+    Kernel,
+}
+
+/// The running workers.
+pub(crate) struct Workers {
+    stop: watch::Sender<bool>,
+    ended: mpsc::UnboundedReceiver<anyhow::Result<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts a thread for each plan and waits until all of them listen.
+    pub(crate) async fn start(plans: Vec<Plan>) -> anyhow::Result<Self> {
+        let (stop, stopping) = watch::channel(false);
+        let (end, ended) = mpsc::unbounded_channel();
+        let mut workers = Self {
+            stop,
+            ended,
+            threads: Vec::new(),
+        };
+        let mut ready = Vec::new();
+        for plan in plans {
+            let name = format!("lb-worker-{}", plan.queue);
+            let (ready_sender, is_ready) = oneshot::channel();
+            let report = Report {
+                worker: name.clone(),
+                result: None,
+                end: end.clone(),
+            };
+            let stopping = stopping.clone();
+            let thread = thread::Builder::new()
+                .name(name)
+                .spawn(move || report.of(|| run(plan, ready_sender, stopping)))
+                .context("starting a worker thread")?;
+            workers.threads.push(thread);
+            ready.push(is_ready);
+        }
+        for is_ready in ready {
+            // A worker that fails before it is ready drops its sender and reports why.
+            if is_ready.await.is_err() {
+                return Err(workers.failed().await);
+            }
+        }
+        Ok(workers)
+    }
+
+    /// Waits until a worker ends by itself, which it never should.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        match self.ended.recv().await {
+            Some(Err(error)) => error,
+            Some(Ok(())) | None => anyhow::anyhow!("a worker stopped without being asked"),
+        }
+    }
+
+    /// Stops accepting, lets requests in flight finish within [`DRAIN`], and joins the threads.
+    pub(crate) fn stop(mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Tells how a worker ended, whatever way it did.
+struct Report {
+    worker: String,
+    result: Option<anyhow::Result<()>>,
+    end: mpsc::UnboundedSender<anyhow::Result<()>>,
+}
+
+impl Report {
+    fn of(mut self, run: impl FnOnce() -> anyhow::Result<()>) {
+        self.result = Some(run());
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let result = self
+            .result
+            .take()
+            .unwrap_or_else(|| Err(anyhow::anyhow!("it panicked")));
+        // Nobody listens any more when the daemon is stopping.
+        let _ = self
+            .end
+            .send(result.with_context(|| format!("thread {}", self.worker)));
+    }
+}
+
+fn run(
+    plan: Plan,
+    ready: oneshot::Sender<()>,
+    stopping: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(plan, ready, stopping))
+}
+
+async fn serve(
+    plan: Plan,
+    ready: oneshot::Sender<()>,
+    stopping: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let has_sockets = !plan.sockets.is_empty();
+    let engine = Engine::new(plan.sockets, EngineConfig::default())?;
+    let handle = engine.handle();
+    let mut services = JoinSet::new();
+    for ListenerPlan {
+        service,
+        address,
+        carrier,
+    } in plan.listeners
+    {
+        let proxy = Proxy::new(service);
+        let stopping = stopping.clone();
+        match carrier {
+            Carrier::AfXdp => {
+                let listener = handle.listen(address)?;
+                services.spawn_local(accept(listener, proxy, stopping));
+            }
+            Carrier::Kernel => {
+                let listener = kernel::Listener::bind(address)
+                    .with_context(|| format!("listening on {address}"))?;
+                services.spawn_local(accept(listener, proxy, stopping));
+            }
+        }
+    }
+    // The receiver is gone when another worker failed to start; this one is about to be stopped.
+    let _ = ready.send(());
+    let all_done = async {
+        while let Some(ended) = services.join_next().await {
+            ended.context("an accept loop panicked")??;
+        }
+        stopped(stopping).await;
+        last_words(&handle).await;
+        Ok(())
+    };
+    tokio::select! {
+        result = all_done => result,
+        stopped = engine.run(), if has_sockets => match stopped {
+            Ok(never) => match never {},
+            Err(error) => Err(error).context("the AF_XDP engine stopped"),
+        },
+    }
+}
+
+/// Gives the engine time to send what closed streams have left, FIN or RST above all: a client that
+/// is not told would hang on a silent port.
+async fn last_words(engine: &Handle) {
+    let finished = async {
+        while engine.counters().flows > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, finished).await;
+}
+
+/// Serves the clients of one listener until told to stop, then drains.
+async fn accept<L>(
+    mut listener: L,
+    proxy: Rc<Proxy>,
+    stopping: watch::Receiver<bool>,
+) -> anyhow::Result<()>
+where
+    L: Listener,
+{
+    let mut clients = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopped(stopping.clone()) => break,
+            accepted = listener.accept() => {
+                let Accepted { stream, peer, local } = accepted?;
+                let client = ClientAddr { peer, local };
+                clients.spawn_local(serve_client(Rc::clone(&proxy), stream, client));
+            }
+            // Reaps what has ended; without it the set would grow with each connection ever made.
+            Some(_) = clients.join_next() => {}
+        }
+    }
+    proxy.drain();
+    let drained = async { while clients.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!(listen = %listener.local_addr(), left = clients.len(), "requests still in flight are cut off");
+    }
+    Ok(())
+}
+
+/// One client, from the first byte to the last. How it ended matters to this client alone.
+async fn serve_client<S>(proxy: Rc<Proxy>, stream: S, client: ClientAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    if let Err(error) = proxy.serve(stream, client).await {
+        tracing::debug!(peer = %client.peer, %error, "client connection ended");
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the daemon is gone, which is a stop as well.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
