@@ -201,7 +201,9 @@ impl fmt::Display for Leg {
 mod tests {
     use super::*;
 
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+    type Lines<'a> = &'a [(&'static str, &'a str)];
+
+    fn headers(lines: Lines<'_>) -> HeaderMap {
         let mut map = HeaderMap::new();
         for &(name, value) in lines {
             map.append(name, HeaderValue::from_str(value).unwrap());
@@ -237,7 +239,7 @@ mod tests {
     fn responses_that_pin() {
         use PinReason::{Challenge, PersistentAuth};
         let www = "www-authenticate";
-        let table: &[(u16, &[(&'static str, &str)], Option<PinReason>)] = &[
+        let table: [(u16, Lines<'_>, Option<PinReason>); 9] = [
             (401, &[], None),
             (401, &[(www, "Basic realm=\"x\"")], None),
             (401, &[(www, "Basic"), (www, "ntlm")], Some(Challenge)),
@@ -248,7 +250,7 @@ mod tests {
             (200, &[("persistent-auth", "TRUE")], Some(PersistentAuth)),
             (200, &[("persistent-auth", "false")], None),
         ];
-        for &(status, lines, expected) in table {
+        for (status, lines, expected) in table {
             let status = StatusCode::from_u16(status).unwrap();
             let reason = PinReason::of_response(status, &headers(lines));
             assert_eq!(reason, expected, "{status} {lines:?}");

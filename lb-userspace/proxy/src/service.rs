@@ -101,8 +101,8 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(5),
             request_head: Duration::from_secs(30),
-            idle: Duration::from_secs(2_400),
-            response_head: Duration::from_secs(3_600),
+            idle: Duration::from_mins(40),
+            response_head: Duration::from_hours(1),
         }
     }
 }
