@@ -88,6 +88,8 @@ impl Default for EngineConfig {
 #[derive(Clone, Copy, Debug)]
 pub struct PortConfig {
     /// Bytes of an IP packet at most. Below 576 (RFC 791) and above what fits a frame, the bound counts.
+    /// There is no path MTU discovery: ICMP errors reach the host, which knows nothing of our connections.
+    /// Where clients sit behind narrower links than their MSS option says, a smaller value here helps.
     pub mtu: usize,
     /// Whether received checksums are verified.
     pub rx_checksums: RxChecksums,

@@ -178,7 +178,7 @@ fn reader_that_waits_learns_of_the_reset() {
 }
 
 #[test]
-fn dropping_a_stream_with_unread_bytes_resets() {
+fn dropping_a_stream_with_unread_bytes_resets_without_fin() {
     run(async || {
         let mut bench = Bench::start(EngineConfig::default());
         let (socket, stream) = bench.connect().await;
@@ -189,15 +189,36 @@ fn dropping_a_stream_with_unread_bytes_resets() {
             .unwrap();
         let done = |c: &mut Client| (c.socket(socket).send_queue() == 0).then_some(());
         bench.client.until(done).await;
+        let sent_before = bench.handle.counters().tx_segments;
         drop(stream);
         let done = |c: &mut Client| (c.socket(socket).state() == State::Closed).then_some(());
         bench.client.until(done).await;
+        let counters = bench.handle.counters();
+        assert_eq!((counters.resets_sent, counters.flows), (1, 0));
+        assert_eq!(counters.tx_segments, sent_before + 1);
+    });
+}
+
+#[test]
+fn bytes_for_a_dropped_stream_reset_it() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (socket, stream) = bench.connect().await;
+        drop(stream);
+        let done = |c: &mut Client| (c.socket(socket).state() == State::CloseWait).then_some(());
+        bench.client.until(done).await;
+        assert_eq!(bench.handle.counters().resets_sent, 0);
+        bench.client.socket(socket).send_slice(b"too late").unwrap();
+        let done = |c: &mut Client| (c.socket(socket).state() == State::Closed).then_some(());
+        bench.client.until(done).await;
+        let counters = bench.handle.counters();
         assert_eq!(
             (
-                bench.handle.counters().resets_sent,
-                bench.handle.counters().flows
+                counters.resets_sent,
+                counters.orphan_timeouts,
+                counters.flows
             ),
-            (1, 0)
+            (1, 0, 0)
         );
     });
 }
