@@ -259,7 +259,7 @@ pub const fn smtp(number: u8) -> SocketAddrV4 {
     SocketAddrV4::new(address::server(number), SMTP_PORT)
 }
 
-/// Waits until `condition` holds; fails with `what` when it hasn't for [`PATIENCE`].
+/// Waits until `condition` holds; fails with `what` when it hasn't for a minute.
 ///
 /// For states that come about by themselves (a health check notices, a service opens). The time decides nothing but
 /// when to give up.

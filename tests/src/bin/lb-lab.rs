@@ -33,7 +33,7 @@ enum Command {
     Down,
     /// Run a command inside one of the lab's namespaces.
     Exec {
-        /// lb-client, lb-edge, lb-switch or lb-pool<n>.
+        /// lb-client, lb-edge, lb-switch, or lb-pool1 and so on.
         namespace: String,
         /// The command and its arguments.
         #[arg(last = true, required = true)]

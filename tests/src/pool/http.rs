@@ -16,6 +16,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     rc::Rc,
+    sync::LazyLock,
     task::{Context, Poll},
 };
 
@@ -105,9 +106,12 @@ impl Connection {
 
     fn anonymous(&self, path: &str) -> Option<(StatusCode, Bytes)> {
         if let Some(length) = path.strip_prefix("/bench/") {
-            let length = length.parse().ok().filter(|length| *length <= BENCH_MAX);
+            let length = length
+                .parse()
+                .ok()
+                .filter(|length: &usize| *length <= BENCH_MAX);
             return Some(match length {
-                Some(length) => (StatusCode::OK, Bytes::from_static(&BENCH_BODY[..length])),
+                Some(length) => (StatusCode::OK, BENCH_BODY.slice(..length)),
                 None => (StatusCode::NOT_FOUND, Bytes::new()),
             });
         }
@@ -303,7 +307,8 @@ const DENIED: &str = "401 - Unauthorized: Access is denied due to invalid creden
 
 /// Largest body of `/bench/<n>`, in bytes.
 const BENCH_MAX: usize = 1 << 24;
-static BENCH_BODY: [u8; BENCH_MAX] = [0; BENCH_MAX];
+/// Allocated and not a constant, which would make the program larger by as much.
+static BENCH_BODY: LazyLock<Bytes> = LazyLock::new(|| vec![0; BENCH_MAX].into());
 
 /// Exchange's limit for EWS, in bytes: 64 MiB.
 const EWS_MAX: usize = 67_108_864;
