@@ -62,7 +62,8 @@ const fn high(long: u64) -> u32 {
     (long >> 32) as u32
 }
 
-/// Adds the carries back in until none is left. Each line halves the width that can be in use.
+/// Adds the carries back in until none is left. For a sum of less than 2¹⁶ words of 32 bits, the first line
+/// leaves less than 2³² + 2¹⁶ and the second at most `0x1_fffe`, from which the third makes sixteen bits.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the last line leaves sixteen bits"
@@ -70,7 +71,6 @@ const fn high(long: u64) -> u32 {
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
     let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
     let sum = (sum >> 16) + (sum & 0xffff);
     let sum = (sum >> 16) + (sum & 0xffff);
     sum as u16

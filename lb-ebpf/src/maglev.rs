@@ -153,14 +153,9 @@ mod tests {
 
     #[test]
     fn shares_follow_weights() {
-        let ring = ring(&[(0, 100), (1, 50), (2, 10), (3, 0)]);
-        for (backend, expected) in [
-            (0, 100.0 / 160.0),
-            (1, 50.0 / 160.0),
-            (2, 10.0 / 160.0),
-            (3, 0.0),
-        ] {
-            let share = share(&ring, backend);
+        let ring = ring(&[(0, 100), (1, 70), (2, 15), (3, 0)]);
+        for (backend, weight) in [(0, 100.0), (1, 70.0), (2, 15.0), (3, 0.0)] {
+            let (share, expected) = (share(&ring, backend), weight / 185.0);
             assert!(
                 (share - expected).abs() < 0.001,
                 "server {backend} has {share}, not {expected}"

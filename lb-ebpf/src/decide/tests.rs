@@ -2,9 +2,9 @@
 
 use super::{Ingress, decide};
 use crate::checksum;
-use crate::fixtures::{HostTables, INGRESS, Traffic};
+use crate::fixtures::{HostTables, INGRESS, Segment, Traffic, VIP};
 use crate::flow::{FlowEntry, FlowSet, FlowSnapshot};
-use crate::tcp::Direction;
+use crate::tcp::{Direction, Flags};
 use crate::verdict::{Reason, Verdict};
 use std::collections::{HashMap, HashSet};
 use std::vec::Vec;
@@ -88,6 +88,40 @@ fn no_two_flows_share_a_tuple() {
         .filter(|flow| flow.direction == Direction::Forward)
     {
         assert_eq!(owners.insert(flow.rewritten, flow.key), None);
+    }
+}
+
+/// Two CPUs that open a connection in the same instant cannot take the same port.
+#[test]
+fn cpus_have_ports_of_their_own() {
+    let mut traffic = Traffic::new(6);
+    let mut world = traffic.world();
+    world.settings.snat_partition_bits = 2;
+    let first = world.settings.snat_port_first;
+    let tables = HostTables::new(&world);
+    for cpu in 0..6_u16 {
+        for client in 0..10 {
+            let mut packet = Segment {
+                macs: ([2; 6], [4; 6]),
+                source: ([10, 203, 4, client], 50_000 + cpu),
+                destination: VIP,
+                flags: Flags::SYN,
+                ttl: 64,
+                payload: Vec::new(),
+            }
+            .bytes();
+            let verdict = decide(
+                packet.as_mut_slice(),
+                &tables,
+                Ingress {
+                    cpu: cpu.into(),
+                    ..INGRESS
+                },
+            );
+            assert_eq!(verdict.reason(), Reason::Forwarded);
+            let port = u16::from_be_bytes([packet[34], packet[35]]);
+            assert_eq!((port - first) % 4, cpu % 4);
+        }
     }
 }
 
