@@ -184,7 +184,13 @@ fn check_unique(report: &Report<'_>, drafts: &[&Draft]) {
         drafts.iter().filter_map(|draft| draft.listen.as_ref()),
     );
     for draft in drafts {
-        unique(report, draft.servers.iter().map(|server| &server.name));
+        unique(
+            report,
+            draft
+                .servers
+                .iter()
+                .filter_map(|server| server.name.as_ref()),
+        );
         unique(report, draft.servers.iter().map(|server| &server.address));
     }
 }

@@ -39,7 +39,11 @@ impl Draft {
             name: self.name?.value,
             listen: self.listen?.value,
             mode: self.mode?.value,
-            servers: self.servers.into_iter().map(ServerDraft::finish).collect(),
+            servers: self
+                .servers
+                .into_iter()
+                .map(ServerDraft::finish)
+                .collect::<Option<_>>()?,
             health: self.health?,
         })
     }
@@ -47,23 +51,21 @@ impl Draft {
 
 /// A server with the places of what must be unique.
 pub(crate) struct ServerDraft {
-    pub(crate) name: Read<Name>,
+    /// As given: an address as a name can't clash with it.
+    pub(crate) name: Option<Read<Name>>,
     pub(crate) address: Read<SocketAddrV4>,
-    weight: NonZeroU16,
+    weight: Option<NonZeroU16>,
 }
 
 impl ServerDraft {
-    fn finish(self) -> Server {
-        let Self {
-            name,
+    fn finish(self) -> Option<Server> {
+        let address = self.address.value;
+        let name = self.name.map(|name| name.value);
+        Some(Server {
+            name: name.unwrap_or_else(|| Name::of_address(address)),
             address,
-            weight,
-        } = self;
-        Server {
-            name: name.value,
-            address: address.value,
-            weight,
-        }
+            weight: self.weight?,
+        })
     }
 }
 
@@ -259,9 +261,9 @@ fn server(node: &Node<'_>) -> Option<ServerDraft> {
             spot: node.spot.clone(),
         };
         return Some(ServerDraft {
-            name: name_of(&address),
+            name: None,
             address,
-            weight: NonZeroU16::MIN,
+            weight: Some(NonZeroU16::MIN),
         });
     }
     let expected = "an address such as \"10.203.2.11:443\", or a table such as \
@@ -270,22 +272,14 @@ fn server(node: &Node<'_>) -> Option<ServerDraft> {
     let example = "for example address = \"10.203.2.11:443\"";
     let address = table.required("address", example, value::endpoint);
     let weight = table.optional("weight", NonZeroU16::MIN, |node| node.count(MAX_WEIGHT));
-    let name = table.optional("name", None, |node| value::name(node).map(Some));
+    let name = table.get("name").and_then(|node| value::name(&node));
     let address = table.at("address", address)?;
-    let name = table.at("name", name?).unwrap_or_else(|| name_of(&address));
+    let name = table.at("name", name);
     Some(ServerDraft {
         name,
         address,
-        weight: weight?,
+        weight,
     })
-}
-
-/// The name of a server that the file leaves unnamed.
-fn name_of(address: &Read<SocketAddrV4>) -> Read<Name> {
-    Read {
-        value: Name::of_address(address.value),
-        spot: address.spot.clone(),
-    }
 }
 
 const HTTP_KEYS: Schema = &[

@@ -43,6 +43,35 @@ servers = ["10.203.2.11:25"]
 }
 
 #[test]
+fn what_could_be_read_of_a_bad_server_or_service_still_counts() {
+    let text = r#"interfaces = ["lb-front"]
+
+[[service]]
+name = "smtp"
+listen = "10.203.1.101:25"
+mode = "l5"
+servers = [{ address = "10.203.2.11:25", weight = 0 }, "10.203.2.11:25"]
+
+[[service]]
+name = "smtp"
+listen = "10.203.1.101:993"
+mode = "l4"
+source = "client"
+servers = ["10.203.1.101:25"]
+"#;
+    check(
+        text,
+        &[
+            r#"lb.toml:6:8: service "smtp": mode: `l5` is not "http" or "l4""#,
+            r#"lb.toml:7:51: service "smtp": servers[0].weight: `0` is not an integer from 1 to 1000"#,
+            r#"lb.toml:7:56: service "smtp": servers[1]: `10.203.2.11:25` is used already, by service[0].servers[0].address in line 7; give each its own"#,
+            r#"lb.toml:10:8: service "smtp": name: `smtp` is used already, by service[0].name in line 4; give each its own"#,
+            r#"lb.toml:14:12: service "smtp": servers[0]: 10.203.1.101:25 is service[0].listen of this load balancer itself; give the address of a real server"#,
+        ],
+    );
+}
+
+#[test]
 fn programs_get_the_same_by_fields() {
     let errors = parse(&changed("weight = 2", "weight = 0")).expect_err("weight 0");
     let error = errors.iter().next().expect("one error");

@@ -4,6 +4,13 @@ use crate::{changed, check};
 
 const MISTAKES: &[(&str, &str, &[&str])] = &[
     (
+        r#"servers = ["10.203.2.11:443", "#,
+        r#"servers = [{ address = "10.203.2.11:443", name = "ex2" }, "#,
+        &[
+            r#"lb.toml:20:115: service "exchange": servers[1].name: `ex2` is used already, by service[0].servers[0].name in line 20; give each its own"#,
+        ],
+    ),
+    (
         r#"interfaces = ["lb-front", "lb-back"]"#,
         "",
         &[r#"lb.toml:1:1: interfaces: missing; add it, for example interfaces = ["eth0"]"#],
