@@ -7,7 +7,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         r#"servers = ["10.203.2.11:443", "#,
         r#"servers = [{ address = "10.203.2.11:443", name = "ex2" }, "#,
         &[
-            r#"lb.toml:20:115: service "exchange": servers[1].name: `ex2` is used already, by service[0].servers[0].name in line 20; give each its own"#,
+            r#"lb.toml:20:109: service "exchange": servers[1].name: `ex2` is used already, by service[0].servers[0].name in line 20; give each its own"#,
         ],
     ),
     (
