@@ -24,11 +24,13 @@
 //! scaling rules that out for a client's tuple, and [`crate::nat`] for the port it is given. The second
 //! entry would be unreachable until it is swept.
 //!
-//! Deliberately not here: idle timeouts. Userspace sweeps with [`FlowEntry::snapshot`] and
-//! [`FlowEntry::release`]; the program only reuses what it must.
+//! Deliberately not in the program: idle timeouts. Userspace calls [`Table::sweep`]; the program only
+//! reuses what it must.
 
+mod sweep;
 mod table;
 
+pub use sweep::Timeouts;
 pub use table::{Found, Full, Sets, Table};
 
 use crate::cell::{Cell8, Cell32, Cell64};
@@ -277,7 +279,7 @@ impl FlowEntry {
     /// How willingly the entry is given up for a new flow: 0 never, 3 gladly.
     #[inline(always)]
     fn expendable(&self, tick: u32) -> u32 {
-        let idle = tick.wrapping_sub(self.tick.load());
+        let idle = tick.saturating_sub(self.tick.load());
         match self.state() {
             State::Closed => 3,
             State::HalfOpen => 2,

@@ -7,7 +7,7 @@
     reason = "mapping memory and seeing it as flow sets has no safe form"
 )]
 
-use crate::flow::FlowSet;
+use crate::flow::{FlowSet, Sets};
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -58,6 +58,12 @@ impl Deref for MappedFlows {
         // SAFETY: the mapping holds `sets` sets, on a page and so aligned, until it is dropped. Any
         // bytes are a valid set, and what changes under the slice is atomics.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.sets) }
+    }
+}
+
+impl Sets for MappedFlows {
+    fn flow_set(&self, index: u32) -> Option<&FlowSet> {
+        self.get(index as usize)
     }
 }
 

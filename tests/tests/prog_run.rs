@@ -10,12 +10,12 @@
     reason = "what fails here fails the test, and the line says what it was"
 )]
 
-use aya::maps::{Array, HashMap, Map, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, PerCpuArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{PREFILTER_WORDS, ServiceCounters, Settings};
 use lb_ebpf::decide::decide;
-use lb_ebpf::fixtures::{HostTables, INGRESS, Step, Traffic, World, all};
+use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all};
 use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit};
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::tcp::Direction;
@@ -299,4 +299,29 @@ fn two_cpus_share_the_table() {
         test_run(program, &opened.packet());
     }
     assert!(snapshots(&kernel.flows).iter().flatten().count() > 32);
+}
+
+/// Rare events are logged the 1st, 2nd, 4th … time, in records that aya-log reads.
+#[test]
+fn a_packet_without_a_worker_is_logged_now_and_then() {
+    pin(INGRESS.cpu as usize);
+    let fixtures = all();
+    let named = |fixture: &&Fixture| fixture.name == "worker without queues";
+    let fixture = fixtures.iter().find(named).unwrap();
+    let Some(Step::Packet { bytes, .. }) = fixture.steps.first() else {
+        panic!("it starts with a packet");
+    };
+    let mut kernel = Kernel::load(&fixture.world);
+    let logged: Vec<_> = (1..=8)
+        .filter(|_| {
+            kernel.run(bytes);
+            let mut records = RingBuf::try_from(kernel.ebpf.map_mut("AYA_LOGS").unwrap()).unwrap();
+            let record = records.next();
+            record.is_some_and(|record| {
+                let text = String::from_utf8_lossy(&record);
+                text.contains("no worker for this queue")
+            })
+        })
+        .collect();
+    assert_eq!(logged, [1, 2, 4, 8]);
 }

@@ -1,6 +1,6 @@
 //! The table by itself: hashing, reversal, and what two CPUs may see of each other.
 
-use super::{BUSY, Direction, FlowSet, Key, Sets, Table, Value, prefilter_bit};
+use super::{BUSY, Direction, FlowSet, Key, Sets, Table, Timeouts, Value, prefilter_bit};
 use crate::abi::{PREFILTER_WORDS, Settings};
 use crate::rewrite::{Macs, Rewrite};
 use crate::tcp::{Flags, State};
@@ -123,6 +123,50 @@ fn the_same_flow_in_the_same_place_has_another_version() {
     assert_ne!(old, new);
     assert!(!entry.release(old), "a sweep that comes late takes nothing");
     assert!(entry.release(new));
+}
+
+/// Both directions go together, and not before both are idle.
+#[test]
+fn sweeping() {
+    let timeouts = Timeouts::default();
+    let check = |flags: Flags, quiet: u32, reverse_quiet: u32, freed: u32| {
+        let sets = Slice(Vec::from([FlowSet::default(), FlowSet::default()]));
+        let settings = Settings {
+            tick: 10_000,
+            ..Settings::default()
+        };
+        let table = Table {
+            sets: &sets,
+            settings: &settings,
+        };
+        let there = Key::new(([10, 203, 2, 100], 40_000), ([10, 203, 2, 11], 25), 6);
+        let mut to = value(1, Direction::Forward);
+        (to.rewrite.addresses, to.rewrite.ports) = (there.addresses, there.ports);
+        let mut back = value(2, Direction::Reverse);
+        let answer = key(1).reversed();
+        (back.rewrite.addresses, back.rewrite.ports) = (answer.addresses, answer.ports);
+        assert_eq!(table.insert(key(1), &to, there.reversed(), &back), Ok(()));
+        for (key, quiet) in [(key(1), quiet), (there.reversed(), reverse_quiet)] {
+            let entry = table.find_cold(&key).expect("inserted");
+            entry.count(60, settings.tick - quiet);
+            entry.track(flags);
+            entry.tell(flags);
+        }
+        let swept: u32 = sets.0.iter().map(|set| table.sweep(set, &timeouts)).sum();
+        assert_eq!(swept, freed, "{flags:?} {quiet} {reverse_quiet}");
+        let live = sets.0.iter().flat_map(FlowSet::entries);
+        let live = live.filter(|entry| entry.snapshot().is_some()).count();
+        assert_eq!(live, 2 - freed as usize);
+    };
+    check(Flags::SYN, 240, 240, 0);
+    check(Flags::SYN, 241, 241, 2);
+    check(Flags::SYN, 241, 5, 0);
+    check(Flags::SYN, 5, 241, 0);
+    check(Flags::ACK, 7440, 9000, 0);
+    check(Flags::ACK, 7441, 9000, 2);
+    check(Flags::ACK | Flags::FIN, 241, 241, 2);
+    check(Flags::RST, 241, 241, 2);
+    check(Flags::RST, 10, 10, 0);
 }
 
 /// Opens and closes three flows in turn, so that one entry has many owners in a short time.

@@ -1,0 +1,69 @@
+//! Giving up flows that nobody uses any more, by userspace, set by set, while packets go on.
+//!
+//! The two directions of a flow age together: a download keeps the entry of its acknowledgements
+//! alive, and the other way round. An entry whose other direction is missing ages alone.
+
+use super::{FlowEntry, FlowSet, FlowSnapshot, Sets, Table};
+use crate::tcp::State;
+
+/// Ticks without a packet, in either direction, after which a flow is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The client has acknowledged nothing.
+    pub half_open: u32,
+    /// Both sides are there.
+    pub established: u32,
+    /// One side has said goodbye.
+    pub closing: u32,
+    /// Both have, or one has reset the connection: twice the time a segment may live.
+    pub closed: u32,
+}
+
+impl Default for Timeouts {
+    /// The least that RFC 5382 (REQ-5) allows a NAT: 124 minutes established, four minutes in
+    /// between, for ticks of a second.
+    fn default() -> Self {
+        Self {
+            half_open: 240,
+            established: 7440,
+            closing: 240,
+            closed: 240,
+        }
+    }
+}
+
+impl Timeouts {
+    const fn of(&self, state: State) -> u32 {
+        match state {
+            State::HalfOpen => self.half_open,
+            State::Established => self.established,
+            State::Closing => self.closing,
+            State::Closed => self.closed,
+        }
+    }
+}
+
+impl<S: Sets> Table<'_, S> {
+    /// Gives up the flows of `set` that have been idle for too long, in both directions; returns the
+    /// number of entries that are free now, which may lie in other sets as well.
+    pub fn sweep(&self, set: &FlowSet, timeouts: &Timeouts) -> u32 {
+        let entries = set.entries().iter();
+        entries.map(|entry| self.sweep_entry(entry, timeouts)).sum()
+    }
+
+    fn sweep_entry(&self, entry: &FlowEntry, timeouts: &Timeouts) -> u32 {
+        let Some(flow) = entry.snapshot() else {
+            return 0;
+        };
+        let peer = self
+            .find(flow.rewritten.reversed())
+            .and_then(|found| Some((found.entry, found.entry.snapshot()?)));
+        let idle = |flow: &FlowSnapshot| self.settings.tick.saturating_sub(flow.last_tick);
+        let youngest = peer.map_or(idle(&flow), |(_, peer)| idle(&flow).min(idle(&peer)));
+        if youngest <= timeouts.of(flow.state) {
+            return 0;
+        }
+        let peer_released = peer.is_some_and(|(entry, peer)| entry.release(peer.version));
+        u32::from(entry.release(flow.version)) + u32::from(peer_released)
+    }
+}
