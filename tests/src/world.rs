@@ -105,16 +105,14 @@ impl World {
         self.servers.iter().try_for_each(Server::forget)
     }
 
-    /// Starts `lb run` on the edge with this configuration, to which it adds interfaces, the admin socket and
-    /// addresses for full NAT; the caller waits for the services with [`eventually`].
+    /// Starts `lb run` on the edge with this configuration, before which it puts the interfaces and the admin
+    /// socket; the caller waits for the services.
     pub fn balance(&self, services: &str) -> Result<Balancer> {
         let path = self.directory().join("lb.toml");
         let admin = self.directory().join("lb.sock");
         let configuration = format!(
-            "interfaces = [\"lb-front\", \"lb-back\"]\nadmin = \"{}\"\n\n\
-             [nat]\naddresses = [\"{}\"]\nports = \"1024-65535\"\n{services}",
+            "interfaces = [\"lb-front\", \"lb-back\"]\nadmin = \"{}\"\n{services}",
             admin.display(),
-            address::SNAT,
         );
         fs::write(&path, configuration).context("writing lb.toml")?;
         let log = self.directory().join("lb.log");

@@ -21,8 +21,12 @@ fn smtp(source: &str, servers: u8) -> String {
     let list: Vec<_> = (1..=servers)
         .map(|number| format!("{}:25", server(number)))
         .collect();
+    let nat = match source {
+        "nat" => format!("[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n"),
+        _ => String::new(),
+    };
     format!(
-        "[[service]]\nname = \"smtp\"\nlisten = \"{VIP}\"\nmode = \"l4\"\nsource = \"{source}\"\n\
+        "{nat}[[service]]\nname = \"smtp\"\nlisten = \"{VIP}\"\nmode = \"l4\"\nsource = \"{source}\"\n\
          servers = {list:?}\n\
          health = {{ kind = \"tcp\", interval = \"1s\", timeout = \"1s\", rise = 1, fall = 2 }}\n"
     )
