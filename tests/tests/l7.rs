@@ -8,11 +8,12 @@
     reason = "a test fails by panicking, in its helpers as well"
 )]
 
-use std::net::SocketAddrV4;
+use std::{fs, net::SocketAddrV4};
 
 use lb_tests::{
     address::{VIP_HTTP, server},
     certs, client,
+    lab::Namespace,
     pool::{
         Switch, USERS, User,
         journal::AuthLeg::{First, Later, None as Bare},
@@ -45,10 +46,113 @@ fn addresses(servers: u8, port: u16) -> String {
 const HEALTH: &str = "{ kind = \"http\", path = \"/owa/healthcheck.htm\", host = \"mail.lab.test\", \
      expect = \"200 OK\", interval = \"1s\", timeout = \"1s\", rise = 1, fall = 2 }";
 
+/// An Exchange service with TLS on both sides.
+fn balance_tls(world: &World, transport: &str) -> Balancer {
+    let files = world.certs();
+    let service = format!(
+        "[[service]]\nname = \"exchange\"\nlisten = \"{VIP_HTTP}:443\"\nmode = \"http\"\n\
+         profile = \"exchange\"\ntransport = \"{transport}\"\n\
+         tls = {{ certificate = \"{}\", key = \"{}\" }}\n\
+         upstream_tls = {{ ca = \"{}\", server_name = \"{}\" }}\n\
+         servers = {}\nhealth = {}\n",
+        files.certificate.display(),
+        files.key.display(),
+        files.ca.display(),
+        certs::NAME,
+        addresses(2, 443),
+        HEALTH.replace("\"http\"", "\"https\""),
+    );
+    let mut balancer = world.balance(&service).unwrap();
+    let url = format!("https://{VIP_HTTP}/owa/healthcheck.htm");
+    balancer
+        .eventually("the TLS service is open", || {
+            let options = ["--cacert", files.ca.to_str().unwrap()];
+            Ok(client::curl(&options, std::slice::from_ref(&url))?[0].status == 200)
+        })
+        .unwrap();
+    balancer
+}
+
 fn balance(world: &World, services: &str) -> Balancer {
     let mut balancer = world.balance(services).unwrap();
     balancer.until_served(PROBE).unwrap();
     balancer
+}
+
+/// Whether the edge's kernel has a listening socket on [`VIP`].
+fn kernel_listens() -> bool {
+    // Not /proc/net, which shows the namespace of the process and not of the thread.
+    let table = Namespace::edge().run(|| fs::read_to_string("/proc/thread-self/net/tcp"));
+    // Address and port in the byte order of the machine and of the network, then state 0A, "listen".
+    let address = u32::from_ne_bytes(VIP.ip().octets());
+    let listening = format!(" {address:08X}:{:04X} 00000000:0000 0A ", VIP.port());
+    table.unwrap().unwrap().contains(&listening)
+}
+
+#[test]
+fn a_transport_is_what_it_is_called() {
+    for (transport, kernel) in [("af_xdp", false), ("kernel", true), ("auto", false)] {
+        let world = World::start(1).unwrap();
+        let _balancer = balance(&world, &exchange(transport, "none", 1));
+        assert_eq!(kernel_listens(), kernel, "{transport}");
+    }
+}
+
+#[test]
+fn large_bodies_arrive_whole() {
+    const SIZE: usize = 8_000_000;
+    for transport in TRANSPORTS {
+        let world = World::start(2).unwrap();
+        // TLS, because it fails on a single wrong byte.
+        let _balancer = balance_tls(&world, transport);
+        let file = world.directory().join("upload");
+        fs::write(&file, vec![b'x'; SIZE]).unwrap();
+        let upload = format!("@{}", file.display());
+        let login = format!("{}:{}", ALICE.name, ALICE.password);
+        let ca = world.certs().ca.to_str().unwrap();
+        let options = [
+            "--cacert",
+            ca,
+            "--basic",
+            "--user",
+            &login,
+            "--data-binary",
+            &upload,
+        ];
+        let (status, page) =
+            client::fetch(&options, &format!("https://{VIP_HTTP}/whoami")).unwrap();
+        assert_eq!(status, 200, "{transport}");
+        let page: serde_json::Value = serde_json::from_slice(&page).unwrap();
+        assert_eq!(page["body_bytes"], SIZE, "{transport}");
+
+        let url = format!("https://{VIP_HTTP}/bench/{SIZE}");
+        let (status, page) = client::fetch(&["--cacert", ca], &url).unwrap();
+        assert_eq!((status, page.len()), (200, SIZE), "{transport}");
+    }
+}
+
+#[test]
+fn many_connections_at_once() {
+    for transport in TRANSPORTS {
+        let world = World::start(3).unwrap();
+        let _balancer = balance(&world, &exchange(transport, "none", 3));
+        let options = [
+            "--parallel",
+            "--parallel-max",
+            "60",
+            "--header",
+            "Connection: close",
+        ];
+        let urls: Vec<_> = (0..300)
+            .map(|n| format!("http://{VIP}/bench/2000?{n}"))
+            .collect();
+        let fetched = client::curl(&options, &urls).unwrap();
+        let good = fetched
+            .iter()
+            .filter(|fetched| fetched.status == 200)
+            .count();
+        assert_eq!(good, urls.len(), "{transport}");
+    }
 }
 
 #[test]
@@ -199,30 +303,9 @@ fn expect_continue_works_as_without_us() {
 fn exchangelib_opens_a_session_over_tls() {
     for transport in TRANSPORTS {
         let world = World::start(2).unwrap();
-        let files = world.certs();
-        let service = format!(
-            "[[service]]\nname = \"exchange\"\nlisten = \"{VIP_HTTP}:443\"\nmode = \"http\"\n\
-             profile = \"exchange\"\ntransport = \"{transport}\"\n\
-             tls = {{ certificate = {:?}, key = {:?} }}\n\
-             upstream_tls = {{ ca = {:?}, server_name = \"{}\" }}\n\
-             servers = {}\nhealth = {}\n",
-            files.certificate,
-            files.key,
-            files.ca,
-            certs::NAME,
-            addresses(2, 443),
-            HEALTH.replace("\"http\"", "\"https\""),
-        );
-        let mut balancer = world.balance(&service).unwrap();
-        let ca = files.ca.to_str().unwrap();
-        let url = format!("https://{VIP_HTTP}/owa/healthcheck.htm");
-        balancer
-            .eventually("the TLS service is open", || {
-                let fetched = client::curl(&["--cacert", ca], std::slice::from_ref(&url));
-                Ok(fetched?[0].status == 200)
-            })
-            .unwrap();
-        let session = client::exchangelib(VIP_HTTP, certs::NAME, &files.ca, &ALICE).unwrap();
+        let _balancer = balance_tls(&world, transport);
+        let ca = &world.certs().ca;
+        let session = client::exchangelib(VIP_HTTP, certs::NAME, ca, &ALICE).unwrap();
         assert_eq!(
             (session.root.as_str(), session.inbox, session.items),
             ("root", 0, 0)

@@ -74,23 +74,33 @@ pub fn curl(options: &[&str], urls: &[String]) -> Result<Vec<Fetched>> {
     Ok(fetched)
 }
 
-/// Fetches one page without credentials: its status (0 when nothing answers) and its body.
+/// Fetches one page without credentials: its status (0 when nothing answers) and its text.
 pub fn get(url: &str) -> Result<(u16, String)> {
+    let (status, body) = fetch(&[], url)?;
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// Fetches one page with curl's `options`: its status (0 when nothing answers) and its body.
+pub fn fetch(options: &[&str], url: &str) -> Result<(u16, Vec<u8>)> {
     let output = Namespace::client()
         .command("curl")
         .args([
             "--silent",
             "--max-time",
-            "10",
+            "60",
             "--write-out",
-            "\\n%{http_code}",
-            url,
+            "%{http_code}",
         ])
+        .args(options)
+        .arg(url)
         .output()
         .context("starting curl")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (body, status) = text.rsplit_once('\n').context("curl printed no status")?;
-    Ok((status.parse()?, body.to_owned()))
+    let mut body = output.stdout;
+    let status = body.split_off(body.len().saturating_sub("200".len()));
+    let status = String::from_utf8_lossy(&status)
+        .parse()
+        .context("curl printed no status")?;
+    Ok((status, body))
 }
 
 /// Runs `tests/python/<script>` and reads the JSON that it prints.
