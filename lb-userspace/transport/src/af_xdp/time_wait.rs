@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::packet::{FIN, FlowKey, RST, Segment};
+use super::packet::{FlowKey, RST, Segment};
 
 /// Twice the maximum segment lifetime; 60 s as on Linux (`TCP_TIMEWAIT_LEN`).
 const LIFETIME: Duration = Duration::from_mins(1);
@@ -45,10 +45,8 @@ impl Record {
                 Answer::Acknowledge
             };
         }
-        if segment.has(RST) {
-            return Answer::Ignore;
-        }
-        if segment.has(FIN) || segment.seq_len > 0 {
+        let retransmitted = segment.seq_len > 0 && !segment.has(RST);
+        if retransmitted {
             Answer::Acknowledge
         } else {
             Answer::Ignore
@@ -112,5 +110,54 @@ impl TimeWait {
         {
             self.records.remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(port: u16) -> FlowKey {
+        FlowKey {
+            local: "10.203.1.100:443".parse().unwrap(),
+            remote: ([10, 203, 1, 10], port).into(),
+        }
+    }
+
+    #[test]
+    fn a_record_lives_its_own_life_not_that_of_its_predecessor() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut time_wait = TimeWait::default();
+        time_wait.insert(key(1), 10, 20, at(0));
+        time_wait.remove(&key(1));
+        time_wait.insert(key(1), 30, 40, at(30));
+        time_wait.expire(at(61));
+        assert_eq!(
+            time_wait
+                .get(&key(1))
+                .map(|record| (record.next, record.ack)),
+            Some((30, 40))
+        );
+        assert_eq!(time_wait.next(), Some(at(90)));
+        time_wait.expire(at(90));
+        assert_eq!((time_wait.len(), time_wait.next()), (0, None));
+    }
+
+    #[test]
+    fn the_oldest_give_way_when_there_are_too_many() {
+        let now = Instant::now();
+        let mut time_wait = TimeWait::default();
+        for port in 0..=u16::MAX {
+            time_wait.insert(key(port), 0, 0, now);
+        }
+        assert_eq!(time_wait.len(), MAX_RECORDS);
+        let other = FlowKey {
+            local: "10.203.1.101:443".parse().unwrap(),
+            ..key(0)
+        };
+        time_wait.insert(other, 0, 0, now);
+        assert_eq!(time_wait.len(), MAX_RECORDS);
+        assert!(time_wait.get(&key(0)).is_none() && time_wait.get(&other).is_some());
     }
 }

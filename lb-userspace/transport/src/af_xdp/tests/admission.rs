@@ -48,6 +48,26 @@ fn segments_of_no_connection_get_what_they_deserve() {
 }
 
 #[test]
+fn answers_wait_for_frames_instead_of_getting_lost() {
+    run(async || {
+        let mut bench = Bench::with_addresses(EngineConfig::default(), SERVER, CLIENT, 2);
+        bench.wire.slow_down();
+        let ack = raw_segment(
+            address(CLIENT),
+            bench.server,
+            TcpControl::None,
+            (7, Some(4711)),
+        );
+        for _ in 0..9 {
+            bench.wire.inject(ack.clone());
+        }
+        assert_eq!(bench.exchange(ack).await.len(), 10);
+        let counters = bench.handle.counters();
+        assert_eq!((counters.resets_sent, counters.lost_output), (10, 0));
+    });
+}
+
+#[test]
 fn damaged_frames_are_dropped_and_counted() {
     run(async || {
         let mut bench = Bench::start(EngineConfig::default());

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 
 use super::wire::Client;
 use super::{Bench, CLIENT, MEGABYTE, SERVER, pattern, run};
@@ -45,6 +46,25 @@ fn few_tx_frames_and_a_busy_device_delay_but_lose_nothing() {
         let counters = bench.handle.counters();
         assert!(counters.waits_for_frames > 0, "{counters:?}");
         assert_eq!(counters.lost_output, 0);
+    });
+}
+
+#[test]
+fn bytes_written_out_of_the_blue_leave_at_once() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (socket, mut stream) = bench.connect().await;
+        // Long enough that no delayed acknowledgement is due any more; the next timer is far away.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let written = Instant::now();
+        stream.write_all(b"news").await.unwrap();
+        let done = |c: &mut Client| (c.socket(socket).recv_queue() == 4).then_some(());
+        bench.client.until(done).await;
+        assert!(
+            written.elapsed() < Duration::from_millis(100),
+            "{:?}",
+            written.elapsed()
+        );
     });
 }
 
