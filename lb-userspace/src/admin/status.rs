@@ -144,7 +144,12 @@ impl fmt::Display for ServiceStatus {
         } in &self.servers
         {
             let state = if *up { "up" } else { "DOWN" };
-            writeln!(f, "  {state:<4} {name} {address}  {reason}")?;
+            write!(f, "  {state:<4} {name}")?;
+            // A server that the configuration leaves unnamed is called by its address.
+            if *name != address.to_string() {
+                write!(f, " {address}")?;
+            }
+            writeln!(f, "  {reason}")?;
         }
         for Counter { name, value } in self.http.iter().filter(|counter| counter.value > 0) {
             writeln!(f, "  {name:<34} {value:>12}")?;

@@ -184,8 +184,10 @@ impl Control {
         for (desired, server) in service.desired.servers.iter_mut().zip(&service.servers) {
             desired.up = server.healthy;
         }
-        self.reconciler
-            .apply(id, &service.desired, &mut self.dataplane)
+        for write in self.reconciler.diff(id, &service.desired) {
+            write.apply(&mut self.dataplane)?;
+        }
+        Ok(())
     }
 }
 

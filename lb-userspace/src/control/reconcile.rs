@@ -1,8 +1,8 @@
 //! Desired state of the XDP maps, and the smallest set of writes that gets there.
 //!
 //! [`DesiredService`] is pure data made from the configuration and from what health checks and the kernel's
-//! neighbour table say just now; [`Reconciler`] remembers what was written. `apply` compares the two
-//! and writes the difference, so that a health change touches one service, not all.
+//! neighbour table say just now; [`Reconciler`] remembers what was written and gives the difference as a
+//! list of [`Write`]s, so that a health change touches one service, not all.
 //! Not here: deciding who is healthy (`health`), and how a map is written (`dataplane`).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -81,6 +81,43 @@ impl DesiredService {
     }
 }
 
+/// One write to the maps.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// An element of `BACKENDS`.
+    Backend {
+        /// Its index.
+        index: u32,
+        /// Its value.
+        backend: Backend,
+    },
+    /// A Maglev ring, into slots that the program isn't reading.
+    Ring {
+        /// Its first slot in `RINGS`.
+        first: u32,
+        /// Its slots.
+        ring: Box<Ring>,
+    },
+    /// A service; makes a ring live.
+    Service {
+        /// Its key.
+        key: ServiceKey,
+        /// Its value.
+        service: Service,
+    },
+}
+
+impl Write {
+    /// Does it.
+    pub(crate) fn apply(&self, dataplane: &mut Dataplane) -> Result<(), MapAccessError> {
+        match self {
+            Self::Backend { index, backend } => dataplane.set_backend(*index, backend),
+            Self::Ring { first, ring } => dataplane.write_ring(*first, &ring[..]),
+            Self::Service { key, service } => dataplane.set_service(*key, *service),
+        }
+    }
+}
+
 /// What was last written for one service.
 #[derive(Default)]
 struct Actual {
@@ -91,10 +128,9 @@ struct Actual {
     service: Option<Service>,
 }
 
-/// Writes services into the maps and remembers what it wrote.
+/// Remembers what was written, and says what is to be written next.
 pub(crate) struct Reconciler {
     actual: Vec<Actual>,
-    ring: Box<Ring>,
 }
 
 impl Reconciler {
@@ -112,42 +148,66 @@ impl Reconciler {
                 }
             })
             .collect();
-        Self {
-            actual,
-            ring: empty_ring(),
-        }
+        Self { actual }
     }
 
-    /// Brings the maps from what was last written for service `id` to what is desired.
-    pub(crate) fn apply(
-        &mut self,
-        id: usize,
-        desired: &DesiredService,
-        dataplane: &mut Dataplane,
-    ) -> Result<(), MapAccessError> {
+    /// The writes that bring the maps from what was last written for service `id` to what is
+    /// desired, in the order in which they must be done. The caller does them all, or gives up.
+    pub(crate) fn diff(&mut self, id: usize, desired: &DesiredService) -> Vec<Write> {
         let Some(actual) = self.actual.get_mut(id) else {
-            return Ok(());
+            return Vec::new();
         };
-        let first = actual.first_backend;
-        // Servers first: a ring must never point at one that isn't written yet.
-        for (index, server) in (first..).zip(&desired.servers) {
-            let known = actual.servers.get((index - first) as usize);
-            if known.is_none_or(|known| known.next_hop != server.next_hop) {
-                dataplane.set_backend(index, &backend(server))?;
+        let (gained, lost) = actual.backends(desired);
+        // A ring must never point at a server that isn't written yet, nor at one that is no longer
+        // reachable: servers come before the ring that names them, and go after it.
+        let mut writes = gained;
+        writes.extend(actual.ring_and_service(id, desired));
+        writes.extend(lost);
+        writes
+    }
+}
+
+impl Actual {
+    /// Writes for servers whose next hop is new, and for those that have none any more.
+    fn backends(&mut self, desired: &DesiredService) -> (Vec<Write>, Vec<Write>) {
+        let (mut gained, mut lost) = (Vec::new(), Vec::new());
+        for (position, server) in desired.servers.iter().enumerate() {
+            if self
+                .servers
+                .get(position)
+                .is_some_and(|known| known.next_hop == server.next_hop)
+            {
+                continue;
+            }
+            let index = self.first_backend + u32::try_from(position).unwrap_or(MAX_BACKENDS);
+            let write = Write::Backend {
+                index,
+                backend: backend(server),
+            };
+            if server.next_hop.is_some() {
+                gained.push(write);
+            } else {
+                lost.push(write);
             }
         }
-        actual.servers.clone_from(&desired.servers);
+        self.servers.clone_from(&desired.servers);
+        (gained, lost)
+    }
 
+    /// A new ring and the service that points to it, if the weights have changed.
+    fn ring_and_service(&mut self, id: usize, desired: &DesiredService) -> Vec<Write> {
         let weights = desired.weights();
-        let unchanged = actual.service.is_some() && weights == actual.weights;
-        if unchanged {
-            return Ok(());
+        if self.service.is_some() && weights == self.weights {
+            return Vec::new();
         }
         let id = u16::try_from(id).unwrap_or(u16::MAX);
-        let ring = if maglev::build(&mut self.ring, &mut candidates(desired, &weights, first)) {
-            let half = free_half(id, actual.service.map(|service| service.ring));
-            dataplane.write_ring(half, &self.ring[..])?;
-            half
+        let mut writes = Vec::new();
+        let mut ring = empty_ring();
+        let mut candidates = candidates(desired, &weights, self.first_backend);
+        let live = if maglev::build(&mut ring, &mut candidates) {
+            let first = free_half(id, self.service.map(|service| service.ring));
+            writes.push(Write::Ring { first, ring });
+            first
         } else {
             RING_EMPTY
         };
@@ -155,12 +215,15 @@ impl Reconciler {
             kind: desired.kind,
             flags: desired.flags,
             id,
-            ring,
+            ring: live,
         };
-        dataplane.set_service(desired.key(), service)?;
-        actual.weights = weights;
-        actual.service = Some(service);
-        Ok(())
+        writes.push(Write::Service {
+            key: desired.key(),
+            service,
+        });
+        self.weights = weights;
+        self.service = Some(service);
+        writes
     }
 }
 
@@ -217,3 +280,6 @@ pub(crate) fn prefilter(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<u3
     }
     words
 }
+
+#[cfg(test)]
+mod tests;

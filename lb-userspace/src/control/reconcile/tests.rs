@@ -1,0 +1,103 @@
+//! What is written when health and neighbours change, and in which order.
+
+use std::net::Ipv4Addr;
+
+use lb_ebpf::abi::{BACKEND_FLAG_REACHABLE, RING_EMPTY, RING_SIZE, SERVICE_KIND_L4};
+
+use super::{DesiredServer, DesiredService, Reconciler, Write};
+use crate::dataplane::NextHop;
+
+const HOP: NextHop = NextHop {
+    ifindex: 7,
+    source_mac: [2, 0, 0, 0, 0, 1],
+    destination_mac: [2, 0, 0, 0, 0, 2],
+};
+
+fn service(last_octet: u8, servers: u8) -> DesiredService {
+    let server = |number| DesiredServer {
+        address: std::net::SocketAddrV4::new(Ipv4Addr::new(10, 203, 2, number), 25),
+        weight: 1,
+        up: true,
+        next_hop: Some(HOP),
+    };
+    DesiredService {
+        listen: std::net::SocketAddrV4::new(Ipv4Addr::new(10, 203, 1, last_octet), 25),
+        kind: SERVICE_KIND_L4,
+        flags: 0,
+        servers: (1..=servers).map(server).collect(),
+    }
+}
+
+/// The writes in short: `b3` backend 3 reachable, `x3` unreachable, `r0` a ring in the first half
+/// of its service with the backends it names, `s0` the service with this half live, `s-` with none.
+fn short(writes: &[Write], id: u32) -> Vec<String> {
+    let half = |slot: u32| (slot - id * 2 * RING_SIZE) / RING_SIZE;
+    let text = |write: &Write| match write {
+        Write::Backend { index, backend } if backend.flags == BACKEND_FLAG_REACHABLE => {
+            format!("b{index}")
+        }
+        Write::Backend { index, .. } => format!("x{index}"),
+        Write::Ring { first, ring } => {
+            let mut named = ring.to_vec();
+            named.sort_unstable();
+            named.dedup();
+            format!("r{} {named:?}", half(*first))
+        }
+        Write::Service { service, .. } if service.ring == RING_EMPTY => "s-".to_owned(),
+        Write::Service { service, .. } => format!("s{}", half(service.ring)),
+    };
+    writes.iter().map(text).collect()
+}
+
+#[track_caller]
+fn check(reconciler: &mut Reconciler, id: usize, desired: &DesiredService, expected: &[&str]) {
+    let writes = reconciler.diff(id, desired);
+    assert_eq!(short(&writes, u32::try_from(id).unwrap()), expected);
+}
+
+#[test]
+fn a_ring_follows_its_servers_and_precedes_its_service() {
+    let services = [service(1, 2), service(2, 1)];
+    let mut reconciler = Reconciler::new(services.iter());
+    check(
+        &mut reconciler,
+        0,
+        &services[0],
+        &["b0", "b1", "r0 [0, 1]", "s0"],
+    );
+    check(&mut reconciler, 1, &services[1], &["b2", "r0 [2]", "s0"]);
+    check(&mut reconciler, 0, &services[0], &[]);
+}
+
+#[test]
+fn a_change_of_health_uses_the_half_that_nobody_reads() {
+    let mut desired = service(1, 3);
+    let mut reconciler = Reconciler::new([&desired].into_iter());
+    reconciler.diff(0, &desired);
+    desired.servers[1].up = false;
+    check(&mut reconciler, 0, &desired, &["r1 [0, 2]", "s1"]);
+    desired.servers[1].up = true;
+    check(&mut reconciler, 0, &desired, &["r0 [0, 1, 2]", "s0"]);
+    for server in &mut desired.servers {
+        server.up = false;
+    }
+    check(&mut reconciler, 0, &desired, &["s-"]);
+}
+
+#[test]
+fn a_server_out_of_reach_leaves_the_ring_before_the_map() {
+    let mut desired = service(1, 2);
+    let mut reconciler = Reconciler::new([&desired].into_iter());
+    reconciler.diff(0, &desired);
+    desired.servers[0].next_hop = None;
+    check(&mut reconciler, 0, &desired, &["r1 [1]", "s1", "x0"]);
+    let moved = NextHop {
+        destination_mac: [2, 0, 0, 0, 0, 9],
+        ..HOP
+    };
+    desired.servers[0].next_hop = Some(moved);
+    check(&mut reconciler, 0, &desired, &["b0", "r0 [0, 1]", "s0"]);
+    // A new network card of a server in use: nothing but its hardware address is written.
+    desired.servers[1].next_hop = Some(moved);
+    check(&mut reconciler, 0, &desired, &["b1"]);
+}
