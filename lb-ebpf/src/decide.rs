@@ -337,7 +337,7 @@ where
         rewrite: Rewrite {
             addresses: answer.addresses,
             ports: answer.ports,
-            macs: Macs::from_wire(eth.swapped()),
+            macs: Macs::of(eth).swapped(),
             ifindex: ingress.ifindex,
         },
         direction: Direction::Reverse,

@@ -22,13 +22,12 @@ pub struct Macs {
 }
 
 impl Macs {
-    /// From the first twelve bytes of a frame.
+    /// Those of a frame.
     #[inline(always)]
-    pub fn from_wire(addresses: [u8; 12]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = addresses;
+    pub fn of(eth: &Eth) -> Self {
         Self {
-            head: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-            tail: u32::from_ne_bytes([i, j, k, l]),
+            head: u64::from_ne_bytes(eth.addresses_head),
+            tail: u32::from_ne_bytes(eth.addresses_tail),
         }
     }
 
@@ -37,15 +36,25 @@ impl Macs {
     pub fn new(destination: [u8; 6], source: [u8; 6]) -> Self {
         let [a, b, c, d, e, f] = destination;
         let [g, h, i, j, k, l] = source;
-        Self::from_wire([a, b, c, d, e, f, g, h, i, j, k, l])
+        Self {
+            head: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            tail: u32::from_ne_bytes([i, j, k, l]),
+        }
     }
 
-    /// The first twelve bytes of a frame.
+    /// Those of a frame that answers.
     #[inline(always)]
-    pub fn to_wire(self) -> [u8; 12] {
+    #[must_use]
+    pub fn swapped(self) -> Self {
         let [a, b, c, d, e, f, g, h] = self.head.to_ne_bytes();
         let [i, j, k, l] = self.tail.to_ne_bytes();
-        [a, b, c, d, e, f, g, h, i, j, k, l]
+        Self::new([g, h, i, j, k, l], [a, b, c, d, e, f])
+    }
+
+    #[inline(always)]
+    fn write(self, eth: &mut Eth) {
+        eth.addresses_head = self.head.to_ne_bytes();
+        eth.addresses_tail = self.tail.to_ne_bytes();
     }
 }
 
@@ -90,7 +99,7 @@ impl Rewrite {
         tcp.checksum = checksum;
         tcp.ports = self.ports.to_ne_bytes();
 
-        packet.header_mut::<Eth>(0)?.addresses = self.macs.to_wire();
+        self.macs.write(packet.header_mut::<Eth>(0)?);
         Some(())
     }
 }
