@@ -1,5 +1,7 @@
 //! `Expect: 100-continue`: rules E1 to E3, and what .NET does to a server that wants NTLM.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+
 mod support;
 
 use std::cell::Cell;

@@ -1,5 +1,7 @@
 //! What goes wrong: servers that are down, dead, slow or rude; clients that are slow or gone; shutting down.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Nobody is ever someone else: rules A1 to A9 against a server that binds identity to the connection.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+
 mod support;
 
 use std::collections::HashMap;

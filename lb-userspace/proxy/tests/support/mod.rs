@@ -27,12 +27,9 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .unwrap();
-    let limited = async {
-        timeout(Duration::from_mins(1), test)
-            .await
-            .expect("test hangs")
-    };
-    LocalSet::new().block_on(&runtime, limited);
+    let limited = timeout(Duration::from_mins(1), test);
+    let outcome = LocalSet::new().block_on(&runtime, limited);
+    outcome.expect("the test hangs");
 }
 
 /// A service over servers at `addresses`, with the policy of Exchange and default timeouts.
