@@ -12,7 +12,7 @@ use super::wire::{Client, raw_segment, read_frame};
 use super::{Bench, CLIENT, SERVER, address, run};
 use crate::Listener as _;
 use crate::af_xdp::packet::{ACK, RST};
-use crate::af_xdp::{Counters, EngineConfig};
+use crate::af_xdp::{BURST, Counters, EngineConfig};
 
 #[test]
 fn segments_of_no_connection_get_what_they_deserve() {
@@ -64,6 +64,23 @@ fn answers_wait_for_frames_instead_of_getting_lost() {
         assert_eq!(bench.exchange(ack).await.len(), 10);
         let counters = bench.handle.counters();
         assert_eq!((counters.resets_sent, counters.lost_output), (10, 0));
+    });
+}
+
+#[test]
+fn more_than_a_burst_is_received_although_its_arrival_is_told_once() {
+    run(async || {
+        let mut bench = Bench::with_addresses(EngineConfig::default(), SERVER, CLIENT, 1024);
+        let ack = raw_segment(
+            address(CLIENT),
+            bench.server,
+            TcpControl::None,
+            (7, Some(4711)),
+        );
+        for _ in 1..5 * BURST {
+            bench.wire.inject(ack.clone());
+        }
+        assert_eq!(bench.exchange(ack).await.len(), 5 * BURST);
     });
 }
 

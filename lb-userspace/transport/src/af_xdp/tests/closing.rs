@@ -137,6 +137,21 @@ fn time_wait_answers_late_segments_and_lets_a_new_connection_in() {
 }
 
 #[test]
+fn answers_follow_the_peer_to_another_router() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (from, to) = (address(CLIENT), bench.server);
+        let syn = raw_segment(from, to, TcpControl::Syn, (100, None));
+        let isn = read_frame(&bench.exchange(syn).await[0]).seq.cast_signed();
+        let next = isn.wrapping_add(1);
+        let mut fin = raw_segment(from, to, TcpControl::Fin, (101, Some(next)));
+        fin[6..12].copy_from_slice(b"\x02other");
+        let answers = bench.exchange(fin).await;
+        assert_eq!(answers[0][..6], *b"\x02other");
+    });
+}
+
+#[test]
 fn reset_by_the_client_is_an_error_for_reader_and_writer() {
     run(async || {
         let mut bench = Bench::start(EngineConfig::default());

@@ -33,6 +33,8 @@ struct Lines {
     /// Sent by the engine, not flushed yet.
     queued: VecDeque<Vec<u8>>,
     waker: Option<Waker>,
+    /// Frames came since the engine last asked. Told once, as an `AF_XDP` socket does.
+    news: bool,
     carried: usize,
     /// Every so many frames one is lost, in either direction. 0: never.
     lose_every: usize,
@@ -60,6 +62,7 @@ impl Wire {
         if !lines.loses_this_one() {
             lines.to_engine.push_back(frame);
         }
+        lines.news = true;
         lines.waker.take().into_iter().for_each(Waker::wake);
     }
 
@@ -130,11 +133,11 @@ impl Frames for Port {
 
     fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut lines = self.rx.0.0.borrow_mut();
-        if lines.to_engine.is_empty() {
-            lines.waker = Some(context.waker().clone());
-            return Poll::Pending;
+        if std::mem::take(&mut lines.news) {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        lines.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 }
 
