@@ -18,19 +18,31 @@ use crate::error::Kind;
 use crate::record::Record;
 use crate::upstream::Lease;
 
-/// A client's body on its way to a server.
+/// A client's body on its way to a server. If dropped before its end, the rest is left to [`Leftover`].
+///
+/// [`Leftover`]: crate::leftover::Leftover
 #[derive(Debug)]
 pub(crate) struct RequestBody {
-    incoming: Incoming,
+    /// `None` once it is at its end, or was from the start.
+    incoming: Option<Incoming>,
     shared: Rc<Shared>,
 }
 
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, shared: Rc<Shared>) -> Self {
-        if incoming.is_end_stream() {
-            shared.activity.request_done(Instant::now());
+        let mut body = Self {
+            incoming: Some(incoming),
+            shared,
+        };
+        if body.is_end_stream() {
+            body.done();
         }
-        Self { incoming, shared }
+        body
+    }
+
+    fn done(&mut self) {
+        self.incoming = None;
+        self.shared.activity.request_done(Instant::now());
     }
 }
 
@@ -42,25 +54,31 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        if frame.is_none() || self.incoming.is_end_stream() {
-            self.shared.activity.request_done(Instant::now());
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) || self.is_end_stream() {
+            self.done();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ended = || SizeHint::with_exact(0);
+        self.incoming.as_ref().map_or_else(ended, Body::size_hint)
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.shared.activity.request_done(Instant::now());
+        if let Some(rest) = self.incoming.take() {
+            self.shared.leftover.put(rest);
+        }
     }
 }
 

@@ -16,12 +16,14 @@ use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::expect::{CONTINUE, Fate, Gate};
+use crate::leftover::Leftover;
 
 /// What the stream and the requests on it know in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) activity: Activity,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) leftover: Leftover,
     flushed: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
 }
@@ -31,6 +33,7 @@ impl Shared {
         Rc::new(Self {
             activity: Activity::new(Instant::now()),
             gate: Arc::default(),
+            leftover: Leftover::default(),
             flushed: Cell::new(true),
             awaits_flush: RefCell::default(),
         })

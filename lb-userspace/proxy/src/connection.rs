@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::balance::Balancer;
@@ -122,7 +122,7 @@ impl Proxy {
         let mut connection = pin!(connection);
         let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
         let mut stopping = false;
-        let mut alarm = pin!(sleep_until(tokio::time::Instant::now() + timeouts.idle));
+        let mut alarm = pin!(sleep_until(Instant::now() + timeouts.idle));
         poll_fn(|cx| {
             loop {
                 if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
@@ -136,6 +136,9 @@ impl Proxy {
                 }
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            if session.shared.leftover.poll(cx).is_ready() {
+                session.shared.activity.request_done(Instant::now());
             }
             session.poll_deadline(cx, alarm.as_mut()).map(Err)
         })

@@ -22,6 +22,7 @@ mod expect;
 mod forward;
 mod headers;
 mod identity;
+mod leftover;
 mod record;
 mod service;
 pub mod tls;

@@ -28,6 +28,52 @@ fn without_a_server_up_the_answer_is_503() {
     });
 }
 
+/// An answer of ours reaches a client that is still sending, and the body is not taken for a request.
+#[test]
+fn a_refused_body_is_discarded_within_bounds() {
+    run(async {
+        let edge = Edge::start(service(&[])).await;
+        let mut client = edge.client().await;
+        for expect in ["", "Expect: 100-continue\r\n"] {
+            let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n";
+            client.send(format!("{head}{expect}\r\n")).await.unwrap();
+            assert_eq!(client.message().await.unwrap().status(), 503);
+            client.send(vec![b'x'; 500_000]).await.unwrap();
+        }
+        assert_eq!(client.get("/", "").await.unwrap().status(), 503);
+        assert_eq!(edge.counters().requests.get(), 3);
+
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9000000\r\n\r\n";
+        client.send(head).await.unwrap();
+        assert_eq!(client.message().await.unwrap().status(), 503);
+        client.send(vec![b'x'; 9_000_000]).await;
+        assert!(client.at_end().await);
+    });
+}
+
+/// The same with a server that answers, closes and leaves the body unread.
+#[test]
+fn a_body_that_the_server_leaves_unread_is_discarded() {
+    run(async {
+        let server = origin(|mut wire, _| async move {
+            wire.head().await?;
+            let lines = "Connection: close\r\nContent-Length: 0\r\n\r\n";
+            wire.send(format!("HTTP/1.1 413 Too Large\r\n{lines}"))
+                .await
+        })
+        .await;
+        let edge = Edge::start(service(&[server])).await;
+        let mut client = edge.client().await;
+        for _ in 0..2 {
+            let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n";
+            client.send(head).await.unwrap();
+            assert_eq!(client.message().await.unwrap().status(), 413);
+            client.send(vec![b'x'; 500_000]).await.unwrap();
+        }
+        assert_eq!(edge.counters().requests.get(), 2);
+    });
+}
+
 #[test]
 fn a_dead_server_is_passed_over_and_only_dead_ones_are_502() {
     run(async {

@@ -27,7 +27,8 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
         .enable_all()
         .build()
         .unwrap();
-    let limited = timeout(Duration::from_mins(1), test);
+    // Inside the runtime, which has the clock.
+    let limited = async { timeout(Duration::from_mins(1), test).await };
     let outcome = LocalSet::new().block_on(&runtime, limited);
     outcome.expect("the test hangs");
 }
