@@ -68,9 +68,7 @@ pub enum Error {
 fn bind_hint(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EINVAL) => "the queue does not exist, or its MTU does not fit a frame",
-        Some(libc::EBUSY) => {
-            "another socket has this queue, or one that just closed still holds it: retry shortly"
-        }
+        Some(libc::EBUSY) => "another AF_XDP socket has this queue: stop the program that holds it",
         Some(libc::EOPNOTSUPP) => "the driver has no zero-copy; use copy or automatic mode",
         Some(libc::ENETDOWN) => "the interface is down",
         _ => "see bind(2)",

@@ -6,6 +6,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{Error, RingSizeError};
 use crate::mapping::Mapping;
@@ -134,6 +136,9 @@ pub struct Socket {
 
 impl Socket {
     /// Makes a socket with its own frame memory and binds it.
+    ///
+    /// Waits up to half a second for a queue that is busy, because a socket that has just closed frees its
+    /// own only then.
     ///
     /// No packet arrives before the descriptor is in the `XSKMAP` of the interface's XDP program.
     pub fn bind(config: &SocketConfig) -> Result<Self, Error> {
@@ -319,6 +324,11 @@ fn register_frames(fd: BorrowedFd<'_>, count: u32) -> Result<Mapping, Error> {
     Ok(frames)
 }
 
+/// The kernel frees the queue of a closed socket in the background (`xp_release_deferred`), so a daemon
+/// that restarts at once may find it taken by its predecessor. Half a second in all.
+const BUSY_TRIES: u32 = 25;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
 fn bind(fd: BorrowedFd<'_>, config: &SocketConfig) -> Result<DataPath, Error> {
     let mode = match config.mode {
         BindMode::Auto => 0,
@@ -326,12 +336,20 @@ fn bind(fd: BorrowedFd<'_>, config: &SocketConfig) -> Result<DataPath, Error> {
         BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
     };
     let (ifindex, queue) = (config.ifindex, config.queue);
-    sys::bind(fd, ifindex, queue, mode | libc::XDP_USE_NEED_WAKEUP).map_err(|source| {
-        Error::Bind {
-            ifindex,
-            queue,
-            source,
+    let bind = || sys::bind(fd, ifindex, queue, mode | libc::XDP_USE_NEED_WAKEUP);
+    let is_busy = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
+    let mut result = bind();
+    for _ in 0..BUSY_TRIES {
+        if !result.as_ref().is_err_and(is_busy) {
+            break;
         }
+        thread::sleep(BUSY_PAUSE);
+        result = bind();
+    }
+    result.map_err(|source| Error::Bind {
+        ifindex,
+        queue,
+        source,
     })?;
     // Without a mode flag the kernel falls back to copying silently, so ask what it did.
     let options: libc::xdp_options = option(fd, "XDP_OPTIONS", libc::XDP_OPTIONS)?;
