@@ -6,12 +6,13 @@ order of the questions:
   {"connection": 7, "token": "<base64>"}  ->  {"token": "<base64>" or null, "user": "LAB\\alice" or null, "error": "..." or null}
   {"connection": 7}                       forgets an unfinished handshake; no answer
 
-An answer without user and error asks for another leg. Users and passwords are in the file that the environment
-variable NTLM_USER_FILE names (DOMAIN:user:password a line). Ends when its input ends, so it never outlives lb-pool.
+An answer without user and error asks for another leg. Users and passwords are the one argument, a line for each:
+DOMAIN:user:password. Ends when its input ends, so it never outlives lb-pool.
 """
 
 import base64
 import json
+import os
 import sys
 
 import spnego
@@ -36,7 +37,15 @@ def accept(handshakes: dict, connection: int, token: bytes) -> dict:
     }
 
 
-def main() -> None:
+def provide(users: str) -> None:
+    """Gives pyspnego the file of users that it wants, in memory, so that no end leaves it behind."""
+    file = os.memfd_create("users")
+    os.write(file, users.encode())
+    os.environ["NTLM_USER_FILE"] = f"/proc/self/fd/{file}"
+
+
+def main(users: str) -> None:
+    provide(users)
     handshakes: dict = {}
     for line in sys.stdin:
         question = json.loads(line)
@@ -48,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -5,16 +5,11 @@
 //! Invariant: questions are answered in order, so one queue of waiters is enough; the process ends with its
 //! input, so it can't outlive us.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{path::Path, process::Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -28,7 +23,6 @@ use super::users;
 pub(super) struct Acceptor {
     pipes: Mutex<Pipes>,
     _child: Child,
-    _users: TempDir,
 }
 
 #[derive(Debug)]
@@ -54,12 +48,9 @@ pub(super) enum Answer {
 impl Acceptor {
     /// Starts the process; `python` must have pyspnego.
     pub(super) fn start(python: &Path) -> Result<Self> {
-        let directory = TempDir::with_prefix("lb-pool-")?;
-        let users: PathBuf = directory.path().join("users");
-        fs::write(&users, users::ntlm_user_file()).context("writing the user file")?;
         let mut child = Command::new(python)
             .args(["-c", include_str!("../../python/acceptor.py")])
-            .env("NTLM_USER_FILE", &users)
+            .arg(users::lines())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -74,7 +65,6 @@ impl Acceptor {
         Ok(Self {
             pipes: Mutex::new(pipes),
             _child: child,
-            _users: directory,
         })
     }
 

@@ -52,8 +52,8 @@ pub(super) fn check(name: &str, password: &str) -> Option<User> {
         .find(|user| user.name == name && user.password == password)
 }
 
-/// The list in the format of `NTLM_USER_FILE`: `DOMAIN:user:password` a line.
-pub(super) fn ntlm_user_file() -> String {
+/// The list as the acceptor wants it: `DOMAIN:user:password` a line.
+pub(super) fn lines() -> String {
     USERS
         .map(|user| format!("{DOMAIN}:{}:{}\n", user.name, user.password))
         .concat()
