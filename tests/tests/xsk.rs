@@ -3,11 +3,15 @@
 //! Needs root, and for the second test the object that `cargo xtask build-ebpf` built (its path is in
 //! `LB_XDP_OBJECT`). The client is the kernel's own TCP, so every byte crosses two independent
 //! implementations.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests may panic as tests may"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -37,9 +41,7 @@ static ONE_LAB: Mutex<()> = Mutex::new(());
 
 #[test]
 fn binds_to_existing_free_queues_only() {
-    let _one = ONE_LAB
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _one = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::up(Size {
         servers: 1,
         queues: 2,
@@ -116,9 +118,7 @@ fn send_more_than_the_ring_holds(socket: &mut Socket) {
 
 #[test]
 fn kernel_clients_talk_to_the_engine() {
-    let _one = ONE_LAB
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _one = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::up(Size {
         servers: 1,
         queues: 2,
@@ -263,7 +263,7 @@ fn check_client(number: u8) {
     let pattern = move |at: usize| number.wrapping_add(u8::try_from(at % 251).unwrap());
     let mut stream = TcpStream::connect((VIP_HTTP, PORT)).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(Duration::from_mins(1)))
         .unwrap();
     let mut sender = stream.try_clone().unwrap();
     let sending = thread::spawn(move || {
