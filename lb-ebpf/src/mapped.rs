@@ -1,42 +1,76 @@
-//! The flow table in userspace's address space, for sweeping and listing without a syscall per entry.
+//! Maps in userspace's address space, for sweeping, listing and filling them without a syscall for
+//! each element.
 //!
-//! The map is created with `BPF_F_MMAPABLE` (kernel 5.5). What is mapped is shared with every CPU that
-//! runs the program; [`FlowEntry`](crate::flow::FlowEntry) is made for that. Called by `lb-userspace`.
+//! For maps that are created with `BPF_F_MMAPABLE` (kernel 5.5). What is mapped is shared with every
+//! CPU that runs the program, so elements are made of [`crate::cell`]s. Called by `lb-userspace`.
 #![expect(
     unsafe_code,
-    reason = "mapping memory and seeing it as flow sets has no safe form"
+    reason = "mapping memory and seeing it as elements has no safe form"
 )]
 
+use crate::cell::Cell32;
 use crate::flow::{FlowSet, Sets};
 use std::io;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
-/// All sets of map `FLOWS`, as a slice.
-#[derive(Debug)]
-pub struct MappedFlows {
-    start: NonNull<FlowSet>,
-    sets: usize,
+/// An element of an array map, as it lies in memory.
+///
+/// # Safety
+///
+/// The type is made of cells alone, valid for any bytes, aligned to at most a page, and as large as the kernel's
+/// stride: the size of the map's value, rounded up to eight bytes (`bpf_array::elem_size`).
+pub unsafe trait Element {}
+
+// SAFETY: cells only (its layout is asserted beside it); 256 bytes.
+unsafe impl Element for FlowSet {}
+
+/// An element of map `RINGS`: four bytes, which the kernel spaces eight apart.
+#[repr(C, align(8))]
+pub struct RingSlot(Cell32);
+
+impl RingSlot {
+    /// Names the server of the slot.
+    pub fn store(&self, backend: u32) {
+        self.0.store(backend);
+    }
 }
 
-// SAFETY: the memory is the kernel's, not this thread's, and flow sets are made of atomics.
-unsafe impl Send for MappedFlows {}
-// SAFETY: as above.
-unsafe impl Sync for MappedFlows {}
+const _: () = assert!(size_of::<RingSlot>() == 8);
 
-impl MappedFlows {
-    /// Maps `sets` elements of the map behind `map`, which may be closed afterwards.
+// SAFETY: a cell and padding that nobody looks at; eight bytes.
+unsafe impl Element for RingSlot {}
+
+/// Flow table of a loaded program.
+pub type MappedFlows = Mapped<FlowSet>;
+
+/// Elements of a map, as a slice.
+#[derive(Debug)]
+pub struct Mapped<T: Element> {
+    start: NonNull<T>,
+    len: usize,
+    elements: PhantomData<T>,
+}
+
+// SAFETY: the memory is the kernel's, not this thread's, and elements are made of atomics.
+unsafe impl<T: Element> Send for Mapped<T> {}
+// SAFETY: as above.
+unsafe impl<T: Element> Sync for Mapped<T> {}
+
+impl<T: Element> Mapped<T> {
+    /// Maps the first `len` elements of the map behind `map`, which may be closed afterwards.
     ///
-    /// Fails as mmap(2) does; with `EINVAL` also if `sets` is zero or more than the map has.
-    pub fn new(map: BorrowedFd<'_>, sets: u32) -> io::Result<Self> {
-        let sets = sets as usize;
+    /// Fails as mmap(2) does; with `EINVAL` also if `len` is zero or more than the map has.
+    pub fn new(map: BorrowedFd<'_>, len: u32) -> io::Result<Self> {
+        let len = len as usize;
         // SAFETY: asks for a new mapping at an address of the kernel's choice; it clashes with nothing.
         let start = unsafe {
             libc::mmap(
                 null_mut(),
-                sets * size_of::<FlowSet>(),
+                len * size_of::<T>(),
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
@@ -47,17 +81,21 @@ impl MappedFlows {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { start, sets })
+        Ok(Self {
+            start,
+            len,
+            elements: PhantomData,
+        })
     }
 }
 
-impl Deref for MappedFlows {
-    type Target = [FlowSet];
+impl<T: Element> Deref for Mapped<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[FlowSet] {
-        // SAFETY: the mapping holds `sets` sets, on a page and so aligned, until it is dropped. Any
-        // bytes are a valid set, and what changes under the slice is atomics.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.sets) }
+    fn deref(&self) -> &[T] {
+        // SAFETY: the mapping holds `len` elements, on a page and so aligned, until it is dropped. Any
+        // bytes are a valid element, and what changes under the slice is atomics.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
@@ -67,10 +105,10 @@ impl Sets for MappedFlows {
     }
 }
 
-impl Drop for MappedFlows {
+impl<T: Element> Drop for Mapped<T> {
     fn drop(&mut self) {
         // SAFETY: exactly what `new` mapped; no borrow of it outlives `self`. It cannot fail for a
         // mapping that exists.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.sets * size_of::<FlowSet>()) };
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
     }
 }

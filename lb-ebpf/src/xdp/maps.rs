@@ -20,9 +20,10 @@ pub(super) static SETTINGS: Array<Settings, 1> = Array::new();
 pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> =
     HashMap::new();
 
-/// Resized: two rings for each service.
+/// Resized: two rings for each service. Mappable, because userspace writes 65,537 slots at a time.
 #[btf_map]
-pub(super) static RINGS: Array<u32, { 2 * RING_SIZE as usize }> = Array::new();
+pub(super) static RINGS: Array<u32, { 2 * RING_SIZE as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();

@@ -7,7 +7,6 @@
 pub(crate) mod health;
 mod neighbours;
 mod reconcile;
-mod sweep;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use lb_ebpf::abi::Settings;
+use lb_ebpf::flow::{Table, Timeouts};
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop};
 
@@ -24,6 +24,23 @@ pub(crate) use neighbours::follow as follow_neighbours;
 pub(crate) use reconcile::{DesiredServer, DesiredService, prefilter};
 
 use reconcile::Reconciler;
+
+/// Each tick sweeps this part of the flow table, so that one tick stays below a few milliseconds for a
+/// million flows. A flow ends that many seconds late at most.
+const SWEEP_PARTS: usize = 16;
+
+/// When flows end that nobody will miss. Without this a closed flow would keep its SNAT port for ever,
+/// and a busy host would run out of ports, not of memory.
+const IDLE: Timeouts = Timeouts {
+    // Five retransmissions of a SYN take 63 s.
+    half_open: 64,
+    // Exchange's order of timeouts: server's keep-alive (15 to 30 min), ours, then the firewall's (1 h).
+    established: 2400,
+    // RFC 5382 REQ-5: at least four minutes for a connection that is half closed.
+    closing: 240,
+    // Linux' own TIME_WAIT: a late segment of the old connection must not reach another client's.
+    closed: 60,
+};
 
 /// One service under control.
 pub(crate) struct Controlled {
@@ -113,9 +130,18 @@ impl Control {
     fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
         self.settings.tick = tick;
         self.dataplane.set_settings(&self.settings)?;
-        let ended = sweep::sweep(self.dataplane.flows(), &self.settings, tick as usize);
+        let flows = self.dataplane.flows();
+        let table = Table {
+            sets: flows,
+            settings: &self.settings,
+        };
+        let due = flows
+            .chunks(flows.len().div_ceil(SWEEP_PARTS))
+            .nth(tick as usize % SWEEP_PARTS);
+        let sets = due.into_iter().flatten();
+        let ended: u32 = sets.map(|set| table.sweep(set, &IDLE)).sum();
         if ended > 0 {
-            tracing::debug!(ended, "flows ended by the sweep");
+            tracing::debug!(entries = ended, "idle flows ended");
         }
         Ok(())
     }

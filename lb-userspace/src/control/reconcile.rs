@@ -112,7 +112,10 @@ impl Write {
     pub(crate) fn apply(&self, dataplane: &mut Dataplane) -> Result<(), MapAccessError> {
         match self {
             Self::Backend { index, backend } => dataplane.set_backend(*index, backend),
-            Self::Ring { first, ring } => dataplane.write_ring(*first, &ring[..]),
+            Self::Ring { first, ring } => {
+                dataplane.write_ring(*first, &ring[..]);
+                Ok(())
+            }
             Self::Service { key, service } => dataplane.set_service(*key, *service),
         }
     }

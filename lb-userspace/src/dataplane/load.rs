@@ -24,6 +24,8 @@ const ENTRIES_PER_FLOW: u64 = 2;
 pub(crate) struct Sizing {
     /// Flows that must fit.
     pub(crate) flows: u32,
+    /// Services of the configuration.
+    pub(crate) services: u32,
 }
 
 impl Sizing {
@@ -34,6 +36,11 @@ impl Sizing {
         let entries = u64::from(self.flows.max(1)) * ENTRIES_PER_FLOW * 2;
         let sets = (entries / WAYS).max(1).next_power_of_two();
         u32::try_from(sets).unwrap_or(1 << 31)
+    }
+
+    /// Slots of all Maglev rings: two rings for each service.
+    pub(super) fn ring_slots(self) -> u32 {
+        self.services.clamp(1, MAX_SERVICES) * 2 * RING_SIZE
     }
 
     /// Memory of the flow table, in bytes. It is all taken at the start.
@@ -83,10 +90,10 @@ impl Dataplane {
         }
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FLOWS", sizing.flow_sets())
-            .map_max_entries("RINGS", MAX_SERVICES * 2 * RING_SIZE)
+            .map_max_entries("RINGS", sizing.ring_slots())
             .load(OBJECT)
             .map_err(LoadError::Load)?;
-        let maps = Maps::take(&mut ebpf, sizing.flow_sets())?;
+        let maps = Maps::take(&mut ebpf, sizing)?;
         program(&mut ebpf)?.load().map_err(LoadError::Program)?;
         Ok(Self { maps, ebpf })
     }
@@ -138,7 +145,7 @@ mod tests {
     #[test]
     fn flow_table_is_at_most_half_full_and_a_power_of_two() {
         for flows in [0, 1, 3, 1000, 65_536, 1_000_000, 10_000_000] {
-            let sets = Sizing { flows }.flow_sets();
+            let sets = Sizing { flows, services: 1 }.flow_sets();
             assert!(sets.is_power_of_two(), "{flows}");
             assert!(
                 u64::from(sets) * 4 >= u64::from(flows) * 4,

@@ -8,11 +8,10 @@ use std::os::fd::{AsFd as _, AsRawFd};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
 use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{Backend, Interface, Service, ServiceCounters, ServiceKey, Settings};
-use lb_ebpf::flow::FlowSet;
-use lb_ebpf::mapped::MappedFlows;
+use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlot};
 use lb_ebpf::verdict::Reason;
 
-use super::Dataplane;
+use super::{Dataplane, Sizing};
 
 /// A map is missing, of another type, or refused an operation.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +29,14 @@ pub(crate) enum MapAccessError {
         /// What was refused.
         source: MapError,
     },
-    /// The flow table could not be mapped into our address space.
-    #[error("mapping the flow table: {0}")]
-    Mapping(#[from] std::io::Error),
+    /// A map could not be mapped into our address space.
+    #[error("mapping map {map}: {source}")]
+    Mapping {
+        /// Name of the map.
+        map: &'static str,
+        /// What mmap(2) said.
+        source: std::io::Error,
+    },
 }
 
 fn refused(map: &'static str) -> impl FnOnce(MapError) -> MapAccessError {
@@ -47,10 +51,15 @@ where
     M::try_from(map).map_err(refused(name))
 }
 
-fn map_flows(ebpf: &Ebpf, sets: u32) -> Result<MappedFlows, MapAccessError> {
-    match ebpf.map("FLOWS") {
-        Some(Map::Array(map)) => Ok(MappedFlows::new(map.fd().as_fd(), sets)?),
-        _ => Err(MapAccessError::Missing("FLOWS")),
+fn map_into_memory<T: Element>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    len: u32,
+) -> Result<Mapped<T>, MapAccessError> {
+    match ebpf.map(name) {
+        Some(Map::Array(map)) => Mapped::new(map.fd().as_fd(), len)
+            .map_err(|source| MapAccessError::Mapping { map: name, source }),
+        _ => Err(MapAccessError::Missing(name)),
     }
 }
 
@@ -58,7 +67,7 @@ fn map_flows(ebpf: &Ebpf, sets: u32) -> Result<MappedFlows, MapAccessError> {
 pub(super) struct Maps {
     settings: Array<MapData, Settings>,
     services: HashMap<MapData, ServiceKey, Service>,
-    rings: Array<MapData, u32>,
+    rings: Mapped<RingSlot>,
     backends: Array<MapData, Backend>,
     snat_addresses: Array<MapData, [u8; 4]>,
     interfaces: HashMap<MapData, u32, Interface>,
@@ -70,12 +79,12 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    pub(super) fn take(ebpf: &mut Ebpf, flow_sets: u32) -> Result<Self, MapAccessError> {
+    pub(super) fn take(ebpf: &mut Ebpf, sizing: Sizing) -> Result<Self, MapAccessError> {
         Ok(Self {
-            flows: map_flows(ebpf, flow_sets)?,
+            flows: map_into_memory(ebpf, "FLOWS", sizing.flow_sets())?,
             settings: take(ebpf, "SETTINGS")?,
             services: take(ebpf, "SERVICES")?,
-            rings: take(ebpf, "RINGS")?,
+            rings: map_into_memory(ebpf, "RINGS", sizing.ring_slots())?,
             backends: take(ebpf, "BACKENDS")?,
             snat_addresses: take(ebpf, "SNAT_ADDRESSES")?,
             interfaces: take(ebpf, "INTERFACES")?,
@@ -144,8 +153,10 @@ impl Dataplane {
     }
 
     /// Writes a Maglev ring into slots that no service uses at this moment.
-    pub(crate) fn write_ring(&mut self, first: u32, ring: &[u32]) -> Result<(), MapAccessError> {
-        set_all(&mut self.maps.rings, "RINGS", first, ring)
+    pub(crate) fn write_ring(&mut self, first: u32, ring: &[u32]) {
+        for (slot, &backend) in self.maps.rings.iter().skip(first as usize).zip(ring) {
+            slot.store(backend);
+        }
     }
 
     /// Writes one server.
@@ -185,7 +196,7 @@ impl Dataplane {
     }
 
     /// The flow table, as the program changes it.
-    pub(crate) fn flows(&self) -> &[FlowSet] {
+    pub(crate) fn flows(&self) -> &MappedFlows {
         &self.maps.flows
     }
 
