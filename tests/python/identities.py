@@ -1,8 +1,8 @@
 """Users side by side: does anyone ever get an answer as someone else?
 
-Every user keeps a connection, logged in by NTLM or with one leg, and now and then drops it for a new one. Between
-them come anonymous requests, which fill a proxy's pool of idle connections, and strangers who ask for a protected page
-without credentials. The order is random with a fixed seed.
+Every user keeps three connections, logged in by NTLM, by NTLM inside SPNEGO, and with one leg, and now and then
+drops one for a new one. Between them come anonymous requests, which fill a proxy's pool of idle connections, and
+strangers who ask for a protected page without credentials. The order is random with a fixed seed.
 
   identities.py HOST PORT REQUESTS USER:PASSWORD...
     ->  {"requests": 1000, "logins": 250, "strangers": 250, "wrong": [], "refused": [], "stranger_served": []}
@@ -15,13 +15,15 @@ import sys
 import wire
 
 RECONNECT = 0.2
+ONE_LEG = "one leg"
+KINDS = ("NTLM", "Negotiate", ONE_LEG)
 
 
 class User:
-    """One user and the connection that the user believes to be logged in."""
+    """A user's connection of one kind, which the user believes to be logged in."""
 
-    def __init__(self, endpoint: tuple, name: str, password: str, one_leg: bool) -> None:
-        self._endpoint, self._name, self._password, self._one_leg = endpoint, name, password, one_leg
+    def __init__(self, endpoint: tuple, name: str, password: str, kind: str) -> None:
+        self._endpoint, self._name, self._password, self._kind = endpoint, name, password, kind
         self._connection = None
         self.logins = 0
 
@@ -35,9 +37,9 @@ class User:
             self._connection.close()
         self._connection = wire.Connection(*self._endpoint)
         self.logins += 1
-        if self._one_leg:
+        if self._kind == ONE_LEG:
             return self._connection.request("/whoami", wire.one_leg(self._name, self._password))
-        login = wire.Ntlm(self._name, self._password)
+        login = wire.Login(self._name, self._password, self._kind)
         challenge = self._connection.request("/whoami", login.first())
         return self._connection.request("/whoami", login.last(challenge.token()))
 
@@ -45,7 +47,7 @@ class User:
 def main(host: str, port: str, requests: str, *credentials: str) -> None:
     endpoint = (host, int(port))
     pairs = [credential.split(":", 1) for credential in credentials]
-    users = [User(endpoint, name, password, one_leg) for name, password in pairs for one_leg in (False, True)]
+    users = [User(endpoint, name, password, kind) for name, password in pairs for kind in KINDS]
     stranger, passer_by = wire.Connection(*endpoint), wire.Connection(*endpoint)
     dice = random.Random(2015)
     wrong, refused, stranger_served = [], [], []

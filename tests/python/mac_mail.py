@@ -17,7 +17,7 @@ REQUESTS = 3
 
 def main(host: str, port: str, user: str, password: str) -> None:
     connection = wire.Connection(host, int(port))
-    login = wire.Ntlm(user, password)
+    login = wire.Login(user, password)
     challenge = connection.request("/whoami", login.first())
     last = login.last(challenge.token())
     answer = connection.request("/whoami", last)

@@ -48,17 +48,27 @@ class Answer:
         return json.loads(self.body)["user"] if self.status == 200 else None
 
 
-class Ntlm:
-    """The two client messages of an NTLM login."""
+class Login:
+    """The two client messages of an NTLM login, raw under the scheme NTLM or in SPNEGO under Negotiate."""
 
-    def __init__(self, user: str, password: str) -> None:
-        self._context = spnego.client(f"LAB\\{user}", password, protocol="ntlm")
+    def __init__(self, user: str, password: str, scheme: str = "NTLM") -> None:
+        self._scheme = scheme
+        self._context = spnego.client(
+            f"LAB\\{user}",
+            password,
+            protocol=scheme.lower(),
+            # The pure Python provider, whatever system libraries there are.
+            options=spnego.NegotiateOptions.use_negotiate if scheme == "Negotiate" else spnego.NegotiateOptions.use_ntlm,
+        )
 
     def first(self) -> str:
-        return "NTLM " + base64.b64encode(self._context.step()).decode()
+        return self._header(self._context.step())
 
     def last(self, challenge: bytes) -> str:
-        return "NTLM " + base64.b64encode(self._context.step(challenge)).decode()
+        return self._header(self._context.step(challenge))
+
+    def _header(self, token: bytes) -> str:
+        return f"{self._scheme} {base64.b64encode(token).decode()}"
 
 
 def one_leg(user: str, password: str) -> str:

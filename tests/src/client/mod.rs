@@ -151,7 +151,7 @@ pub struct Identities {
     pub stranger_served: Vec<String>,
 }
 
-/// Makes `requests` requests as `users`, interleaved, each by NTLM and with one leg, among strangers.
+/// Makes `requests` requests as `users`, interleaved, each by NTLM, by SPNEGO and with one leg, among strangers.
 pub fn identities(address: SocketAddrV4, requests: u32, users: &[User]) -> Result<Identities> {
     let mut arguments = vec![
         address.ip().to_string(),
