@@ -117,6 +117,8 @@ impl Proxy {
             .title_case_headers(true)
             // A response without `Date` is the server's decision.
             .auto_date_header(false)
+            // It would also run between requests; `activity` keeps the time instead.
+            .header_read_timeout(None)
             .serve_connection(io, service_fn(move |r| forward(Rc::clone(&requests), r)));
 
         let mut connection = pin!(connection);

@@ -196,6 +196,25 @@ fn a_response_that_breaks_off_breaks_off() {
 }
 
 #[test]
+fn a_response_that_stalls_is_cut_off() {
+    run(async {
+        let server = origin(|mut wire, _| async move {
+            wire.message().await?;
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+                .await?;
+            assert!(wire.at_end().await);
+            Some(())
+        })
+        .await;
+        let mut settings = service(&[server]);
+        settings.timeouts.idle = Duration::from_millis(200);
+        let edge = Edge::start(settings).await;
+        assert_eq!(edge.client().await.get("/", "").await, None);
+        until(|| edge.counters().errors(Kind::Idle) == 1).await;
+    });
+}
+
+#[test]
 fn a_slow_head_is_cut_off_and_an_idle_login_is_not() {
     run(async {
         let (server, _) = Iis::start().await;
