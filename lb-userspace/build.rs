@@ -14,7 +14,9 @@ const BUILT: &str = "../target/bpf/bpfel-unknown-none/bpf/lb-xdp";
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-env-changed=LB_XDP_OBJECT");
     let variable = |name| env::var_os(name).map(PathBuf::from);
-    let embedded = variable("OUT_DIR").ok_or("OUT_DIR is not set")?.join("lb-xdp");
+    let embedded = variable("OUT_DIR")
+        .ok_or("OUT_DIR is not set")?
+        .join("lb-xdp");
     let package = variable("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?;
     let named = variable("LB_XDP_OBJECT");
     let object = named.clone().unwrap_or_else(|| package.join(BUILT));

@@ -1,7 +1,9 @@
 //! Puts together what `lb status` shows, from the control loop's state and the counters.
 
-use lb_proxy::{Counters, Kind, Service};
 use std::sync::Arc;
+
+use lb_proxy::{Counters, Kind, Service};
+use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
 use crate::admin::{Counter, InterfaceStatus, ReasonStatus, ServerStatus, ServiceStatus, Status};
@@ -13,8 +15,35 @@ use crate::worker::Carrier;
 /// What doesn't change while the daemon runs, and where to read what does.
 pub(crate) struct Reporter {
     started: Instant,
-    interfaces: Vec<InterfaceStatus>,
+    interfaces: Vec<ReportedInterface>,
     services: Vec<Reported>,
+}
+
+struct ReportedInterface {
+    name: String,
+    queues: u32,
+    sockets: Vec<StatisticsReader>,
+}
+
+impl ReportedInterface {
+    fn status(&self) -> anyhow::Result<InterfaceStatus> {
+        let mut status = InterfaceStatus {
+            name: self.name.clone(),
+            queues: self.queues,
+            af_xdp_sockets: u32::try_from(self.sockets.len()).unwrap_or(u32::MAX),
+            rx_dropped: 0,
+            rx_ring_full: 0,
+        };
+        for socket in &self.sockets {
+            // A socket is gone only while the daemon stops.
+            let Some(statistics) = socket.read()? else {
+                continue;
+            };
+            status.rx_dropped += statistics.rx_dropped;
+            status.rx_ring_full += statistics.rx_ring_full;
+        }
+        Ok(status)
+    }
 }
 
 struct Reported {
@@ -26,10 +55,10 @@ struct Reported {
 impl Reporter {
     /// Notes what was decided at the start.
     pub(crate) fn new(plan: &Plan, decision: &Decision) -> Self {
-        let interfaces = decision.ports.iter().map(|port| InterfaceStatus {
+        let interfaces = decision.ports.iter().map(|port| ReportedInterface {
             name: port.name.clone(),
             queues: port.queues,
-            af_xdp_sockets: u32::try_from(port.sockets.len()).unwrap_or(u32::MAX),
+            sockets: port.sockets.iter().map(Socket::statistics).collect(),
         });
         let services = plan
             .services
@@ -80,7 +109,11 @@ impl Reporter {
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            interfaces: self.interfaces.clone(),
+            interfaces: self
+                .interfaces
+                .iter()
+                .map(ReportedInterface::status)
+                .collect::<Result<_, _>>()?,
             services,
             reasons: reasons
                 .map(|count| ReasonStatus {

@@ -5,6 +5,7 @@
 //! up/down flags) and relaxed counters. A worker that ends while the daemon runs, even by a panic,
 //! ends the daemon: see [`Workers::failed`].
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use lb_transport::{Accepted, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 /// How long requests in flight may take to finish after a stop. `ActiveSync` holds requests for up
 /// to an hour, so there has to be an end.
@@ -184,6 +185,10 @@ async fn serve(
     }
     // The receiver is gone when another worker failed to start; this one is about to be stopped.
     let _ = ready.send(());
+    let mut engine = has_sockets.then(|| {
+        // A task of its own: as a branch of this future it would be woken through the runtime's root.
+        tokio::task::spawn_local(engine.run())
+    });
     let all_done = async {
         while let Some(ended) = services.join_next().await {
             ended.context("an accept loop panicked")??;
@@ -194,10 +199,19 @@ async fn serve(
     };
     tokio::select! {
         result = all_done => result,
-        stopped = engine.run(), if has_sockets => match stopped {
-            Ok(never) => match never {},
-            Err(error) => Err(error).context("the AF_XDP engine stopped"),
-        },
+        ended = ended(&mut engine) => Err(ended),
+    }
+}
+
+/// How the engine ended, which it never should; without an engine, never.
+async fn ended(engine: &mut Option<JoinHandle<std::io::Result<Infallible>>>) -> anyhow::Error {
+    let Some(engine) = engine else {
+        return std::future::pending().await;
+    };
+    match engine.await {
+        Ok(Ok(never)) => match never {},
+        Ok(Err(error)) => anyhow::Error::new(error).context("the AF_XDP engine stopped"),
+        Err(panic) => anyhow::Error::new(panic).context("the AF_XDP engine"),
     }
 }
 

@@ -31,6 +31,10 @@ pub(crate) struct InterfaceStatus {
     pub(crate) queues: u32,
     /// `AF_XDP` sockets bound to them.
     pub(crate) af_xdp_sockets: u32,
+    /// Packets for a worker that the kernel could not give to its socket.
+    pub(crate) rx_dropped: u64,
+    /// Packets for a worker that found its receive ring full: it is too slow.
+    pub(crate) rx_ring_full: u64,
 }
 
 /// One service.
@@ -98,11 +102,20 @@ impl fmt::Display for Status {
                 name,
                 queues,
                 af_xdp_sockets,
+                rx_dropped,
+                rx_ring_full,
             } = interface;
-            writeln!(
+            write!(
                 f,
                 "interface {name}: {queues} queues, {af_xdp_sockets} AF_XDP sockets"
             )?;
+            if rx_dropped + rx_ring_full > 0 {
+                write!(
+                    f,
+                    ", {rx_dropped} dropped, {rx_ring_full} for want of room in a ring"
+                )?;
+            }
+            writeln!(f)?;
         }
         for service in &self.services {
             write!(f, "\n{service}")?;
