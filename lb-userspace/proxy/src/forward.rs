@@ -287,7 +287,7 @@ fn refuse(
     let kind = error.kind();
     record.failed(kind);
     let service = &session.proxy.service.name;
-    tracing::info!(target: "lb::refused", service, client = %session.client.peer, %error);
+    tracing::debug!(target: "lb::refused", service, client = %session.client.peer, %error);
     let Some(status) = kind.status() else {
         return Err(error);
     };
