@@ -6,9 +6,13 @@
 //! Used by the binaries `lb-lab` and `lb-pool`, by `tests/tests/*.rs`, by the demo and the benchmarks.
 
 pub mod address;
+pub mod bench;
 pub mod binaries;
 pub mod certs;
 pub mod client;
+pub mod demo;
+pub mod guard;
 pub mod lab;
 pub mod pool;
+pub mod preflight;
 pub mod world;

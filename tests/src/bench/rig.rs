@@ -1,0 +1,240 @@
+//! The lab of a benchmark: two servers without journals, and one contender at a time in front of them.
+//!
+//! Invariant: a [`Running`] serves both plain HTTP and TLS; while none exists nothing runs on the edge and no XDP
+//! program is attached. Not here: the load.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tempfile::TempDir;
+
+use super::{Contender, contender::SERVERS};
+use crate::{
+    address::{VIP_HTTP, server},
+    binaries,
+    certs::{self, Files},
+    client,
+    lab::{Lab, Process, Size},
+    pool::{HTTP_PORT, Server, Settings},
+};
+
+/// A lab with a pool in it. The order of the fields is the order of the end.
+#[derive(Debug)]
+pub struct Rig {
+    _servers: Vec<Server>,
+    lab: Lab,
+    certs: Files,
+    directory: TempDir,
+}
+
+impl Rig {
+    /// Makes the lab and starts the servers.
+    pub fn start() -> Result<Self> {
+        // For the idle connections; what is started inherits it.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+            .context("raising the limit of open files")?;
+        let lab = Lab::up(Size {
+            servers: SERVERS,
+            ..Size::default()
+        })?;
+        let directory = TempDir::with_prefix("lb-bench-")?;
+        let certs = certs::write(directory.path())?;
+        let servers = (1..=SERVERS)
+            .map(|number| {
+                // The lab turns the servers' offloads off for layer 4. A network card has them, and without them
+                // the direct run's large bodies would be cut by the server and everyone else's by the balancer.
+                offloads(&lab, number)?;
+                Server::start(Settings {
+                    number,
+                    journal: None,
+                    tls: Some(&certs),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            _servers: servers,
+            lab,
+            certs,
+            directory,
+        })
+    }
+
+    /// The network.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// Directory that is removed with the rig.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts a contender and waits until it serves.
+    pub fn run(&self, contender: Contender) -> Result<Running> {
+        let mut running = self
+            .start_process(contender)
+            .with_context(|| format!("starting {contender}"))?;
+        for scheme in ["http", "https"] {
+            for address in contender.addresses() {
+                running
+                    .until_served(&format!("{scheme}://{address}/bench/1"))
+                    .with_context(|| format!("starting {contender}"))?;
+            }
+        }
+        Ok(running)
+    }
+
+    fn start_process(&self, contender: Contender) -> Result<Running> {
+        let log = self.directory().join("contender.log");
+        let Some(setup) = self.setup(contender)? else {
+            return Ok(Running { process: None, log });
+        };
+        let config = self.directory().join(setup.name);
+        fs::write(&config, setup.text).with_context(|| format!("writing {}", config.display()))?;
+        let output = File::create(&log)?;
+        let errors = output.try_clone()?;
+        let process = self.lab.edge().spawn(setup.program, |command| {
+            command.args(setup.arguments).arg(config);
+            // What an operator's log file would cost is not part of the comparison.
+            command.env("LB_LOG", "error");
+            command.stdout(output).stderr(errors);
+        })?;
+        let process = Some(process);
+        Ok(Running { process, log })
+    }
+
+    fn setup(&self, contender: Contender) -> Result<Option<Setup>> {
+        let lb = |transport| -> Result<Option<Setup>> {
+            Ok(Some(Setup {
+                program: binaries::lb()?,
+                arguments: &["run", "--config"],
+                name: "lb.toml",
+                text: self
+                    .fill(include_str!("../../assets/bench-lb.toml"), |number| {
+                        format!("\"{}:{HTTP_PORT}\",", server(number))
+                    })
+                    .replace("@TRANSPORT@", transport),
+            }))
+        };
+        match contender {
+            Contender::Direct => Ok(None),
+            Contender::LbAfXdp => lb("af_xdp"),
+            Contender::LbKernel => lb("kernel"),
+            Contender::Nginx => Ok(Some(Setup {
+                program: "nginx".into(),
+                arguments: &["-c"],
+                name: "nginx.conf",
+                text: self.fill(include_str!("../../assets/bench-nginx.conf"), |number| {
+                    format!("        server {}:{HTTP_PORT};\n", server(number))
+                }),
+            })),
+            Contender::Haproxy => {
+                // HAProxy wants certificate and key in one file.
+                let both = [&self.certs.certificate, &self.certs.key].map(fs::read_to_string);
+                let [certificate, key] = both;
+                fs::write(self.directory().join("haproxy.pem"), certificate? + &key?)?;
+                Ok(Some(Setup {
+                    program: "haproxy".into(),
+                    // -db: stay in the foreground.
+                    arguments: &["-db", "-f"],
+                    name: "haproxy.cfg",
+                    text: self.fill(include_str!("../../assets/bench-haproxy.cfg"), |number| {
+                        format!("    server ex{number} {}:{HTTP_PORT}\n", server(number))
+                    }),
+                }))
+            }
+        }
+    }
+
+    /// Fills what all templates have in common; `line` is how a configuration names a server.
+    fn fill(&self, template: &str, line: impl Fn(u8) -> String) -> String {
+        let servers = (1..=SERVERS).fold(String::new(), |mut all, number| {
+            // Writing to a string can't fail.
+            let _ = write!(all, "{}", line(number));
+            all
+        });
+        template
+            .replace("@SERVERS@", servers.trim_end_matches('\n'))
+            .replace("@VIP@", &VIP_HTTP.to_string())
+            .replace("@DIRECTORY@", &self.directory().display().to_string())
+            .replace(
+                "@CERTIFICATE@",
+                &self.certs.certificate.display().to_string(),
+            )
+            .replace("@KEY@", &self.certs.key.display().to_string())
+    }
+}
+
+struct Setup {
+    program: PathBuf,
+    /// Before the path of the configuration.
+    arguments: &'static [&'static str],
+    name: &'static str,
+    text: String,
+}
+
+fn offloads(lab: &Lab, number: u8) -> Result<()> {
+    let output = lab
+        .pool(number)
+        .command("ethtool")
+        .args(["-K", "lb-eth0", "tx", "on"])
+        .output()
+        .context("starting ethtool")?;
+    ensure!(
+        output.status.success(),
+        "ethtool can't turn offloads on: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+/// A contender that serves; dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    /// None for the direct run.
+    process: Option<Process>,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Ends it in order and waits, so that the next one finds the addresses free.
+    pub fn stop(mut self) -> Result<()> {
+        if let Some(process) = &mut self.process {
+            process.terminate()?;
+        }
+        Ok(())
+    }
+
+    fn until_served(&mut self, url: &str) -> Result<()> {
+        let started = Instant::now();
+        while client::fetch(&["--insecure"], url)?.0 != 200 {
+            if let Some(status) = self.process.as_mut().map(Process::ended).transpose()? {
+                ensure!(status.is_none(), "it ended: {}", self.last_words());
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("{url} is not served: {}", self.last_words());
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// The last lines of its log.
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_WORDS)..].join("; ")
+    }
+}
+
+const LAST_WORDS: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(20);

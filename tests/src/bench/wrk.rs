@@ -1,0 +1,103 @@
+//! One run of wrk in the client's namespace.
+//!
+//! wrk keeps a fixed number of requests in flight, so its latencies are those of a closed loop: at full load they say
+//! how long the queue is, not what a lone user waits.
+
+use std::{fs, process::Stdio, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::{Case, Contender, Errors, Rig, contender::SERVERS};
+
+/// What wrk counted.
+#[derive(Debug, PartialEq, Deserialize)]
+pub(super) struct Counted {
+    /// Answers that arrived whole.
+    pub(super) requests: u64,
+    /// Length of the run in microseconds.
+    pub(super) duration_us: u64,
+    /// Median latency in microseconds.
+    pub(super) p50_us: u64,
+    /// Latency that 99 % stay under, in microseconds.
+    pub(super) p99_us: u64,
+    /// What went wrong.
+    pub(super) errors: Errors,
+}
+
+/// Loads `contender`, which must be serving.
+pub(super) fn run(
+    rig: &Rig,
+    case: Case,
+    contender: Contender,
+    length: Duration,
+) -> Result<Counted> {
+    let script = rig.directory().join("wrk.lua");
+    fs::write(&script, include_str!("../../assets/wrk.lua")).context("writing wrk.lua")?;
+    let addresses = contender.addresses();
+    let first = addresses.first().context("a contender has an address")?;
+    let url = format!("{}://{first}/bench/{}", case.scheme(), case.body());
+    let targets: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    let mut wrk = rig.lab().client().spawn("wrk", |command| {
+        command
+            .env("LB_BENCH_TARGETS", targets.join(" "))
+            .args(["--threads", &SERVERS.to_string()])
+            .args(["--connections", &case.connections().to_string()])
+            .args(["--duration", &format!("{}s", length.as_secs())])
+            // Long: a slow answer is a latency, not an error.
+            .args(["--timeout", "10s"])
+            .arg("--script")
+            .arg(script)
+            .args(
+                case.field()
+                    .into_iter()
+                    .flat_map(|field| ["--header", field]),
+            )
+            .arg(url)
+            .stdout(Stdio::piped());
+    })?;
+    let result = wrk.wait_for_line("{").context("running wrk")?;
+    parse(&result.0)
+}
+
+fn parse(line: &str) -> Result<Counted> {
+    serde_json::from_str(line).with_context(|| format!("wrk.lua printed {line:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_the_script_is_understood() {
+        let line = r#"{"requests":90210,"duration_us":3000123,"p50_us":812,"p99_us":4711,"errors":{"connect":1,"read":2,"write":3,"timeout":4,"status":5}}"#;
+        let errors = Errors {
+            connect: 1,
+            read: 2,
+            write: 3,
+            timeout: 4,
+            status: 5,
+        };
+        assert_eq!(errors.total(), 15);
+        let expected = Counted {
+            requests: 90210,
+            duration_us: 3_000_123,
+            p50_us: 812,
+            p99_us: 4711,
+            errors,
+        };
+        assert_eq!(parse(line).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_line_with_anything_missing_is_an_error() {
+        for line in [
+            "",
+            "{",
+            "{}",
+            r#"{"requests":1,"duration_us":1,"p50_us":1,"p99_us":1}"#,
+        ] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
+    }
+}

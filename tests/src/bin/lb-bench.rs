@@ -1,0 +1,100 @@
+//! `lb-bench l7`: the layer 7 benchmark; called by `cargo xtask bench`, which builds all that it needs.
+//!
+//! Not here: what is measured (`lb_tests::bench`). Progress goes to standard error, the table to standard output,
+//! JSON and page to files. Exit code 0 even where a claim doesn't hold: it measures, it does not judge.
+
+#![expect(clippy::print_stdout, reason = "the answer of a command line tool")]
+
+use std::{env, fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use lb_tests::{
+    bench::{self, Case, Plan},
+    guard::{INTERRUPTED, Interrupts},
+    preflight,
+};
+
+/// Benchmarks of lb.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask bench")]
+struct Arguments {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// wrk through lb (`AF_XDP` and kernel sockets), nginx and HAProxy, and without a balancer.
+    L7(Options),
+}
+
+#[derive(Args)]
+struct Options {
+    /// One round of short runs: a look, not a result.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    quick: bool,
+    /// Runs of each contender in each case.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Seconds of a run.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Directory for l7.json and l7.html [default: `bench` in the target directory].
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let interrupts = match Interrupts::install() {
+        Ok(interrupts) => interrupts,
+        Err(error) => return fail(&error),
+    };
+    let Benchmark::L7(options) = Arguments::parse().benchmark;
+    match l7(options, &interrupts) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupts.wanted() => ExitCode::from(INTERRUPTED),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("lb-bench: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn l7(options: Options, interrupts: &Interrupts) -> Result<()> {
+    let tools: Vec<&str> = [preflight::LAB_TOOLS, &["nginx", "haproxy"]].concat();
+    preflight::check(&tools)?;
+    let (rounds, seconds) = if options.quick {
+        (1, 2)
+    } else {
+        (options.rounds, options.seconds)
+    };
+    let directory = options.out.map_or_else(default_directory, Ok)?;
+    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    let plan = Plan {
+        cases: Case::ALL.into(),
+        rounds,
+        run: Duration::from_secs(seconds),
+        idle_connections: 2000,
+    };
+    let report = bench::run(&plan, interrupts, &|line| eprintln!("{line}"))?;
+    let (json, html) = (directory.join("l7.json"), directory.join("l7.html"));
+    fs::write(&json, serde_json::to_vec_pretty(&report)?)
+        .with_context(|| format!("writing {}", json.display()))?;
+    fs::write(&html, bench::page(&report))
+        .with_context(|| format!("writing {}", html.display()))?;
+    println!("\nwritten: {}, {}\n", json.display(), html.display());
+    print!("{}", bench::table(&report));
+    Ok(())
+}
+
+/// This program is in `<target directory>/<profile>`.
+fn default_directory() -> Result<PathBuf> {
+    let program = env::current_exe().context("asking for the path of this program")?;
+    let target = program.ancestors().nth(2);
+    Ok(target
+        .context("no target directory above this program")?
+        .join("bench"))
+}
