@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -236,9 +237,10 @@ where
     L: Listener,
 {
     let mut clients = JoinSet::new();
+    let mut stop = pin!(stopped(stopping));
     loop {
         tokio::select! {
-            () = stopped(stopping.clone()) => break,
+            () = stop.as_mut() => break,
             accepted = listener.accept() => {
                 let Accepted { stream, peer, local } = accepted?;
                 let client = ClientAddr { peer, local };
