@@ -1,7 +1,6 @@
 //! Ctrl-C for programs that hold a lab: it is noticed between steps, so that guards are dropped and nothing is left.
 //!
-//! Invariant: the signals are blocked before any thread exists, so only the waiting thread ever sees them; processes
-//! that are started later get them as usual, because the standard library unblocks all signals in a child.
+//! Invariant: signals are handled and not blocked, because a child would inherit the mask and never end by SIGTERM.
 //! Used by the demo and the benchmarks. Not here: `kill -9`, after which children die by themselves and the next lab
 //! removes what is left (`lab`).
 
@@ -15,7 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::{SigSet, Signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 
 /// Exit code of a program that SIGINT ended, as shells report it.
 pub const INTERRUPTED: u8 = 130;
@@ -27,19 +29,33 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Takes SIGINT, SIGTERM and SIGHUP from now on. Call it first in `main`, before any thread is made.
+    /// Takes SIGINT, SIGTERM and SIGHUP from when it returns.
     ///
     /// The second signal ends the program at once, for people in a hurry.
     pub fn install() -> Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
-        signals.thread_block().context("blocking signals")?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("starting the thread for signals")?;
+        let (mut interrupt, mut terminate, mut hangup) = {
+            let _inside = runtime.enter();
+            (
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::hangup())?,
+            )
+        };
         let interrupts = Self::default();
         let wanted = Arc::clone(&interrupts.wanted);
         thread::spawn(move || {
-            while signals.wait().is_ok() {
+            loop {
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                        _ = hangup.recv() => {}
+                    }
+                });
                 if wanted.swap(true, Ordering::Relaxed) {
                     process::exit(INTERRUPTED.into());
                 }
