@@ -20,12 +20,10 @@ pub struct Machine {
     pub memory_mib: u64,
     /// First line of what each program says is its version.
     pub versions: Vec<String>,
-    /// Share of the CPUs that other work took in the second before the start, 0 to 1.
-    pub busy_before: f64,
 }
 
 impl Machine {
-    pub(super) fn here(busy_before: f64) -> Result<Self> {
+    pub(super) fn here() -> Result<Self> {
         let cpu = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name"));
         let cpu = cpu.map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
@@ -49,7 +47,6 @@ impl Machine {
                 version("haproxy", "-v")?,
                 version("wrk", "-v")?,
             ],
-            busy_before,
         })
     }
 }
@@ -65,5 +62,6 @@ fn version(program: &str, flag: &str) -> Result<String> {
     let line = text.lines().next().unwrap_or(program);
     // The rest of the line are addresses of web sites and names of authors.
     let end = line.find(" - http").or_else(|| line.find(" [epoll]"));
-    Ok(line[..end.unwrap_or(line.len())].to_owned())
+    let line = &line[..end.unwrap_or(line.len())];
+    Ok(line.trim_start_matches("nginx version: ").to_owned())
 }

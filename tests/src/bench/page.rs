@@ -52,12 +52,12 @@ fn head(html: &mut String, report: &Report) -> fmt::Result {
         escape(&machine.kernel),
         escape(&versions),
     )?;
-    if machine.busy_before > QUIET {
+    if report.other_work > QUIET {
         writeln!(
             html,
-            "<p class=\"fails\">Other work took {:.0} % of the CPUs just before the start: don't trust these \
-             figures, repeat the run on a quiet machine.</p>",
-            machine.busy_before * 100.0
+            "<p class=\"fails\">Other programs took {:.0} % of the busy time during these runs: trust no figure \
+             here, repeat it on a quiet machine.</p>",
+            report.other_work * 100.0
         )?;
     }
     Ok(())
@@ -160,7 +160,7 @@ fn failures(html: &mut String, report: &Report) -> fmt::Result {
 fn cells(html: &mut String, report: &Report) -> fmt::Result {
     html.push_str(
         "<h2>All figures (medians)</h2><div class=\"scroll\"><table><thead><tr><th></th><th>requests/s</th>\
-         <th>p50 µs</th><th>p99 µs</th><th>CPU µs per request, whole machine</th><th>minus direct</th>\
+         <th>p50 µs</th><th>p99 µs</th><th>CPU µs per request</th><th>minus direct</th>\
          <th>errors</th></tr></thead><tbody>\n",
     );
     for &case in &report.settings.cases {
@@ -203,7 +203,8 @@ fn method(html: &mut String, report: &Report) -> fmt::Result {
          and only one of them runs. Bars are medians, whiskers go from the least to the greatest run.</li>\n\
          <li>Client, balancer and servers share the CPUs, and the client is often the first to have no more. So \
          requests per second hide what a balancer costs. The balancer's CPU is the busy time of the whole machine \
-         (user, nice, system, irq, softirq) per request, minus that of the direct run in the same round.</li>\n\
+         (user, nice, system, irq, softirq; without other programs') per request, minus that of the direct run in the \
+         same round.</li>\n\
          <li>A direct run is routed by the edge host's kernel to the servers. With TLS in front, servers speak TLS in \
          the direct run and plain HTTP behind a balancer, so the balancer's own TLS is partly the servers' saving.</li>\n\
          <li>Latency is that of a closed loop at full load: a queue, not a lone user's wait.</li>\n\
@@ -231,8 +232,8 @@ fn escape(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-/// Above this share of busy CPUs before the start, the page warns.
-const QUIET: f64 = 0.1;
+/// Above this share of other programs, figures are not to be trusted.
+pub(super) const QUIET: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Contender, Report, stats::Spread};
+use super::{Contender, Report, page::QUIET, stats::Spread};
 
 /// Tables of loads and memory, then what gave no result, then the claims; those that don't hold are last.
 pub fn table(report: &Report) -> String {
@@ -51,6 +51,13 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             writeln!(out, "  {:<10}{process:>12.0}{slab:>24.0}", cell.contender)?;
         }
         writeln!(out)?;
+    }
+    if report.other_work > QUIET {
+        let share = report.other_work * 100.0;
+        writeln!(
+            out,
+            "Other programs took {share:.0} % of the busy time: repeat this on a quiet machine."
+        )?;
     }
     for failure in &report.failures {
         writeln!(out, "{failure}")?;
