@@ -31,7 +31,6 @@ mod wrk;
 pub use self::{
     case::Case,
     contender::Contender,
-    cpu::busy_share,
     page::page,
     report::{Cell, Errors, Failure, MemoryCell, Report, Sample, Settings, Show},
     rig::{Rig, Running},
@@ -64,7 +63,6 @@ pub struct Plan {
 /// Fails when the lab can't be made or the run is interrupted. A contender that doesn't start or a run that fails is
 /// a [`Failure`] in the report.
 pub fn run(plan: &Plan, interrupts: &Interrupts, progress: &dyn Fn(&str)) -> Result<Report> {
-    let busy_before = busy_share(Duration::from_secs(1))?;
     let rig = Rig::start()?;
     let mut samples = Vec::new();
     let mut failures = Vec::new();
@@ -111,7 +109,7 @@ pub fn run(plan: &Plan, interrupts: &Interrupts, progress: &dyn Fn(&str)) -> Res
         progress(&line);
     }
     let settings = Settings::of(plan);
-    let machine = Machine::here(busy_before)?;
+    let machine = Machine::here()?;
     Ok(Report::new(machine, settings, samples, memory, failures))
 }
 

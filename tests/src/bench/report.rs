@@ -282,8 +282,8 @@ impl Report {
         for (case, target) in [(Case::KeepAlive, 0.85), (Case::PerRequest, 0.7)] {
             if self.settings.cases.contains(&case) {
                 let claim = format!(
-                    "{}: lb af_xdp costs at most {target} of the CPU time per request that the better of nginx and \
-                     HAProxy costs (a target of later work)",
+                    "{}: lb af_xdp's CPU time per request against the better of nginx and HAProxy (a target of \
+                     later work)",
                     case.title()
                 );
                 shows.push(Show::new(&claim, target, self.cost_ratio(case), "times"));
@@ -400,8 +400,8 @@ impl fmt::Display for Show {
             ..
         } = self;
         match self.got {
-            Some(got) => write!(f, "{claim}: {} {unit}, wanted {target}", short(got)),
-            None => write!(f, "{claim}: no result"),
+            Some(got) => write!(f, "{claim}: {} {unit}, at most {target} wanted", short(got)),
+            None => write!(f, "{claim}: no result, at most {target} {unit} wanted"),
         }
     }
 }
