@@ -30,6 +30,9 @@ class User:
     def qualified(self) -> str:
         return f"LAB\\{self._name}"
 
+    def describe(self) -> str:
+        return f"{self.qualified()} by {self._kind}"
+
     def ask(self, reconnect: bool) -> wire.Answer:
         if self._connection and not reconnect:
             return self._connection.request("/whoami")
@@ -41,6 +44,8 @@ class User:
             return self._connection.request("/whoami", wire.one_leg(self._name, self._password))
         login = wire.Login(self._name, self._password, self._kind)
         challenge = self._connection.request("/whoami", login.first())
+        if not challenge.token():
+            return challenge
         return self._connection.request("/whoami", login.last(challenge.token()))
 
 
@@ -55,9 +60,9 @@ def main(host: str, port: str, requests: str, *credentials: str) -> None:
         user = dice.choice(users)
         answer = user.ask(dice.random() < RECONNECT)
         if answer.status != 200:
-            refused.append(f"request {number} of {user.qualified()}: {answer.status}")
+            refused.append(f"request {number} of {user.describe()}: {answer.status}")
         elif answer.user() != user.qualified():
-            wrong.append(f"request {number} of {user.qualified()}: served as {answer.user()}")
+            wrong.append(f"request {number} of {user.describe()}: served as {answer.user()}")
         if number % 4 == 0:
             passer_by.request("/bench/1")
             served = stranger.request("/whoami")

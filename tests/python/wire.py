@@ -40,8 +40,8 @@ class Answer:
         self.status, self.headers, self.body = status, headers, body
 
     def token(self) -> bytes:
-        """The token of the one WWW-Authenticate field of a handshake."""
-        return base64.b64decode(self.headers["WWW-Authenticate"].split(" ", 1)[1])
+        """The token in the first WWW-Authenticate field; empty where the server answers no handshake."""
+        return base64.b64decode((self.headers["WWW-Authenticate"] or "").partition(" ")[2])
 
     def user(self) -> str | None:
         """The user that /whoami says we are."""

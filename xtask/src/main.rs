@@ -47,7 +47,7 @@ enum Xtask {
     Lab(lab::Arguments),
     /// Show lb in front of a simulated Exchange pool, from nothing to a result table.
     Demo(lab::Arguments),
-    /// Measure: `bench l7`.
+    /// Measure: `bench l7`, `bench identity`.
     Bench(lab::Arguments),
 }
 

@@ -19,6 +19,7 @@ mod case;
 mod chart;
 mod contender;
 mod cpu;
+pub mod identity;
 mod machine;
 mod memory;
 mod page;

@@ -1,4 +1,5 @@
-//! `lb-bench l7`: the layer 7 benchmark; called by `cargo xtask bench`, which builds all that it needs.
+//! `lb-bench l7`, the layer 7 benchmark, and `lb-bench identity`; called by `cargo xtask bench`, which builds all that
+//! they need.
 //!
 //! Not here: what is measured (`lb_tests::bench`). Progress goes to standard error, the table to standard output,
 //! JSON and page to files. Exit code 0 even where a claim doesn't hold: it measures, it does not judge.
@@ -27,6 +28,8 @@ struct Arguments {
 enum Benchmark {
     /// wrk through lb (`AF_XDP` and kernel sockets), nginx and HAProxy, and without a balancer.
     L7(Options),
+    /// Users with connection-bound logins through lb, nginx and HAProxy: who gets answers as someone else?
+    Identity(IdentityOptions),
 }
 
 #[derive(Args)]
@@ -45,13 +48,26 @@ struct Options {
     out: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct IdentityOptions {
+    /// Users' requests through each proxy, in front of each size of pool.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    requests: u32,
+    /// Directory for identity.json [default: `bench` in the target directory].
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let interrupts = match Interrupts::install() {
         Ok(interrupts) => interrupts,
         Err(error) => return fail(&error),
     };
-    let Benchmark::L7(options) = Arguments::parse().benchmark;
-    match l7(options, &interrupts) {
+    let done = match Arguments::parse().benchmark {
+        Benchmark::L7(options) => l7(options, &interrupts),
+        Benchmark::Identity(options) => identity(options, &interrupts),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if interrupts.wanted() => ExitCode::from(INTERRUPTED),
         Err(error) => fail(&error),
@@ -64,15 +80,13 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 fn l7(options: Options, interrupts: &Interrupts) -> Result<()> {
-    let tools: Vec<&str> = [preflight::LAB_TOOLS, &["nginx", "haproxy"]].concat();
-    preflight::check(&tools)?;
+    check_machine()?;
     let (rounds, seconds) = if options.quick {
         (1, 2)
     } else {
         (options.rounds, options.seconds)
     };
-    let directory = options.out.map_or_else(default_directory, Ok)?;
-    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    let directory = directory(options.out)?;
     let plan = Plan {
         cases: Case::ALL.into(),
         rounds,
@@ -88,6 +102,29 @@ fn l7(options: Options, interrupts: &Interrupts) -> Result<()> {
     println!("\nwritten: {}, {}\n", json.display(), html.display());
     print!("{}", bench::table(&report));
     Ok(())
+}
+
+fn identity(options: IdentityOptions, interrupts: &Interrupts) -> Result<()> {
+    check_machine()?;
+    let json = directory(options.out)?.join("identity.json");
+    let progress = |line: &str| eprintln!("{line}");
+    let report = bench::identity::run(options.requests, interrupts, &progress)?;
+    fs::write(&json, serde_json::to_vec_pretty(&report)?)
+        .with_context(|| format!("writing {}", json.display()))?;
+    println!("\nwritten: {}\n", json.display());
+    print!("{}", report.table());
+    Ok(())
+}
+
+fn check_machine() -> Result<()> {
+    let tools: Vec<&str> = [preflight::LAB_TOOLS, &["nginx", "haproxy"]].concat();
+    preflight::check(&tools)
+}
+
+fn directory(wanted: Option<PathBuf>) -> Result<PathBuf> {
+    let directory = wanted.map_or_else(default_directory, Ok)?;
+    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    Ok(directory)
 }
 
 /// This program is in `<target directory>/<profile>`.
