@@ -21,7 +21,7 @@ use crate::{
     binaries,
     certs::{self, Files},
     client,
-    lab::{Lab, Process, Size},
+    lab::{Lab, Namespace, Process, Size},
     pool::{HTTP_PORT, Server, Settings},
 };
 
@@ -47,11 +47,12 @@ impl Rig {
         })?;
         let directory = TempDir::with_prefix("lb-bench-")?;
         let certs = certs::write(directory.path())?;
+        // The lab turns offloads off for the sake of layer 4. A network card has them, and without them large bodies
+        // would be cut up on the servers' side for the direct run and on the balancer's for everyone else.
+        offloads(&Namespace::switch(), "lb-up")?;
         let servers = (1..=SERVERS)
             .map(|number| {
-                // The lab turns the servers' offloads off for layer 4. A network card has them, and without them
-                // the direct run's large bodies would be cut by the server and everyone else's by the balancer.
-                offloads(&lab, number)?;
+                offloads(&lab.pool(number), "lb-eth0")?;
                 Server::start(Settings {
                     number,
                     journal: None,
@@ -181,11 +182,10 @@ struct Setup {
     text: String,
 }
 
-fn offloads(lab: &Lab, number: u8) -> Result<()> {
-    let output = lab
-        .pool(number)
+fn offloads(namespace: &Namespace, interface: &str) -> Result<()> {
+    let output = namespace
         .command("ethtool")
-        .args(["-K", "lb-eth0", "tx", "on"])
+        .args(["-K", interface, "tx", "on"])
         .output()
         .context("starting ethtool")?;
     ensure!(
