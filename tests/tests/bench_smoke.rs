@@ -3,11 +3,6 @@
 //! Needs root, wrk, nginx, HAProxy and an `lb` with the XDP program inside (`cargo xtask test` builds it). What is
 //! asserted is that nothing is missing or refused; how fast anyone is decides nothing.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its helpers as well"
-)]
-
 use std::time::Duration;
 
 use lb_tests::{
