@@ -12,6 +12,7 @@
 //! | `wrk`, `cpu`, `memory` | one measurement each |
 //! | `stats`, `report` | medians, claims, JSON |
 //! | `table`, `chart`, `page` | for people |
+//! | `identity` | the other benchmark: `cargo xtask bench identity` |
 //!
 //! Called by the binary `lb-bench`, by the demo and by one test.
 

@@ -39,10 +39,10 @@ fn report(samples: Vec<Sample>) -> Report {
     Report::new(machine, settings, samples, Vec::new())
 }
 
-/// A report in which the run of `proxy` with three servers is changed.
+/// A report in which the run of `proxy` with one server is changed.
 fn with(proxy: Proxy, change: fn(&mut Sample)) -> Report {
     let mut samples = samples();
-    let of_proxy = |sample: &&mut Sample| (sample.proxy, sample.servers) == (proxy, 3);
+    let of_proxy = |sample: &&mut Sample| (sample.proxy, sample.servers) == (proxy, 1);
     samples.iter_mut().filter(of_proxy).for_each(change);
     report(samples)
 }
