@@ -3,11 +3,15 @@
 //! What these commands do is theirs to say (`--help` is passed on); here is only what must be
 //! there before they can start.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::toolchain::Choice;
 use crate::{build_ebpf, command, setup, workspace};
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Arguments that are passed on as they are.
 #[derive(Args)]
@@ -25,6 +29,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(program: &str, arguments: &Arguments) -> Result<()> {
     // Asked first, so that nobody waits for a build that cannot be used.
     command::root_prefix()?;
+    ensure!(
+        Path::new(BTF).exists(),
+        "{BTF} doesn't exist, so this kernel can't run the XDP program: use one with \
+         CONFIG_DEBUG_INFO_BTF=y, as distributions build it"
+    );
     setup::install()?;
     let object = build_ebpf::run(&build_ebpf::Options {
         route: Choice::Auto,

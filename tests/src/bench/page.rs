@@ -207,6 +207,8 @@ fn method(html: &mut String, report: &Report) -> fmt::Result {
          same round.</li>\n\
          <li>A direct run is routed by the edge host's kernel to the servers. With TLS in front, servers speak TLS in \
          the direct run and plain HTTP behind a balancer, so the balancer's own TLS is partly the servers' saving.</li>\n\
+         <li>HAProxy's default sends the first request of a client on a connection of its own to the pool, so with a \
+         connection per request it opens two for each.</li>\n\
          <li>Latency is that of a closed loop at full load: a queue, not a lone user's wait.</li>\n\
          <li>nginx keeps connections to the pool (<code>keepalive</code>), HAProxy shares them by its default \
          (<code>http-reuse safe</code>). That is what people run, and with it both can hand a connection that one user \

@@ -5,7 +5,7 @@ use std::{net::SocketAddrV4, path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use super::Stage;
+use super::{Stage, say};
 use crate::{
     address::{VIP_HTTP, server},
     binaries, client,
@@ -25,10 +25,10 @@ pub(super) fn with_old_default(stage: &mut Stage<'_>, world: &World) -> Result<(
     stage.step("The article: LoadMaster's old default, X-ClientSide and Via")?;
     let balancer = balance(world, "x-clientside+via")?;
     for warning in warnings(world.directory())? {
-        stage.say(&format!("`lb check` says: {warning}"));
+        say(&format!("`lb check` says: {warning}"));
     }
     let seen = client::mac_mail(VIP, &ALICE)?;
-    stage.say(&format!(
+    say(&format!(
         "status codes, request by request: {}",
         sequence(&seen)
     ));
@@ -38,7 +38,7 @@ pub(super) fn with_old_default(stage: &mut Stage<'_>, world: &World) -> Result<(
         &vec![vec![401, 200], vec![401, 401, 400]],
     );
     let forgotten = counter(&balancer, "persistent_auth_false")?;
-    stage.say(&format!(
+    say(&format!(
         "`lb status` counts the cause: the servers said Persistent-Auth: false {forgotten} time(s)"
     ));
     stage.outcome("lb has seen the cause", &(forgotten > 0), &true);
@@ -51,7 +51,7 @@ pub(super) fn with_exchange_profile(stage: &mut Stage<'_>, world: &World) -> Res
     world.forget()?;
     let balancer = balance(world, "none")?;
     let seen = client::mac_mail(VIP, &ALICE)?;
-    stage.say(&format!(
+    say(&format!(
         "status codes, request by request: {}",
         sequence(&seen)
     ));

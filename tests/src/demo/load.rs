@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Stage;
+use super::{Stage, say};
 use crate::bench::{self, Case, Contender, Rig};
 
 pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
@@ -13,12 +13,12 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
     )?;
     let rig = Rig::start()?;
     for case in [Case::KeepAlive, Case::PerRequest] {
-        stage.say(&format!(
+        say(&format!(
             "{}, {} connections",
             case.title(),
             case.connections()
         ));
-        stage.say(&format!(
+        say(&format!(
             "  {:<10}{:>12}{:>10}{:>10}{:>14}",
             "", "requests/s", "p50 µs", "p99 µs", "CPU µs/req"
         ));
@@ -26,7 +26,7 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<()> {
         for contender in [Contender::Direct, Contender::LbAfXdp, Contender::LbKernel] {
             stage.interrupts.check()?;
             let sample = bench::sample(&rig, case, contender, 1, RUN)?;
-            stage.say(&format!(
+            say(&format!(
                 "  {contender:<10}{:>12.0}{:>10.0}{:>10.0}{:>14.1}",
                 sample.requests_per_second, sample.p50_us, sample.p99_us, sample.cpu_us_per_request,
             ));

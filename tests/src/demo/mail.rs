@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddrV4};
 
 use anyhow::{Result, ensure};
 
-use super::Stage;
+use super::{Stage, say};
 use crate::{
     address::{CLIENT, SNAT, VIP_SMTP, server},
     client::Smtp,
@@ -50,7 +50,7 @@ pub(super) fn play(stage: &mut Stage<'_>, world: &World) -> Result<()> {
         })?;
         let mut smtp = Smtp::connect(CLIENT, address)?;
         let peer = smtp.peer()?;
-        stage.say(&format!(
+        say(&format!(
             "220 {} peer={peer}, to a client at {}",
             smtp.server().unwrap_or_default(),
             smtp.local(),

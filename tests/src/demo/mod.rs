@@ -17,7 +17,7 @@ use anyhow::Result;
 
 use crate::{guard::Interrupts, world::World};
 
-/// Where the demo tells what it does: one line at a time.
+/// Where the demo is, and what was not as it should be.
 #[derive(Debug)]
 pub struct Stage<'a> {
     interrupts: &'a Interrupts,
@@ -37,12 +37,6 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Says something.
-    #[expect(clippy::unused_self, reason = "only who is on stage may talk")]
-    fn say(&self, line: &str) {
-        println!("      {line}");
-    }
-
     /// Says what came out; remembers it if it isn't what it should be.
     fn outcome<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, got: &T, wanted: &T) {
         if got == wanted {
@@ -53,6 +47,11 @@ impl Stage<'_> {
                 .push(format!("{what}: got {got:?} in place of {wanted:?}"));
         }
     }
+}
+
+/// Says something.
+fn say(line: &str) {
+    println!("      {line}");
 }
 
 /// Plays everything; the outcomes that were not what they should be.
@@ -67,7 +66,7 @@ pub fn run(interrupts: &Interrupts) -> Result<Vec<String>> {
     stage.step("Lab: client, edge and three simulated Exchange servers in network namespaces")?;
     let world = World::start(3)?;
     for server in world.servers() {
-        stage.say(&format!(
+        say(&format!(
             "{} listens on {} for HTTP, HTTPS and SMTP",
             server.name(),
             crate::address::server(server.number())

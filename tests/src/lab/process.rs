@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{LazyLock, Mutex, PoisonError, mpsc},
     thread,
@@ -102,6 +103,8 @@ pub(super) fn spawn_long_lived(mut command: Command) -> Result<Process> {
     });
 
     command.stdin(Stdio::null());
+    // Ctrl-C is for the program that holds the lab: it ends its processes in order, and they print no tracebacks.
+    command.process_group(0);
     let (reply, answer) = mpsc::channel();
     SPAWNER
         .lock()
