@@ -16,6 +16,8 @@ use crate::toolchain::{Choice, Route};
 pub(super) enum Need {
     /// An executable.
     Tool(Tool),
+    /// The list of port names, without which wrk can't read `http://` (it asks getaddrinfo).
+    Services,
     /// A compiler for BPF, by either route.
     Compiler,
     /// bpf-linker, which rustc calls for BPF targets.
@@ -78,6 +80,8 @@ const TOOLS: [Tool; 11] = [
     },
 ];
 
+const SERVICES: &str = "/etc/services";
+
 /// bpf-linker is C++'s LLVM inside; its build links these.
 const LINKER_PACKAGES: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "g++"];
 
@@ -89,12 +93,13 @@ pub(super) fn missing() -> Vec<Need> {
         .into_iter()
         .filter(|tool| find(tool.name).is_none())
         .map(Need::Tool);
+    let services = (!Path::new(SERVICES).exists()).then_some(Need::Services);
     let compiler = Route::detect(Choice::Auto)
         .is_none()
         .then_some(Need::Compiler);
     let linker = (!linker::is_usable()).then_some(Need::Linker);
     let clients = (!venv::is_current()).then_some(Need::Clients);
-    tools.chain(compiler).chain(linker).chain(clients).collect()
+    tools.chain(services).chain(compiler).chain(linker).chain(clients).collect()
 }
 
 impl Need {
@@ -102,6 +107,7 @@ impl Need {
     pub(super) fn packages(&self) -> Vec<&'static str> {
         match self {
             Self::Tool(tool) => vec![tool.package],
+            Self::Services => vec!["netbase"],
             Self::Compiler => COMPILER_PACKAGES.to_vec(),
             Self::Linker if !linker::has_llvm() => LINKER_PACKAGES.to_vec(),
             Self::Clients if !has_venv_module() => vec!["python3-venv"],
@@ -111,7 +117,7 @@ impl Need {
 
     /// Whether its packages are all that it takes.
     pub(super) fn is_from_apt(&self) -> bool {
-        matches!(self, Self::Tool(_) | Self::Compiler)
+        matches!(self, Self::Tool(_) | Self::Services | Self::Compiler)
     }
 }
 
@@ -119,6 +125,7 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tool(tool) => f.write_str(tool.name),
+            Self::Services => f.write_str(SERVICES),
             Self::Compiler => f.write_str("a BPF compiler"),
             Self::Linker => write!(f, "bpf-linker {}", linker::VERSION),
             Self::Clients => f.write_str("the tests' Python packages"),
