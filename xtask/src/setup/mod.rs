@@ -50,7 +50,7 @@ pub(crate) fn install() -> Result<()> {
         match need {
             Need::Linker => linker::install()?,
             Need::Clients => venv::install()?,
-            Need::Tool(_) | Need::Compiler => {}
+            Need::Tool(_) | Need::Services | Need::Compiler => {}
         }
     }
     let left = needs::missing();

@@ -99,7 +99,12 @@ pub(super) fn missing() -> Vec<Need> {
         .then_some(Need::Compiler);
     let linker = (!linker::is_usable()).then_some(Need::Linker);
     let clients = (!venv::is_current()).then_some(Need::Clients);
-    tools.chain(services).chain(compiler).chain(linker).chain(clients).collect()
+    tools
+        .chain(services)
+        .chain(compiler)
+        .chain(linker)
+        .chain(clients)
+        .collect()
 }
 
 impl Need {
