@@ -57,6 +57,7 @@ async fn balance(plan: &Plan) -> anyhow::Result<()> {
     // First, so that a signal during the start is not lost but stops us in order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    host::require_kernel()?;
     require_local_addresses(plan)?;
     let socket = admin::Socket::bind(&plan.config.admin)?;
     let resolver = Resolver::new().context("opening rtnetlink")?;
