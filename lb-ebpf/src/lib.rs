@@ -30,6 +30,8 @@ pub mod maglev;
 #[cfg(feature = "user")]
 pub mod mapped;
 pub mod nat;
+#[cfg(feature = "replay")]
+pub mod replay;
 pub mod rewrite;
 pub mod tcp;
 pub mod verdict;

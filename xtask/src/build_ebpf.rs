@@ -27,28 +27,28 @@ const FLAGS: [&str; 3] = [
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
-/// Builds and audits the object; its path.
+/// Builds and audits the object, and builds the benchmark's own programs beside it; the object's path.
 ///
 /// # Errors
 /// No BPF compiler, a compiler error, or an object that fails the audit.
 pub(crate) fn run(options: &Options) -> Result<PathBuf> {
     let route = Route::require(options.route)?;
-    let mut build = route.cargo("build")?;
-    build
-        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
-        .args([
-            "--package",
-            "lb-ebpf",
-            "--bin",
-            "lb-xdp",
-            "--features",
-            "xdp",
-        ])
-        .args(["--profile", "bpf", "--target-dir"])
-        .arg(workspace::bpf_target());
-    command::run(&mut build)?;
+    build(route, "lb-xdp", "xdp")?;
     let object = workspace::xdp_object();
     let facts = audit::run(&object).context("the XDP object was built but must not be used")?;
     println!("{}: {facts}", object.display());
+    // Linked by itself: nothing of it can get into the product's object.
+    build(route, "lb-bench-xdp", "replay,xdp")?;
     Ok(object)
+}
+
+fn build(route: Route, binary: &str, features: &str) -> Result<()> {
+    let mut build = route.cargo("build")?;
+    build
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
+        .args(["--package", "lb-ebpf", "--bin", binary])
+        .args(["--features", features])
+        .args(["--profile", "bpf", "--target-dir"])
+        .arg(workspace::bpf_target());
+    command::run(&mut build)
 }

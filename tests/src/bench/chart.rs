@@ -106,7 +106,7 @@ pub(super) const fn class(contender: Contender) -> &'static str {
 }
 
 /// With a thin space between thousands, as no locale misreads it.
-pub(super) fn figure(value: f64, digits: usize) -> String {
+pub(crate) fn figure(value: f64, digits: usize) -> String {
     let plain = format!("{value:.digits$}");
     let end = plain.find('.').unwrap_or(plain.len());
     let (whole, rest) = plain.split_at(end);

@@ -23,7 +23,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub(super) fn here() -> Result<Self> {
+    pub(crate) fn here() -> Result<Self> {
         let cpu = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
         let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name"));
         let cpu = cpu.map_or("unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));

@@ -33,11 +33,14 @@ mod wrk;
 pub use self::{
     case::Case,
     contender::Contender,
+    machine::Machine,
     page::page,
     report::{Cell, Errors, Failure, MemoryCell, Report, Sample, Settings, Show},
     rig::{Rig, Running},
+    stats::Spread,
     table::table,
 };
+pub(crate) use self::{chart::figure, page::escape, stats::float};
 
 use std::time::Duration;
 
@@ -45,7 +48,7 @@ use anyhow::Result;
 
 use crate::guard::Interrupts;
 
-use self::{cpu::Window, machine::Machine};
+use self::cpu::Window;
 
 /// What to measure, and how long.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ pub struct Spread {
 
 impl Spread {
     /// Of no samples there is none.
-    pub(super) fn of(samples: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of(samples: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = samples.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (&min, &max) = (sorted.first()?, sorted.last()?);
@@ -31,7 +31,7 @@ impl Spread {
 
 /// A count as a float. All counts here are far below 2^53, where floats are exact.
 #[expect(clippy::cast_precision_loss, reason = "see above")]
-pub(super) fn float(count: u64) -> f64 {
+pub(crate) fn float(count: u64) -> f64 {
     count as f64
 }
 

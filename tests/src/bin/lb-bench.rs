@@ -1,8 +1,8 @@
-//! `lb-bench l7`, the layer 7 benchmark, and `lb-bench identity`; called by `cargo xtask bench`, which builds all that
-//! they need.
+//! `lb-bench l4` and `lb-bench l7`, the benchmarks of both layers, and `lb-bench identity`; called by
+//! `cargo xtask bench`, which builds all that they need.
 //!
-//! Not here: what is measured (`lb_tests::bench`). Progress goes to standard error, the table to standard output,
-//! JSON and page to files. Exit code 0 even where a claim doesn't hold: it measures, it does not judge.
+//! Not here: what is measured (`lb_tests::bench_l4`, `lb_tests::bench`). Progress goes to standard error, the table to
+//! standard output, JSON and page to files. Exit code 0 even where a claim doesn't hold: it measures, it does not judge.
 
 #![expect(clippy::print_stdout, reason = "the answer of a command line tool")]
 
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use lb_tests::{
     bench::{self, Case, Plan},
+    bench_l4::{self, Sizes},
     guard::{INTERRUPTED, Interrupts},
     preflight,
 };
@@ -26,6 +27,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    /// What a packet costs in the XDP program, and how many a second it forwards over veth.
+    L4(L4Options),
     /// wrk through lb (`AF_XDP` and kernel sockets), nginx and HAProxy, and without a balancer.
     L7(Options),
     /// Users with connection-bound logins through lb, nginx and HAProxy: who gets answers as someone else?
@@ -49,6 +52,16 @@ struct Options {
 }
 
 #[derive(Args)]
+struct L4Options {
+    /// Few and short runs: a look, not a result.
+    #[arg(long)]
+    quick: bool,
+    /// Directory for l4.json and l4.html [default: `bench` in the target directory].
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct IdentityOptions {
     /// Users' requests through each proxy, in front of each size of pool.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -64,6 +77,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     let done = match Arguments::parse().benchmark {
+        Benchmark::L4(options) => l4(options, &interrupts),
         Benchmark::L7(options) => l7(options, &interrupts),
         Benchmark::Identity(options) => identity(options, &interrupts),
     };
@@ -77,6 +91,26 @@ fn main() -> ExitCode {
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("lb-bench: {error:#}");
     ExitCode::FAILURE
+}
+
+fn l4(options: L4Options, interrupts: &Interrupts) -> Result<()> {
+    check_machine()?;
+    preflight::check(&["nft"])?;
+    let directory = directory(options.out)?;
+    let sizes = if options.quick {
+        Sizes::quick()
+    } else {
+        Sizes::full()
+    };
+    let report = bench_l4::run(&sizes?, interrupts, &|line| eprintln!("{line}"))?;
+    let (json, html) = (directory.join("l4.json"), directory.join("l4.html"));
+    fs::write(&json, serde_json::to_vec_pretty(&report)?)
+        .with_context(|| format!("writing {}", json.display()))?;
+    fs::write(&html, bench_l4::page(&report))
+        .with_context(|| format!("writing {}", html.display()))?;
+    println!("\nwritten: {}, {}\n", json.display(), html.display());
+    print!("{}", bench_l4::table(&report));
+    Ok(())
 }
 
 fn l7(options: Options, interrupts: &Interrupts) -> Result<()> {

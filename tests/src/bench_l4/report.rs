@@ -1,0 +1,327 @@
+//! The result: every sample as it was, what follows from them, and which claims of this project held.
+//!
+//! Invariant: medians and claims are computed from the samples and facts in the same report and from nothing else,
+//! so whoever has the JSON can check them. Not here: how it looks (`table`, `page`).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Sizes, road::Road};
+use crate::bench::{Machine, Show, Spread};
+
+/// Everything that `target/bench/l4.json` holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Name of the benchmark: `l4`.
+    pub name: String,
+    /// Where it ran.
+    pub machine: Machine,
+    /// How much was run.
+    pub settings: Sizes,
+    /// What a reader must know to judge the figures, a sentence each.
+    pub method: Vec<String>,
+    /// One entry per claim.
+    pub shows: Vec<Show>,
+    /// One entry per load.
+    pub medians: Vec<Cell>,
+    /// What was counted, not timed.
+    pub facts: Vec<Fact>,
+    /// Packets per second between namespaces, one entry per forwarder.
+    pub roads: Vec<RoadCell>,
+    /// Every run of the program.
+    pub samples: Vec<Sample>,
+    /// Every run between namespaces.
+    pub road_samples: Vec<RoadSample>,
+}
+
+/// One run of a load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sample {
+    /// Its title.
+    pub load: String,
+    /// Counted from 1.
+    pub round: u32,
+    /// Packets of the run.
+    pub packets: u32,
+    /// Nanoseconds for each, wrapper and loop included.
+    pub raw_ns: f64,
+    /// Nanoseconds for each of the empty program in the same wrapper, right after.
+    pub empty_ns: f64,
+    /// Nanoseconds that the difference may be.
+    pub target_ns: Option<f64>,
+}
+
+/// What the runs of one load come to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cell {
+    /// Its title.
+    pub load: String,
+    /// Nanoseconds per packet, wrapper and loop included.
+    pub raw_ns: Spread,
+    /// Nanoseconds per packet of the empty program.
+    pub empty_ns: Spread,
+    /// Nanoseconds per packet of the program alone: the difference in each round.
+    pub net_ns: Spread,
+    /// At most this is wanted.
+    pub target_ns: Option<f64>,
+}
+
+/// Something counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What, in words.
+    pub what: String,
+    /// How much.
+    pub value: f64,
+    /// Of what.
+    pub unit: String,
+    /// At most this is wanted.
+    pub target: Option<f64>,
+}
+
+/// One run between namespaces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoadSample {
+    /// Who forwarded.
+    pub road: Road,
+    /// Counted from 1.
+    pub round: u32,
+    /// Packets that were sent.
+    pub sent: u32,
+    /// Packets that arrived behind the forwarder, a second.
+    pub packets_per_second: f64,
+    /// Share of the packets that arrived, 0 to 1.
+    pub arrived: f64,
+}
+
+/// What the runs of one forwarder come to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoadCell {
+    /// Who forwarded.
+    pub road: Road,
+    /// Packets a second behind it.
+    pub packets_per_second: Spread,
+    /// Share of the packets that arrived, 0 to 1.
+    pub arrived: Spread,
+}
+
+impl Fact {
+    pub(super) fn new(what: String, value: f64, unit: &str, target: Option<f64>) -> Self {
+        Self {
+            what,
+            value,
+            unit: unit.to_owned(),
+            target,
+        }
+    }
+
+    fn claim(&self) -> Option<Show> {
+        let target = self.target?;
+        Some(show(
+            self.what.clone(),
+            target,
+            Some(self.value),
+            &self.unit,
+        ))
+    }
+}
+
+impl Report {
+    /// Computes what follows from the samples.
+    pub(super) fn new(
+        machine: Machine,
+        settings: Sizes,
+        mut facts: Vec<Fact>,
+        samples: Vec<Sample>,
+        road_samples: Vec<RoadSample>,
+    ) -> Self {
+        // Each mode loads the same program.
+        let mut seen = Vec::new();
+        facts.retain(|fact| {
+            let new = !seen.contains(&fact.what);
+            seen.push(fact.what.clone());
+            new
+        });
+        let mut report = Self {
+            name: "l4".to_owned(),
+            machine,
+            method: method(&settings),
+            settings,
+            shows: Vec::new(),
+            medians: cells(&samples),
+            facts,
+            roads: roads(&road_samples),
+            samples,
+            road_samples,
+        };
+        report.shows = report.claims();
+        report
+    }
+
+    fn claims(&self) -> Vec<Show> {
+        let loads = self.medians.iter().filter_map(|cell| {
+            let claim = cell.load.clone();
+            let got = cell.net_ns.median;
+            Some(show(claim, cell.target_ns?, Some(got), "ns"))
+        });
+        let facts = self.facts.iter().filter_map(Fact::claim);
+        let floor = self.times_ours(Road::Redirect);
+        let nftables = self.times_ours(Road::Nftables);
+        let roads = [
+            show(
+                "packets/s of a bare redirect, in multiples of lb's".to_owned(),
+                1.0 / 0.9,
+                floor,
+                "times",
+            ),
+            show(
+                "packets/s of nftables DNAT, in multiples of lb's".to_owned(),
+                0.25,
+                nftables,
+                "times",
+            ),
+        ];
+        loads.chain(facts).chain(roads).collect()
+    }
+
+    /// Of the medians.
+    fn times_ours(&self, road: Road) -> Option<f64> {
+        let rate = |road| {
+            let mut roads = self.roads.iter();
+            Some(
+                roads
+                    .find(|cell| cell.road == road)?
+                    .packets_per_second
+                    .median,
+            )
+        };
+        let ours = rate(Road::Lb)?;
+        (ours > 0.0).then_some(rate(road)? / ours)
+    }
+}
+
+/// A claim that holds when `got` is not above `target`.
+fn show(claim: String, target: f64, got: Option<f64>, unit: &str) -> Show {
+    Show {
+        claim,
+        target,
+        got,
+        unit: unit.to_owned(),
+        holds: got.is_some_and(|got| got <= target),
+    }
+}
+
+fn cells(samples: &[Sample]) -> Vec<Cell> {
+    let mut titles: Vec<&str> = Vec::new();
+    for sample in samples {
+        if !titles.contains(&sample.load.as_str()) {
+            titles.push(&sample.load);
+        }
+    }
+    let cell = |title: &str| {
+        let of = || samples.iter().filter(move |sample| sample.load == title);
+        Some(Cell {
+            load: title.to_owned(),
+            raw_ns: Spread::of(of().map(|sample| sample.raw_ns))?,
+            empty_ns: Spread::of(of().map(|sample| sample.empty_ns))?,
+            net_ns: Spread::of(of().map(|sample| sample.raw_ns - sample.empty_ns))?,
+            target_ns: of().find_map(|sample| sample.target_ns),
+        })
+    };
+    titles.into_iter().filter_map(cell).collect()
+}
+
+fn roads(samples: &[RoadSample]) -> Vec<RoadCell> {
+    let cell = |road| {
+        let of = || samples.iter().filter(move |sample| sample.road == road);
+        Some(RoadCell {
+            road,
+            packets_per_second: Spread::of(of().map(|sample| sample.packets_per_second))?,
+            arrived: Spread::of(of().map(|sample| sample.arrived))?,
+        })
+    };
+    Road::ALL.into_iter().filter_map(cell).collect()
+}
+
+fn method(sizes: &Sizes) -> Vec<String> {
+    let Sizes {
+        rounds,
+        repeat,
+        opened,
+        sets,
+        cpu,
+        ..
+    } = sizes;
+    vec![
+        format!(
+            "Nanoseconds are those of BPF_PROG_TEST_RUN, which repeats the product's own program, unchanged, \
+             {repeat} times ({opened} where each packet opens a flow) on CPU {cpu}; medians of {rounds} rounds in \
+             which the loads take turns, each followed by its empty run. As many packets of established flows go \
+             before, unmeasured, because the loads push each other out of the caches."
+        ),
+        "A wrapper restores the frame before each run, gives it the client of its turn and jumps to the program. \
+         Net is raw minus what the same wrapper takes around an empty program in the same round. The kernel reports \
+         whole nanoseconds."
+            .to_owned(),
+        "Clients are drawn by a linear congruential generator; all 48 bits of address and port differ from client \
+         to client. Repeated runs overlap on the CPU as packets of one batch do, and more than those of a slow link."
+            .to_owned(),
+        format!(
+            "Tables have {sets} sets of four entries, what lb takes for its default number of flows unless the run \
+             is a quick one. Each number of flows has a table of its own."
+        ),
+        "The program's counters say what became of every packet: a load whose packets did not all get its verdict \
+         is an error, not a sample. The first packet of each is compared, byte by byte, with what the same function \
+         does on the host."
+            .to_owned(),
+        "Packets per second: an XDP program in the client's namespace sends frames of established flows over veth \
+         to the edge, which forwards them to the next namespace, where an XDP program counts and drops them. \
+         Everything runs on one CPU, so a rate is one over the sum of all parts, generator and sink included. A bare \
+         redirect changes nothing in the frame."
+            .to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(load: &str, round: u32, raw_ns: f64, empty_ns: f64) -> Sample {
+        Sample {
+            load: load.to_owned(),
+            round,
+            packets: 10,
+            raw_ns,
+            empty_ns,
+            target_ns: Some(20.0),
+        }
+    }
+
+    #[test]
+    fn net_is_the_difference_within_a_round() {
+        let samples = [
+            sample("a", 1, 50.0, 30.0),
+            sample("b", 1, 31.0, 30.0),
+            sample("a", 2, 90.0, 69.0),
+            sample("b", 2, 31.0, 30.0),
+            sample("a", 3, 60.0, 30.0),
+            sample("b", 3, 31.0, 30.0),
+        ];
+        let cells = cells(&samples);
+        let found: Vec<_> = cells
+            .iter()
+            .map(|cell| (cell.load.as_str(), cell.net_ns.median))
+            .collect();
+        assert_eq!(found, [("a", 21.0), ("b", 1.0)]);
+    }
+
+    #[test]
+    fn a_claim_without_a_result_does_not_hold() {
+        let check = |got, holds| {
+            let show = show("x".to_owned(), 1.0, got, "ns");
+            assert_eq!(show.holds, holds, "{got:?}");
+        };
+        check(Some(1.0), true);
+        check(Some(1.1), false);
+        check(None, false);
+    }
+}

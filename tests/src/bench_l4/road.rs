@@ -1,0 +1,344 @@
+//! Packets per second from the client's namespace through the edge's to the next one.
+//!
+//! The generator is an XDP program too (`BPF_PROG_TEST_RUN` with live frames, kernel 5.18): no socket could load the
+//! forwarder. Each run starts a forwarder, opens the flows through it, and counts what arrives behind it. Invariant:
+//! one forwarder at a time, and the same frames for all of them. Not here: nanoseconds (`measure`).
+
+use std::{
+    fmt, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, ProgramArray},
+    programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, xdp::XdpMode},
+};
+use lb_ebpf::{
+    fixtures::Segment,
+    replay::{ORDER_COUNT, ORDER_DRAW, PLAN_WORDS, Plan},
+    tcp::Flags,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Sizes, kernel::bench_object, pinned, report::RoadSample};
+use crate::{
+    address::{SNAT, VIP_SMTP, server},
+    bench::float,
+    guard::Interrupts,
+    lab::Namespace,
+    world::{Balancer, World},
+};
+
+/// Who forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Road {
+    /// An XDP program that does nothing but redirect: the floor.
+    Redirect,
+    /// `lb`, full NAT.
+    Lb,
+    /// The kernel's router with one nftables DNAT rule.
+    Nftables,
+}
+
+impl Road {
+    /// In the order of a round.
+    pub const ALL: [Self; 3] = [Self::Redirect, Self::Lb, Self::Nftables];
+
+    /// For people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Redirect => "bare redirect",
+            Self::Lb => "lb, full NAT",
+            Self::Nftables => "nftables DNAT",
+        }
+    }
+}
+
+impl fmt::Display for Road {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.title())
+    }
+}
+
+/// Makes the lab and runs all forwarders in turns.
+pub(super) fn run(
+    sizes: &Sizes,
+    interrupts: &Interrupts,
+    progress: &dyn Fn(&str),
+) -> Result<Vec<RoadSample>> {
+    let world = World::start(1)?;
+    let mut ends = Ends::attach(&world)?;
+    let mut samples = Vec::new();
+    for round in 1..=sizes.road_rounds {
+        for road in Road::ALL {
+            interrupts.check()?;
+            let sample = sample(&world, &mut ends, road, round, sizes);
+            let sample = sample.with_context(|| format!("{road}, round {round}"))?;
+            progress(&format!(
+                "round {round}, {road:<13}: {:>9.0} packets/s, {:.1} % arrived",
+                sample.packets_per_second,
+                sample.arrived * 100.0
+            ));
+            samples.push(sample);
+        }
+    }
+    Ok(samples)
+}
+
+fn sample(
+    world: &World,
+    ends: &mut Ends,
+    road: Road,
+    round: u32,
+    sizes: &Sizes,
+) -> Result<RoadSample> {
+    let forwarder = Forwarder::start(world, road)?;
+    // The kernel's connection tracking takes a flow up in mid-stream, but not an ACK after a SYN without an answer.
+    let opening: &[Flags] = match road {
+        Road::Nftables => &[Flags::ACK],
+        Road::Redirect | Road::Lb => &[Flags::SYN, Flags::ACK],
+    };
+    let opened = Instant::now();
+    for &flags in opening {
+        while ends.send(flags, ORDER_COUNT, FLOWS, sizes.cpu)?.arrived < u64::from(FLOWS) {
+            // The forwarder may still be resolving its next hop.
+            ensure!(opened.elapsed() < PATIENCE, "not all flows get through");
+            thread::sleep(PAUSE);
+        }
+    }
+    let sent = ends.send(Flags::ACK, ORDER_DRAW, sizes.road_packets, sizes.cpu)?;
+    forwarder.stop()?;
+    Ok(RoadSample {
+        road,
+        round,
+        sent: sizes.road_packets,
+        packets_per_second: float(sent.arrived) / sent.elapsed.as_secs_f64(),
+        arrived: float(sent.arrived) / f64::from(sizes.road_packets),
+    })
+}
+
+/// The two ends of the road.
+struct Ends {
+    generator: Ebpf,
+    /// The kernel empties it when nobody holds it.
+    _target: ProgramArray<MapData>,
+    /// Holds the link.
+    _sink: Ebpf,
+    plan: Array<MapData, [u64; PLAN_WORDS]>,
+    arrived: Array<MapData, u64>,
+    client: Namespace,
+    macs: ([u8; 6], [u8; 6]),
+}
+
+struct Sent {
+    arrived: u64,
+    elapsed: Duration,
+}
+
+impl Ends {
+    fn attach(world: &World) -> Result<Self> {
+        let client = world.lab().client();
+        let (index, client_mac) = link(&client, "lb-eth0")?;
+        let (_, edge_mac) = link(&world.lab().edge(), "lb-front")?;
+        let mut generator = redirect_to(index)?;
+        let mut target = ProgramArray::try_from(generator.take_map("TARGET").context("TARGET")?)?;
+        target.set(0, xdp(&mut generator, "redirect")?.fd()?, 0)?;
+        xdp(&mut generator, "replay")?.load()?;
+        let plan = Array::try_from(generator.take_map("PLAN").context("PLAN")?)?;
+        let mut sink = load()?;
+        attach(&mut sink, "sink", &Namespace::switch(), "lb-up")?;
+        let arrived = Array::try_from(sink.take_map("ARRIVED").context("ARRIVED")?)?;
+        Ok(Self {
+            generator,
+            _target: target,
+            _sink: sink,
+            plan,
+            arrived,
+            client,
+            macs: (edge_mac, client_mac),
+        })
+    }
+
+    /// Sends `packets` and waits for the last of them.
+    fn send(&mut self, flags: Flags, order: u64, packets: u32, cpu: usize) -> Result<Sent> {
+        let frame = self.frame(flags);
+        let plan = Plan::of(&frame).context("the frame is too short")?;
+        let plan = Plan {
+            order,
+            mask: u64::from(FLOWS) - 1,
+            // One address: random ones are martians to the kernel's router.
+            same_bits: u64::from(u32::MAX),
+            ..plan
+        };
+        self.plan.set(0, plan.words(), 0)?;
+        self.arrived.set(0, 0, 0)?;
+        let replay = xdp(&mut self.generator, "replay")?;
+        let run = || {
+            let options = TestRunOptions {
+                data_in: Some(&frame),
+                repeat: packets,
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+                ..TestRunOptions::default()
+            };
+            let start = Instant::now();
+            replay.test_run(options).context("sending live frames")?;
+            Ok::<_, anyhow::Error>(start.elapsed())
+        };
+        let client = &self.client;
+        // The kernel looks for the interface in the namespace of the caller.
+        let elapsed = pinned(cpu, || client.run(run)?)?;
+        // What is still queued is at most a ring of 256 frames.
+        thread::sleep(PAUSE);
+        let arrived = self.arrived.get(&0, 0)?;
+        Ok(Sent { arrived, elapsed })
+    }
+
+    fn frame(&self, flags: Flags) -> Vec<u8> {
+        Segment {
+            macs: self.macs,
+            source: ([10, 203, 1, 10], 1),
+            destination: (VIP_SMTP.octets(), 25),
+            flags,
+            ttl: 64,
+            payload: vec![0; 15],
+        }
+        .bytes()
+    }
+}
+
+/// What is between the ends; dropping it leaves the edge as the lab made it.
+enum Forwarder {
+    Redirect(#[expect(dead_code, reason = "holds the program's link")] Ebpf),
+    Lb(Balancer),
+    Nftables(Namespace),
+}
+
+impl Forwarder {
+    fn start(world: &World, road: Road) -> Result<Self> {
+        let edge = world.lab().edge();
+        match road {
+            Road::Redirect => {
+                let (index, _) = link(&edge, "lb-back")?;
+                let mut ebpf = redirect_to(index)?;
+                attach(&mut ebpf, "redirect", &edge, "lb-front")?;
+                Ok(Self::Redirect(ebpf))
+            }
+            Road::Lb => world.balance(&service()).map(Self::Lb),
+            Road::Nftables => {
+                // Live frames are thrown away by a veth whose peer has no NAPI; a program or GRO gives it one.
+                call(&edge, &["ethtool", "-K", "lb-front", "gro", "on"])?;
+                let rules = format!(
+                    "add table ip lb-bench; add chain ip lb-bench in {{ type nat hook prerouting priority dstnat; }}; \
+                     add rule ip lb-bench in ip daddr {VIP_SMTP} tcp dport 25 dnat to {}:25",
+                    server(1)
+                );
+                call(&edge, &["nft", &rules])?;
+                Ok(Self::Nftables(edge))
+            }
+        }
+    }
+
+    fn stop(self) -> Result<()> {
+        match self {
+            Self::Redirect(_) => Ok(()),
+            Self::Lb(balancer) => {
+                let log = balancer.log();
+                let status = balancer.stop()?;
+                ensure!(status.success(), "lb ended with {status}: {log}");
+                Ok(())
+            }
+            Self::Nftables(edge) => {
+                call(&edge, &["nft", "delete table ip lb-bench"])?;
+                call(&edge, &["ethtool", "-K", "lb-front", "gro", "off"])
+            }
+        }
+    }
+}
+
+/// Full NAT of the frames that the generator sends.
+fn service() -> String {
+    format!(
+        "[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n[[service]]\nname = \"smtp\"\n\
+         listen = \"{VIP_SMTP}:25\"\nmode = \"l4\"\nsource = \"nat\"\nservers = [\"{}:25\"]\n\
+         health = {{ kind = \"none\" }}\n",
+        server(1)
+    )
+}
+
+fn load() -> Result<Ebpf> {
+    let object = bench_object()?;
+    Ebpf::load_file(&object).with_context(|| format!("loading {}", object.display()))
+}
+
+/// The benchmark's programs, of which `redirect` is loaded and sends to this interface.
+fn redirect_to(index: u32) -> Result<Ebpf> {
+    let mut ebpf = load()?;
+    Array::try_from(ebpf.map_mut("OUT").context("OUT")?)?.set(0, index, 0)?;
+    xdp(&mut ebpf, "redirect")?.load()?;
+    Ok(ebpf)
+}
+
+/// Attaches in native mode, loading the program if need be; `ebpf` holds the link.
+fn attach(ebpf: &mut Ebpf, name: &str, namespace: &Namespace, interface: &str) -> Result<()> {
+    let program = xdp(ebpf, name)?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    namespace
+        .run(|| program.attach(interface, XdpMode::Driver).map(drop))?
+        .with_context(|| format!("attaching to {interface}"))
+}
+
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = ebpf.program_mut(name).with_context(|| name.to_owned())?;
+    Ok(program.try_into()?)
+}
+
+/// Index and hardware address of an interface.
+fn link(namespace: &Namespace, interface: &str) -> Result<(u32, [u8; 6])> {
+    #[derive(Deserialize)]
+    struct Link {
+        ifindex: u32,
+        address: String,
+    }
+    let mut command = namespace.command("ip");
+    let output = command.args(["-j", "link", "show", interface]).output()?;
+    let links: Vec<Link> = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("`ip -j link show {interface}` printed something else"))?;
+    let link = links.first().with_context(|| format!("no {interface}"))?;
+    let octets: Vec<u8> = link
+        .address
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16))
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{interface} has the address {}", link.address))?;
+    let address = octets.try_into();
+    Ok((
+        link.ifindex,
+        address.map_err(|_| anyhow::anyhow!("{interface} is no Ethernet"))?,
+    ))
+}
+
+fn call(namespace: &Namespace, words: &[&str]) -> Result<()> {
+    let [program, arguments @ ..] = words else {
+        bail!("no program to call");
+    };
+    let output = namespace.command(program).args(arguments).output()?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        words.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+/// Few enough for the kernel's connection tracking of every machine.
+const FLOWS: u32 = 1024;
+/// As many as NAPI takes at a time; a ring of veth holds four of these.
+const BATCH: u32 = 64;
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(20);

@@ -1,0 +1,104 @@
+//! Runs a program a million times on frames as they arrive, and says how long one run took.
+//!
+//! `BPF_PROG_TEST_RUN` times the loop in the kernel. The wrapper (`lb-ebpf/src/bench.rs`) restores the frame before
+//! each run and then jumps to the program in its slot. Its own cost, and the loop's, is what the same wrapper takes
+//! around an empty program; the difference is the program's.
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, ProgramArray},
+    programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp},
+};
+use lb_ebpf::replay::{PLAN_WORDS, Plan};
+
+use super::kernel::bench_object;
+
+/// The wrapper, loaded.
+pub(super) struct Wrapper {
+    ebpf: Ebpf,
+    plan: Array<MapData, [u64; PLAN_WORDS]>,
+    target: ProgramArray<MapData>,
+}
+
+/// What came of some runs.
+#[derive(Debug, PartialEq)]
+pub(super) struct Outcome {
+    /// Action of the last.
+    pub(super) action: u32,
+    /// The frame after the last.
+    pub(super) frame: Vec<u8>,
+    /// Mean time of one, in nanoseconds, the wrapper's included. The kernel divides integers.
+    pub(super) ns: f64,
+}
+
+impl Wrapper {
+    /// Loads it. Needs root.
+    pub(super) fn load() -> Result<Self> {
+        let object = bench_object()?;
+        let mut ebpf =
+            Ebpf::load_file(&object).with_context(|| format!("loading {}", object.display()))?;
+        for (name, program) in ebpf.programs_mut() {
+            let program: &mut Xdp = program.try_into()?;
+            program.load().with_context(|| name.to_owned())?;
+        }
+        let plan = Array::try_from(ebpf.take_map("PLAN").context("PLAN")?)?;
+        let target = ProgramArray::try_from(ebpf.take_map("TARGET").context("TARGET")?)?;
+        Ok(Self { ebpf, plan, target })
+    }
+
+    /// Runs `program` `repeat` times. `plan` is advanced, so that the next runs go on where these end.
+    pub(super) fn run(
+        &mut self,
+        program: &ProgramFd,
+        frame: &[u8],
+        plan: &mut Plan,
+        repeat: u32,
+    ) -> Result<Outcome> {
+        self.target.set(0, program, 0).context(
+            "the wrapper can't call the program: one has fragments enabled, the other not",
+        )?;
+        self.run_again(frame, plan, repeat)
+    }
+
+    /// As [`Wrapper::run`], of the empty program.
+    pub(super) fn run_nothing(
+        &mut self,
+        frame: &[u8],
+        plan: &mut Plan,
+        repeat: u32,
+    ) -> Result<Outcome> {
+        let nothing = xdp(&self.ebpf, "nothing")?.fd()?;
+        self.target.set(0, nothing, 0)?;
+        self.run_again(frame, plan, repeat)
+    }
+
+    fn run_again(&mut self, frame: &[u8], plan: &mut Plan, repeat: u32) -> Result<Outcome> {
+        self.plan.set(0, plan.words(), 0)?;
+        let mut out = vec![0; frame.len() + ROOM];
+        let result = xdp(&self.ebpf, "replay")?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                repeat,
+                ..TestRunOptions::default()
+            })
+            .context("BPF_PROG_TEST_RUN")?;
+        out.truncate(result.data_size_out as usize);
+        let [state, _, _, turn, ..] = self.plan.get(&0, 0)?;
+        (plan.state, plan.turn) = (state, turn);
+        Ok(Outcome {
+            action: result.return_value,
+            frame: out,
+            ns: result.duration.as_secs_f64() * 1e9,
+        })
+    }
+}
+
+fn xdp<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
+    let program = ebpf.program(name).with_context(|| name.to_owned())?;
+    Ok(program.try_into()?)
+}
+
+/// For headers that a program puts in front.
+const ROOM: usize = 64;

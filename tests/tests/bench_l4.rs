@@ -1,0 +1,41 @@
+//! The layer 4 benchmark at its smallest: every cell has a figure, every claim a result. No figure is judged.
+//!
+//! Needs root, the objects of `cargo xtask build-ebpf` and an `lb` with the XDP program inside (`cargo xtask test`
+//! builds them).
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers as well"
+)]
+
+use lb_tests::{
+    bench_l4::{self, Road, Sizes},
+    guard::Interrupts,
+};
+
+#[test]
+fn every_cell_is_filled_and_every_claim_has_a_result() {
+    let sizes = Sizes::tiny().unwrap();
+    let report =
+        bench_l4::run(&sizes, &Interrupts::default(), &|line| eprintln!("{line}")).unwrap();
+    let loads = report.medians.len();
+    assert!(loads >= 10, "{loads} loads");
+    assert_eq!(report.samples.len(), loads);
+    for cell in &report.medians {
+        assert!(cell.raw_ns.median > 0.0, "{}", cell.load);
+        assert!(cell.empty_ns.median > 0.0, "{}", cell.load);
+    }
+    assert_eq!(report.roads.len(), Road::ALL.len());
+    for cell in &report.roads {
+        assert!(cell.packets_per_second.median > 0.0, "{}", cell.road);
+    }
+    for show in &report.shows {
+        assert!(show.got.is_some(), "{}", show.claim);
+    }
+    let (table, page) = (bench_l4::table(&report), bench_l4::page(&report));
+    for cell in &report.medians {
+        assert!(table.contains(&cell.load) && page.contains(&cell.load));
+    }
+    assert!(!table.contains("no result") && !page.contains("no result"));
+    assert!(!page.contains("http://") && !page.contains("https://"));
+}
