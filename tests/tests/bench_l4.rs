@@ -3,11 +3,6 @@
 //! Needs root, the objects of `cargo xtask build-ebpf` and an `lb` with the XDP program inside (`cargo xtask test`
 //! builds them).
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its helpers as well"
-)]
-
 use lb_tests::{
     bench_l4::{self, Road, Sizes},
     guard::Interrupts,
