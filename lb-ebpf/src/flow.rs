@@ -27,6 +27,8 @@
 //! Deliberately not in the program: idle timeouts. Userspace calls [`Table::sweep`]; the program only
 //! reuses what it must.
 
+#[cfg(any(test, feature = "user"))]
+mod copy;
 mod sweep;
 mod table;
 

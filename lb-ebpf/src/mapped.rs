@@ -33,6 +33,11 @@ unsafe impl Element for FlowSet {}
 pub struct RingSlot(Cell32);
 
 impl RingSlot {
+    /// The server of the slot.
+    pub fn load(&self) -> u32 {
+        self.0.load()
+    }
+
     /// Names the server of the slot.
     pub fn store(&self, backend: u32) {
         self.0.store(backend);

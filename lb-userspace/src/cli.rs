@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use serde::de::DeserializeOwned;
 
+use crate::admin::{Answer, Status};
+use crate::explain::{self, Outcome, Question};
+use crate::flows::{Flows, Query};
 use crate::{admin, compose, run};
 
 /// An XDP-assisted load balancer for Exchange pools.
@@ -23,7 +27,11 @@ enum Command {
     /// Read the configuration and every file that it names, say all that is wrong, change nothing.
     Check(ConfigFile),
     /// Services, servers and packet counters of the running daemon.
-    Status(StatusArgs),
+    Status(Daemon),
+    /// Connections that the packet path forwards just now (services of mode "l4").
+    Flows(FlowsArgs),
+    /// What the packet path would do with a packet, and why; nothing is sent or changed.
+    Explain(ExplainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -34,23 +42,38 @@ struct ConfigFile {
 }
 
 #[derive(Debug, Args)]
-struct StatusArgs {
+struct Daemon {
     /// The daemon's admin socket: `admin` of its configuration.
     #[arg(long, value_name = "SOCKET", default_value = lb_config::DEFAULT_ADMIN)]
     admin: PathBuf,
-    /// The whole status as JSON.
+    /// The whole answer as JSON.
     #[arg(long)]
     json: bool,
 }
 
-impl StatusArgs {
-    fn format(&self) -> admin::Format {
-        if self.json {
-            admin::Format::Json
-        } else {
-            admin::Format::Text
-        }
-    }
+#[derive(Debug, Args)]
+struct FlowsArgs {
+    #[command(flatten)]
+    daemon: Daemon,
+    #[command(flatten)]
+    query: Query,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    #[command(flatten)]
+    daemon: Daemon,
+    #[command(flatten)]
+    source: explain::Source,
+    /// Interface that the packet comes in by; the first one of the configuration unless told.
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Receive queue that it comes in by.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    queue: u32,
+    /// CPU that handles it: ports of full NAT are dealt out to CPUs.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    cpu: u32,
 }
 
 /// A command that did not do what it was asked.
@@ -93,7 +116,41 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Run(file) => run::run(&compose::load(&file.config)?),
         Command::Check(file) => check(&file.config),
-        Command::Status(args) => admin::print_status(&args.admin, args.format()),
+        Command::Status(daemon) => daemon.print(&admin::status(&daemon.admin)?, Status::to_string),
+        Command::Flows(FlowsArgs { daemon, query }) => {
+            daemon.print(&admin::flows(&daemon.admin, &query)?, Flows::to_string)
+        }
+        Command::Explain(args) => args.run(),
+    }
+}
+
+impl Daemon {
+    #[expect(clippy::print_stdout, reason = "the answer of a command")]
+    fn print<T: DeserializeOwned>(
+        &self,
+        answer: &Answer<T>,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            println!("{}", answer.json());
+        } else {
+            print!("{}", text(&answer.value()?));
+        }
+        Ok(())
+    }
+}
+
+impl ExplainArgs {
+    fn run(self) -> Result<(), Failure> {
+        let question = Question {
+            frames: self.source.frames()?,
+            interface: self.interface,
+            queue: self.queue,
+            cpu: self.cpu,
+        };
+        let answer = admin::explain(&self.daemon.admin, &question)?;
+        let text = |outcomes: &Vec<_>| outcomes.iter().map(Outcome::to_string).collect();
+        self.daemon.print(&answer, text)
     }
 }
 

@@ -16,6 +16,8 @@ pub mod cli;
 mod compose;
 mod control;
 mod dataplane;
+mod explain;
+mod flows;
 mod host;
 mod random;
 mod report;

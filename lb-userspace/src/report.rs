@@ -1,15 +1,22 @@
-//! Puts together what `lb status` shows, from the control loop's state and the counters.
+//! Puts together what the admin socket answers, from the control loop's state, the counters and the
+//! flow table.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use lb_proxy::{Counters, Kind, Service};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
-use crate::admin::{Counter, InterfaceStatus, ReasonStatus, ServerStatus, ServiceStatus, Status};
+use crate::admin::{
+    Answers, Counter, InterfaceStatus, ReasonStatus, ServerStatus, ServiceStatus, Status,
+};
 use crate::carrier::Decision;
 use crate::compose::Plan;
 use crate::control::{Control, Controlled};
+use crate::explain::{self, Outcome, Question};
+use crate::flows::{self, Flows, Query};
 use crate::worker::Carrier;
 
 /// What doesn't change while the daemon runs, and where to read what does.
@@ -21,6 +28,7 @@ pub(crate) struct Reporter {
 
 struct ReportedInterface {
     name: String,
+    ifindex: u32,
     queues: u32,
     sockets: Vec<StatisticsReader>,
 }
@@ -57,6 +65,7 @@ impl Reporter {
     pub(crate) fn new(plan: &Plan, decision: &Decision) -> Self {
         let interfaces = decision.ports.iter().map(|port| ReportedInterface {
             name: port.name.clone(),
+            ifindex: port.ifindex,
             queues: port.queues,
             sockets: port.sockets.iter().map(Socket::statistics).collect(),
         });
@@ -80,8 +89,7 @@ impl Reporter {
         }
     }
 
-    /// The status now.
-    pub(crate) fn status(&self, control: &Control) -> anyhow::Result<Status> {
+    fn status(&self, control: &Control) -> anyhow::Result<Status> {
         let dataplane = control.dataplane();
         let mut services = Vec::new();
         for (id, (reported, controlled)) in (0..).zip(self.services.iter().zip(control.services()))
@@ -123,6 +131,30 @@ impl Reporter {
                 })
                 .collect(),
         })
+    }
+}
+
+/// The answers of a running daemon.
+pub(crate) struct Desk {
+    /// What doesn't change.
+    pub(crate) reporter: Reporter,
+    /// What does.
+    pub(crate) control: Rc<RefCell<Control>>,
+}
+
+impl Answers for Desk {
+    fn status(&self) -> anyhow::Result<Status> {
+        self.reporter.status(&self.control.borrow())
+    }
+
+    fn flows(&self, query: &Query) -> anyhow::Result<Flows> {
+        flows::list(&self.control.borrow(), query)
+    }
+
+    fn explain(&self, question: Question) -> anyhow::Result<Vec<Outcome>> {
+        let interfaces = self.reporter.interfaces.iter();
+        let interfaces = interfaces.map(|interface| (interface.name.as_str(), interface.ifindex));
+        explain::answer(&self.control.borrow(), interfaces, question)
     }
 }
 

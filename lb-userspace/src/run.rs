@@ -21,7 +21,7 @@ use crate::cli::Failure;
 use crate::compose::Plan;
 use crate::control::{self, Control, health};
 use crate::dataplane::{Dataplane, Resolver, possible_cpus};
-use crate::report::Reporter;
+use crate::report::{Desk, Reporter};
 use crate::worker::{self, ListenerPlan, Workers};
 use crate::{admin, host, random};
 
@@ -80,9 +80,9 @@ async fn balance(plan: &Plan) -> anyhow::Result<()> {
     let control = Rc::new(RefCell::new(start_control(plan, dataplane, &carriers)?));
     log_ready(plan, &decision);
     let (changes, received) = mpsc::channel(HEALTH_BACKLOG);
-    let status = {
-        let control = Rc::clone(&control);
-        move || reporter.status(&control.borrow())
+    let desk = Desk {
+        reporter,
+        control: Rc::clone(&control),
     };
     let result = tokio::select! {
         _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }
@@ -92,7 +92,7 @@ async fn balance(plan: &Plan) -> anyhow::Result<()> {
         Err(error) = control::follow_health(&control, received) => Err(error.into()),
         Err(error) = control::follow_neighbours(&control, &resolver) => Err(error.into()),
         () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
-        () = socket.serve(status) => Err(anyhow::anyhow!("the admin socket ended")),
+        () = socket.serve(desk) => Err(anyhow::anyhow!("the admin socket ended")),
         else => Err(anyhow::anyhow!("the control loop ended")),
     };
     // Workers first: their flows need the program to the last segment.

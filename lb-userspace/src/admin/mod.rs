@@ -1,29 +1,49 @@
-//! The admin socket: a Unix socket on which the daemon answers `GET /status` with JSON.
+//! The admin socket: a Unix socket on which the daemon answers `GET /status`, and `POST /flows` and
+//! `POST /explain` with a question, all in JSON.
 //!
 //! Reading only; nothing here changes the daemon. Whoever may open the socket may read: it is made
-//! with mode 0600 by the daemon's user. The client half serves `lb status`.
+//! with mode 0600 by the daemon's user. The client half serves `lb status`, `lb flows` and `lb explain`.
 
 mod status;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
+use std::marker::PhantomData;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::Context as _;
+use http::request::Builder;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::cli::Failure;
+use crate::explain::{Outcome, Question};
+use crate::flows::{Flows, Query};
 
 pub(crate) use status::{
     Counter, InterfaceStatus, ReasonStatus, ServerStatus, ServiceStatus, Status,
 };
+
+/// Bytes of a question at most: a capture of as many packets as one question may have.
+const MAX_QUESTION: usize = 4 << 20;
+
+/// Who knows the answers. None of them may take long: the control loop waits meanwhile.
+pub(crate) trait Answers {
+    /// The status now.
+    fn status(&self) -> anyhow::Result<Status>;
+    /// The flows that were asked for.
+    fn flows(&self, query: &Query) -> anyhow::Result<Flows>;
+    /// What would happen to each packet.
+    fn explain(&self, question: Question) -> anyhow::Result<Vec<Outcome>>;
+}
 
 /// The socket file, removed when the daemon ends in order.
 pub(crate) struct Socket {
@@ -59,14 +79,14 @@ impl Socket {
         })
     }
 
-    /// Answers until dropped. `status` is called once for each request.
-    pub(crate) async fn serve(self, status: impl Fn() -> anyhow::Result<Status> + 'static) {
-        let status = Rc::new(status);
+    /// Answers until dropped.
+    pub(crate) async fn serve(self, answers: impl Answers + 'static) {
+        let answers = Rc::new(answers);
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let status = Rc::clone(&status);
-                    tokio::task::spawn_local(answer(stream, status));
+                    let answers = Rc::clone(&answers);
+                    tokio::task::spawn_local(answer(stream, answers));
                 }
                 Err(error) => {
                     // EMFILE and its like pass; a loop without a pause would burn the CPU meanwhile.
@@ -85,10 +105,9 @@ impl Drop for Socket {
     }
 }
 
-async fn answer(stream: UnixStream, status: Rc<impl Fn() -> anyhow::Result<Status>>) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let response = respond(&request, &*status);
-        async move { Ok::<_, Infallible>(response) }
+async fn answer(stream: UnixStream, answers: Rc<impl Answers>) {
+    let service = service_fn(|request: Request<Incoming>| async {
+        Ok::<_, Infallible>(respond(request, &*answers).await)
     });
     let served = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
@@ -98,29 +117,46 @@ async fn answer(stream: UnixStream, status: Rc<impl Fn() -> anyhow::Result<Statu
     }
 }
 
-fn respond(
-    request: &Request<Incoming>,
-    status: &impl Fn() -> anyhow::Result<Status>,
-) -> Response<Full<Bytes>> {
-    if request.uri().path() != "/status" {
-        return plain(StatusCode::NOT_FOUND, "only /status is here\n".to_owned());
-    }
-    if request.method() != Method::GET {
-        return plain(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "/status answers GET only\n".to_owned(),
-        );
-    }
-    let json = status().and_then(|status| Ok(serde_json::to_vec(&status)?));
-    match json {
-        Ok(json) => {
-            let mut response = Response::new(Full::from(json));
-            let json = header::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
+async fn respond(request: Request<Incoming>, answers: &impl Answers) -> Response<Full<Bytes>> {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let body = match question(request).await {
+        Ok(body) => body,
+        Err(error) => return plain(StatusCode::BAD_REQUEST, format!("{error:#}\n")),
+    };
+    let answer = match (method, path.as_str()) {
+        (Method::GET, "/status") => answers.status().and_then(|status| json(&status)),
+        (Method::POST, "/flows") => parse(&body)
+            .and_then(|query| answers.flows(&query))
+            .and_then(|flows| json(&flows)),
+        (Method::POST, "/explain") => parse(&body)
+            .and_then(|question| answers.explain(question))
+            .and_then(|outcomes| json(&outcomes)),
+        _ => {
+            let told = "GET /status, POST /flows and POST /explain are here\n".to_owned();
+            return plain(StatusCode::NOT_FOUND, told);
         }
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
+    };
+    answer.unwrap_or_else(|error| plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")))
+}
+
+async fn question(request: Request<Incoming>) -> anyhow::Result<Bytes> {
+    let body = Limited::new(request.into_body(), MAX_QUESTION);
+    match body.collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => anyhow::bail!("reading the question: {error}"),
     }
+}
+
+fn parse<T: DeserializeOwned>(body: &Bytes) -> anyhow::Result<T> {
+    serde_json::from_slice(body).context("reading the question")
+}
+
+fn json(answer: &impl Serialize) -> anyhow::Result<Response<Full<Bytes>>> {
+    let mut response = Response::new(Full::from(serde_json::to_vec(answer)?));
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(response)
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
@@ -129,42 +165,69 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// `lb status`.
-#[expect(clippy::print_stdout, reason = "the answer of `lb status`")]
-pub(crate) fn print_status(socket: &Path, format: Format) -> Result<(), Failure> {
+/// Asks the daemon for its status.
+pub(crate) fn status(socket: &Path) -> anyhow::Result<Answer<Status>> {
+    ask(socket, Request::get("/status"), Bytes::new())
+}
+
+/// Asks the daemon for flows.
+pub(crate) fn flows(socket: &Path, query: &Query) -> anyhow::Result<Answer<Flows>> {
+    ask(
+        socket,
+        Request::post("/flows"),
+        serde_json::to_vec(query)?.into(),
+    )
+}
+
+/// Asks the daemon about packets.
+pub(crate) fn explain(socket: &Path, question: &Question) -> anyhow::Result<Answer<Vec<Outcome>>> {
+    ask(
+        socket,
+        Request::post("/explain"),
+        serde_json::to_vec(question)?.into(),
+    )
+}
+
+/// What the daemon said.
+pub(crate) struct Answer<T> {
+    body: Bytes,
+    kind: PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Answer<T> {
+    /// As it is, for programs.
+    pub(crate) fn json(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
+    /// As a value, for people.
+    pub(crate) fn value(&self) -> anyhow::Result<T> {
+        serde_json::from_slice(&self.body).context("reading the daemon's answer")
+    }
+}
+
+fn ask<T>(socket: &Path, request: Builder, body: Bytes) -> anyhow::Result<Answer<T>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let body = runtime.block_on(fetch(socket)).with_context(|| {
-        format!(
-            "asking the daemon on {} (is `lb run` up, and are you its user?)",
-            socket.display()
-        )
-    })?;
-    match format {
-        Format::Json => println!("{}", String::from_utf8_lossy(&body)),
-        Format::Text => print!("{}", serde_json::from_slice::<Status>(&body)?),
-    }
-    Ok(())
+    let body = runtime
+        .block_on(fetch(socket, request, body))
+        .with_context(|| {
+            format!(
+                "asking the daemon on {} (is `lb run` up, and are you its user?)",
+                socket.display()
+            )
+        })?;
+    let kind = PhantomData;
+    Ok(Answer { body, kind })
 }
 
-/// How `lb status` prints.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Format {
-    /// For people.
-    Text,
-    /// For programs: the daemon's answer as it is.
-    Json,
-}
-
-async fn fetch(socket: &Path) -> anyhow::Result<Bytes> {
+async fn fetch(socket: &Path, request: Builder, body: Bytes) -> anyhow::Result<Bytes> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::get("/status")
-        .header(header::HOST, "lb")
-        .body(Empty::<Bytes>::new())?;
+    let request = request.header(header::HOST, "lb").body(Full::new(body))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();

@@ -13,6 +13,10 @@ use lb_ebpf::verdict::Reason;
 
 use super::{Dataplane, Sizing};
 
+mod trial;
+
+pub(crate) use trial::Trial;
+
 /// A map is missing, of another type, or refused an operation.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MapAccessError {
@@ -198,6 +202,16 @@ impl Dataplane {
     /// The flow table, as the program changes it.
     pub(crate) fn flows(&self) -> &MappedFlows {
         &self.maps.flows
+    }
+
+    /// Reads the global settings.
+    pub(crate) fn settings(&self) -> Result<Settings, MapAccessError> {
+        self.maps.settings.get(&0, 0).map_err(refused("SETTINGS"))
+    }
+
+    /// The maps as they are now, for decisions that change nothing.
+    pub(crate) fn trial(&self) -> Result<Trial<'_>, MapAccessError> {
+        Ok(Trial::new(&self.maps, self.settings()?))
     }
 
     /// Reads how often each reason was given.

@@ -12,7 +12,7 @@ mod neighbour;
 use aya::Ebpf;
 
 pub(crate) use load::Sizing;
-pub(crate) use maps::MapAccessError;
+pub(crate) use maps::{MapAccessError, Trial};
 pub(crate) use neighbour::{Link, NextHop, NoNextHop, Resolver};
 
 /// The loaded program with its maps and attachments. Dropping it detaches the program from every

@@ -1,0 +1,72 @@
+//! A copy of a set that nobody else sees: for asking what *would* happen to a packet.
+//!
+//! Called by userspace (`lb explain`), never by the program.
+
+use super::{BUSY, FlowEntry, FlowSet};
+
+impl FlowSet {
+    /// A copy of its own: what a decision does to it changes no flow. An entry that changes while it is
+    /// read is free in the copy, as it would have been a miss for a packet.
+    #[must_use]
+    pub fn private_copy(&self) -> Self {
+        Self {
+            entries: self.entries.each_ref().map(FlowEntry::private_copy),
+        }
+    }
+}
+
+impl FlowEntry {
+    fn private_copy(&self) -> Self {
+        let word = self.word.load();
+        let copy = Self::default();
+        copy.addresses.store(self.addresses.load());
+        copy.new_addresses.store(self.new_addresses.load());
+        copy.macs_head.store(self.macs_head.load());
+        copy.macs_tail.store(self.macs_tail.load());
+        copy.new_ports.store(self.new_ports.load());
+        copy.ifindex.store(self.ifindex.load());
+        copy.service.store(self.service.load());
+        copy.overflow.store(self.overflow.load());
+        copy.seen.store(self.seen.load());
+        copy.told.store(self.told.load());
+        copy.tick.store(self.tick.load());
+        copy.packets.store(self.packets.load());
+        copy.bytes_and_backend.store(self.bytes_and_backend.load());
+        if word & BUSY == 0 && self.word.load() == word {
+            copy.word.store(word);
+        }
+        copy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flow::{FlowSet, Key};
+    use crate::tcp::{Flags, State};
+
+    #[test]
+    fn a_copy_holds_the_same_flows_and_changes_none() {
+        let key = Key::new(([10, 0, 0, 1], 40_000), ([10, 0, 0, 2], 25), 6);
+        let set = FlowSet::default();
+        let entry = &set.entries()[2];
+        entry.addresses.store(key.addresses);
+        entry.service.store(7);
+        entry.seen.store((Flags::SYN | Flags::ACK).0);
+        entry.word.store(key.word());
+        set.entries()[0].overflow.store(1);
+
+        let copy = set.private_copy();
+        assert_eq!(copy.entries()[2].snapshot(), entry.snapshot());
+        assert_eq!(copy.entries()[0].overflow.load(), 1);
+        copy.entries()[2].track(Flags::RST);
+        assert_eq!(copy.entries()[2].state(), State::Closed);
+        assert_eq!(entry.state(), State::Established);
+    }
+
+    #[test]
+    fn an_entry_that_is_being_written_is_free_in_the_copy() {
+        let set = FlowSet::default();
+        set.entries()[0].word.store(super::BUSY);
+        assert_eq!(set.private_copy().entries()[0].word.load(), 0);
+    }
+}

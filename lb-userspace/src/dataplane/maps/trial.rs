@@ -1,0 +1,150 @@
+//! The live maps as tables that a decision may write to without changing them.
+//!
+//! Small maps are read when they are asked for. What the decision writes to (flow entries) is copied
+//! at the first touch and kept, so that the second packet of a trial finds the flow that the first one
+//! would have opened. Counters are noted, not written.
+//! Called by `explain`, through `Dataplane::trial`.
+
+use std::cell::{Cell, OnceCell};
+
+use lb_ebpf::abi::{Backend, Interface, Service, ServiceCounters, ServiceKey, Settings};
+use lb_ebpf::decide::Tables;
+use lb_ebpf::flow::{FlowSet, Sets};
+use lb_ebpf::nat::SourceAddresses;
+
+use super::Maps;
+
+/// One trial, of one packet or of several in their order.
+pub(crate) struct Trial<'a> {
+    maps: &'a Maps,
+    settings: Settings,
+    sets: Kept<FlowSet>,
+    backends: Kept<Backend>,
+    noted: Cell<Noted>,
+}
+
+/// What a decision counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noted {
+    /// Index of the service that the packet was counted for.
+    pub(crate) service: Option<u8>,
+    /// Flows that it opened.
+    pub(crate) flows: u64,
+}
+
+impl<'a> Trial<'a> {
+    pub(super) fn new(maps: &'a Maps, settings: Settings) -> Self {
+        Self {
+            maps,
+            settings,
+            sets: Kept::default(),
+            backends: Kept::default(),
+            noted: Cell::default(),
+        }
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn take_noted(&self) -> Noted {
+        self.noted.take()
+    }
+}
+
+impl Tables for Trial<'_> {
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.settings)
+    }
+
+    fn prefilter_word(&self, index: u32) -> Option<u32> {
+        self.maps.prefilter.get(&index, 0).ok()
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.maps.services.get(key, 0).ok()
+    }
+
+    fn ring_slot(&self, index: u32) -> Option<u32> {
+        let slot = self.maps.rings.get(index as usize)?;
+        Some(slot.load())
+    }
+
+    fn backend(&self, index: u32) -> Option<&Backend> {
+        self.backends
+            .get_or_read(index, || self.maps.backends.get(&index, 0).ok())
+    }
+
+    fn interface(&self, ifindex: u32) -> Option<Interface> {
+        self.maps.interfaces.get(&ifindex, 0).ok()
+    }
+
+    fn count(&self, service: u8, counters: ServiceCounters) {
+        self.noted.set(Noted {
+            service: Some(service),
+            flows: self.noted.get().flows + counters.flows,
+        });
+    }
+}
+
+impl Sets for Trial<'_> {
+    fn flow_set(&self, index: u32) -> Option<&FlowSet> {
+        self.sets.get_or_read(index, || {
+            self.maps.flows.flow_set(index).map(FlowSet::private_copy)
+        })
+    }
+}
+
+impl SourceAddresses for Trial<'_> {
+    fn snat_address(&self, index: u32) -> Option<[u8; 4]> {
+        self.maps.snat_addresses.get(&index, 0).ok()
+    }
+}
+
+/// Elements of a map, each read once. They can be borrowed while others are added, because nothing
+/// that is in the list ever moves or leaves; a trial looks at a few dozen, so a list will do.
+struct Kept<T> {
+    first: OnceCell<Box<Node<T>>>,
+}
+
+struct Node<T> {
+    index: u32,
+    value: T,
+    next: OnceCell<Box<Node<T>>>,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self {
+            first: OnceCell::new(),
+        }
+    }
+}
+
+impl<T> Kept<T> {
+    fn get_or_read(&self, index: u32, read: impl FnOnce() -> Option<T>) -> Option<&T> {
+        let mut place = &self.first;
+        while let Some(node) = place.get() {
+            if node.index == index {
+                return Some(&node.value);
+            }
+            place = &node.next;
+        }
+        let value = read()?;
+        let next = OnceCell::new();
+        let node = place.get_or_init(|| Box::new(Node { index, value, next }));
+        Some(&node.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kept;
+
+    #[test]
+    fn an_element_is_read_once_and_stays() {
+        let kept = Kept::default();
+        let first = kept.get_or_read(7, || Some("seven"));
+        assert_eq!(kept.get_or_read(8, || None), None);
+        assert_eq!(kept.get_or_read(9, || Some("nine")), Some(&"nine"));
+        assert_eq!(kept.get_or_read(7, || Some("again")), Some(&"seven"));
+        assert_eq!(first, Some(&"seven"));
+    }
+}
