@@ -72,7 +72,7 @@ pub struct ServiceKey {
     pub address: [u8; 4],
     /// Virtual port.
     pub port: [u8; 2],
-    /// IP protocol number.
+    /// IP protocol number: 6 (TCP), or 17 (UDP) for a service of kind [`SERVICE_KIND_L4`].
     pub protocol: u8,
     /// Always zero: the map compares bytes.
     pub zero: u8,

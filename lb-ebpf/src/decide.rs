@@ -7,7 +7,7 @@
 //!  Pass            Pass        service? ─┬─ none ──────▶ Pass
 //!                                        ├─ WORKER ────▶ Worker
 //!                                        ├─ STACK ─────▶ Pass
-//!                                        └─ L4, SYN ───▶ ring ─▶ server ─▶ tuple ─▶ insert ─▶ rewrite …
+//!                                        └─ L4, opens ─▶ ring ─▶ server ─▶ tuple ─▶ insert ─▶ rewrite …
 //! ```
 //!
 //! The flow table comes before the service lookup, for two reasons. Answers from servers are addressed
@@ -35,7 +35,7 @@ use crate::verdict::Reason::{
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{
     ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth, Ipv4,
-    PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Tcp,
+    PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Tcp, Udp as Datagram,
 };
 
 /// How the packet came in.
@@ -98,7 +98,7 @@ where
     if ip.is_fragment() {
         return Err(fragment(packet, tables, ip));
     }
-    let segment = parse_tcp(packet, ip)?;
+    let segment = parse_transport(packet, ip)?;
     let table = Table {
         sets: tables,
         settings,
@@ -113,24 +113,23 @@ where
     }
     let service = tables
         .service(&segment.key.service())
-        .ok_or(Pass(NoService))?;
+        .ok_or(Pass(segment.no_service()))?;
     tables.count(counters_of(service), segment.counters());
     match service.kind {
-        SERVICE_KIND_L4 if segment.flags.opens() => {
-            open(packet, &table, &segment, service, ingress)
-        }
+        SERVICE_KIND_L4 if segment.opens() => open(packet, &table, &segment, service, ingress),
         // Without a flow there is no server to send it to. The stack, which has no such connection
         // either, answers with RST: the client learns at once what a drop would tell it by timeout.
         SERVICE_KIND_L4 => Err(Pass(NoFlow)),
         SERVICE_KIND_WORKER => Err(worker(tables, ingress)),
         SERVICE_KIND_STACK => Err(Pass(StackService)),
-        _ => Err(Pass(NoService)),
+        _ => Err(Pass(segment.no_service())),
     }
 }
 
-/// What is looked at in a TCP segment.
+/// What is looked at in a TCP segment or UDP datagram.
 struct Segment {
     key: Key,
+    /// Of a datagram, which has none: those that it counts as (see [`Flags::DATAGRAM`]).
     flags: Flags,
     ttl: u8,
     /// Of the whole frame, in bytes.
@@ -138,6 +137,22 @@ struct Segment {
 }
 
 impl Segment {
+    /// Whether it starts a flow if there is none: each datagram might be the first.
+    #[inline(always)]
+    fn opens(&self) -> bool {
+        self.key.protocol == PROTOCOL_UDP || self.flags.opens()
+    }
+
+    /// Why it is passed if it is for a port of nobody.
+    #[inline(always)]
+    fn no_service(&self) -> Reason {
+        if self.key.protocol == PROTOCOL_UDP {
+            Udp
+        } else {
+            NoService
+        }
+    }
+
     #[inline(always)]
     fn counters(&self) -> ServiceCounters {
         ServiceCounters {
@@ -191,38 +206,52 @@ fn parse_ipv4<P: Packet + ?Sized>(packet: &P) -> Result<&Ipv4, Verdict> {
     }
     match ip.protocol {
         _ if ip.header_len() > Ipv4::LEN => Err(Pass(Ipv4Options)),
-        PROTOCOL_TCP => Ok(ip),
-        PROTOCOL_UDP => Err(Pass(Udp)),
+        PROTOCOL_TCP | PROTOCOL_UDP => Ok(ip),
         PROTOCOL_ICMP => Err(Pass(Icmp)),
         _ => Err(Pass(OtherProtocol)),
     }
 }
 
-/// The TCP header, if its lengths and those of IP and the frame agree.
+/// The TCP or UDP header, if its lengths and those of IP and the frame agree.
 #[inline(always)]
-fn parse_tcp<P: Packet + ?Sized>(packet: &P, ip: &Ipv4) -> Result<Segment, Verdict> {
-    let tcp = packet
-        .header::<Tcp>(Eth::LEN + Ipv4::LEN)
-        .ok_or(Pass(Malformed))?;
-    let header_len = tcp.header_len();
+fn parse_transport<P: Packet + ?Sized>(packet: &P, ip: &Ipv4) -> Result<Segment, Verdict> {
+    let (ports, flags, least) = match ip.protocol {
+        PROTOCOL_UDP => parse_udp(packet),
+        _ => parse_tcp(packet),
+    }
+    .ok_or(Pass(Malformed))?;
     // A frame may be longer than its datagram (padding to 60 bytes), never shorter.
-    if header_len < Tcp::LEN
-        || ip.total_len() < Ipv4::LEN + header_len
-        || packet.len() < Eth::LEN + ip.total_len()
-    {
+    if ip.total_len() < Ipv4::LEN + least || packet.len() < Eth::LEN + ip.total_len() {
         return Err(Pass(Malformed));
     }
     Ok(Segment {
         key: Key {
             addresses: u64::from_ne_bytes(ip.addresses),
-            ports: u32::from_ne_bytes(tcp.ports),
+            ports,
             protocol: ip.protocol,
         },
-        flags: Flags(tcp.flags),
+        flags,
         ttl: ip.ttl,
         // At most one page.
         length: u32::try_from(packet.len()).unwrap_or(u32::MAX),
     })
+}
+
+/// Ports, flags, and the number of bytes that must be there.
+#[inline(always)]
+fn parse_tcp<P: Packet + ?Sized>(packet: &P) -> Option<(u32, Flags, usize)> {
+    let tcp = packet.header::<Tcp>(Eth::LEN + Ipv4::LEN)?;
+    let length = tcp.header_len();
+    (length >= Tcp::LEN).then_some((u32::from_ne_bytes(tcp.ports), Flags(tcp.flags), length))
+}
+
+/// As [`parse_tcp`].
+#[inline(always)]
+fn parse_udp<P: Packet + ?Sized>(packet: &P) -> Option<(u32, Flags, usize)> {
+    let udp = packet.header::<Datagram>(Eth::LEN + Ipv4::LEN)?;
+    let length = udp.length();
+    let ports = u32::from_ne_bytes(udp.ports);
+    (length >= Datagram::LEN).then_some((ports, Flags::DATAGRAM, length))
 }
 
 /// Whether a packet can belong to a service or flow at all. Most packets of a host that does other
@@ -249,12 +278,14 @@ fn fragment<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T, ip: &Ipv4) ->
     if !ip.is_first_fragment() {
         return Pass(Fragment);
     }
-    let Some(tcp) = packet.header::<Tcp>(Eth::LEN + Ipv4::LEN) else {
+    // The first eight bytes of both protocols have the ports in the same place, and a fragment has at
+    // least eight bytes (RFC 791 §2.3).
+    let Some(transport) = packet.header::<Datagram>(Eth::LEN + Ipv4::LEN) else {
         return Pass(Malformed);
     };
     let key = Key {
         addresses: u64::from_ne_bytes(ip.addresses),
-        ports: u32::from_ne_bytes(tcp.ports),
+        ports: u32::from_ne_bytes(transport.ports),
         protocol: ip.protocol,
     };
     match tables.service(&key.service()) {

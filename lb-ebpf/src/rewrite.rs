@@ -10,7 +10,7 @@
 )]
 
 use crate::checksum::Update;
-use crate::wire::{Eth, Ipv4, Packet, Tcp};
+use crate::wire::{Eth, Ipv4, PROTOCOL_UDP, Packet, Tcp, Udp};
 
 /// Both hardware addresses of a frame, destination first, as the integers they are stored by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,14 +74,19 @@ pub struct Rewrite {
 impl Rewrite {
     /// Writes the new addresses and ports and takes one hop off the time to live.
     ///
-    /// `None`, with the packet unchanged, if it is shorter than the headers of TCP over IPv4. The
+    /// `None`, with the packet unchanged, if it is shorter than the headers of TCP or UDP over IPv4. The
     /// caller has parsed them and seen a time to live above one; the check is for the verifier.
     #[inline(always)]
     pub fn apply<P: Packet + ?Sized>(&self, packet: &mut P) -> Option<()> {
-        // The last header first, so that a packet too short is not half rewritten.
-        let tcp = *packet.header::<Tcp>(Eth::LEN + Ipv4::LEN)?;
-        let ip = packet.header_mut::<Ipv4>(Eth::LEN)?;
+        let ip = packet.header::<Ipv4>(Eth::LEN)?;
         let old_addresses = u64::from_ne_bytes(ip.addresses);
+        // The last header first, so that a packet too short is not half rewritten.
+        if ip.protocol == PROTOCOL_UDP {
+            self.apply_udp(packet, old_addresses)?;
+        } else {
+            self.apply_tcp(packet, old_addresses)?;
+        }
+        let ip = packet.header_mut::<Ipv4>(Eth::LEN)?;
         let old_hop = u32::from(u16::from_ne_bytes([ip.ttl, ip.protocol]));
         ip.ttl = ip.ttl.wrapping_sub(1);
         let new_hop = u32::from(u16::from_ne_bytes([ip.ttl, ip.protocol]));
@@ -91,15 +96,38 @@ impl Rewrite {
             .finish();
         ip.addresses = self.addresses.to_ne_bytes();
 
-        let checksum = Update::new(tcp.checksum)
-            .long(old_addresses, self.addresses)
-            .word(u32::from_ne_bytes(tcp.ports), self.ports)
-            .finish();
-        let tcp = packet.header_mut::<Tcp>(Eth::LEN + Ipv4::LEN)?;
-        tcp.checksum = checksum;
-        tcp.ports = self.ports.to_ne_bytes();
-
         self.macs.write(packet.header_mut::<Eth>(0)?);
         Some(())
+    }
+
+    #[inline(always)]
+    fn apply_tcp<P: Packet + ?Sized>(&self, packet: &mut P, old_addresses: u64) -> Option<()> {
+        let tcp = packet.header_mut::<Tcp>(Eth::LEN + Ipv4::LEN)?;
+        tcp.checksum = self.checksum(tcp.checksum, old_addresses, tcp.ports);
+        tcp.ports = self.ports.to_ne_bytes();
+        Some(())
+    }
+
+    #[inline(always)]
+    fn apply_udp<P: Packet + ?Sized>(&self, packet: &mut P, old_addresses: u64) -> Option<()> {
+        let udp = packet.header_mut::<Udp>(Eth::LEN + Ipv4::LEN)?;
+        if udp.checksum != Udp::NO_CHECKSUM {
+            udp.checksum = match self.checksum(udp.checksum, old_addresses, udp.ports) {
+                // Otherwise it would say that there is none.
+                Udp::NO_CHECKSUM => [0xff, 0xff],
+                computed => computed,
+            };
+        }
+        udp.ports = self.ports.to_ne_bytes();
+        Some(())
+    }
+
+    /// The checksum of the transport header, which covers the addresses as well.
+    #[inline(always)]
+    fn checksum(&self, old: [u8; 2], old_addresses: u64, old_ports: [u8; 4]) -> [u8; 2] {
+        Update::new(old)
+            .long(old_addresses, self.addresses)
+            .word(u32::from_ne_bytes(old_ports), self.ports)
+            .finish()
     }
 }

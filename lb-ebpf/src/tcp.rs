@@ -25,6 +25,10 @@ impl Flags {
     /// The acknowledgement number counts.
     pub const ACK: Self = Self(0x10);
 
+    /// What a UDP datagram counts as. So the second of a client, which most clients send only after an
+    /// answer, makes its flow one that is in use ([`State::Established`]), and it never ends but by time.
+    pub const DATAGRAM: Self = Self::ACK;
+
     /// Whether the segment asks for a new connection: SYN without ACK, RST or FIN.
     #[inline(always)]
     pub fn opens(self) -> bool {

@@ -6,6 +6,7 @@ use crate::fixtures::{HostTables, INGRESS, Segment, Traffic, VIP};
 use crate::flow::{FlowEntry, FlowSet, FlowSnapshot};
 use crate::tcp::{Direction, Flags};
 use crate::verdict::{Reason, Verdict};
+use crate::wire::PROTOCOL_UDP;
 use std::collections::{HashMap, HashSet};
 use std::vec::Vec;
 
@@ -37,23 +38,39 @@ fn run(seed: u64, mut each: impl FnMut(&[u8], &[u8], Verdict)) -> HostTables {
     tables
 }
 
-/// Whether IP and TCP checksums of a frame that was built whole are right.
+/// Whether the checksums of a frame that was built whole are right.
 fn is_sound(frame: &[u8]) -> bool {
+    if checksum::of(&frame[14..34]) != [0, 0] {
+        return false;
+    }
+    if is_udp(frame) && frame[40..42] == [0, 0] {
+        return true;
+    }
     let length = u16::from_be_bytes([frame[16], frame[17]]);
     let mut covered = frame[26..34].to_vec();
     covered.extend([0, frame[23]]);
     covered.extend((length - 20).to_be_bytes());
     covered.extend(&frame[34..14 + usize::from(length)]);
-    checksum::of(&frame[14..34]) == [0, 0] && checksum::of(&covered) == [0, 0]
+    checksum::of(&covered) == [0, 0]
+}
+
+fn is_udp(frame: &[u8]) -> bool {
+    frame[23] == PROTOCOL_UDP
 }
 
 #[test]
 fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
-    let mut forwarded = 0;
+    let (mut forwarded, mut datagrams) = (0, 0);
     run(1, |before, after, verdict| {
         if verdict.reason() == Reason::Forwarded {
             forwarded += 1;
             assert_eq!(is_sound(before), is_sound(after));
+            if is_udp(before) {
+                datagrams += 1;
+                assert_eq!(before[38..40], after[38..40], "length");
+                assert_eq!(before[42..], after[42..], "payload");
+                return;
+            }
             assert_eq!(
                 before[38..47],
                 after[38..47],
@@ -67,6 +84,10 @@ fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
     assert!(
         forwarded > PACKETS / 4,
         "{forwarded} packets forwarded: the traffic tests nothing"
+    );
+    assert!(
+        datagrams > PACKETS / 20,
+        "{datagrams} datagrams forwarded: the traffic tests nothing"
     );
 }
 

@@ -5,6 +5,7 @@
 
 use super::{FlowEntry, FlowSet, FlowSnapshot, Sets, Table};
 use crate::tcp::State;
+use crate::wire::PROTOCOL_UDP;
 
 /// Ticks without a packet, in either direction, after which a flow is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,24 +18,28 @@ pub struct Timeouts {
     pub closing: u32,
     /// Both have, or one has reset the connection: twice the time a segment may live.
     pub closed: u32,
+    /// UDP, which says neither hello nor goodbye.
+    pub datagrams: u32,
 }
 
 impl Default for Timeouts {
-    /// The least that RFC 5382 (REQ-5) allows a NAT: 124 minutes established, four minutes in
-    /// between, for ticks of a second.
+    /// The least that RFC 5382 (REQ-5) allows a NAT for TCP: 124 minutes established, four minutes in
+    /// between. For UDP the five minutes that RFC 4787 (REQ-5) recommends. For ticks of a second.
     fn default() -> Self {
         Self {
             half_open: 240,
             established: 7440,
             closing: 240,
             closed: 240,
+            datagrams: 300,
         }
     }
 }
 
 impl Timeouts {
-    const fn of(&self, state: State) -> u32 {
-        match state {
+    const fn of(&self, flow: &FlowSnapshot) -> u32 {
+        match flow.state {
+            _ if flow.key.protocol == PROTOCOL_UDP => self.datagrams,
             State::HalfOpen => self.half_open,
             State::Established => self.established,
             State::Closing => self.closing,
@@ -60,7 +65,7 @@ impl<S: Sets> Table<'_, S> {
             .and_then(|found| Some((found.entry, found.entry.snapshot()?)));
         let idle = |flow: &FlowSnapshot| self.settings.tick.saturating_sub(flow.last_tick);
         let youngest = peer.map_or(idle(&flow), |(_, peer)| idle(&flow).min(idle(&peer)));
-        if youngest <= timeouts.of(flow.state) {
+        if youngest <= timeouts.of(&flow) {
             return 0;
         }
         let peer_released = peer.is_some_and(|(entry, peer)| entry.release(peer.version));

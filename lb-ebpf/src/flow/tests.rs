@@ -4,6 +4,7 @@ use super::{BUSY, Direction, FlowSet, Key, Sets, Table, Timeouts, Value, prefilt
 use crate::abi::{PREFILTER_WORDS, Settings};
 use crate::rewrite::{Macs, Rewrite};
 use crate::tcp::{Flags, State};
+use crate::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::vec::Vec;
@@ -129,7 +130,7 @@ fn the_same_flow_in_the_same_place_has_another_version() {
 #[test]
 fn sweeping() {
     let timeouts = Timeouts::default();
-    let check = |flags: Flags, quiet: u32, reverse_quiet: u32, freed: u32| {
+    let check = |protocol: u8, flags: Flags, quiet: u32, reverse_quiet: u32, freed: u32| {
         let sets = Slice(Vec::from([FlowSet::default(), FlowSet::default()]));
         let settings = Settings {
             tick: 10_000,
@@ -139,34 +140,43 @@ fn sweeping() {
             sets: &sets,
             settings: &settings,
         };
-        let there = Key::new(([10, 203, 2, 100], 40_000), ([10, 203, 2, 11], 25), 6);
+        let there = Key::new(
+            ([10, 203, 2, 100], 40_000),
+            ([10, 203, 2, 11], 25),
+            protocol,
+        );
+        let client = Key { protocol, ..key(1) };
         let mut to = value(1, Direction::Forward);
         (to.rewrite.addresses, to.rewrite.ports) = (there.addresses, there.ports);
         let mut back = value(2, Direction::Reverse);
-        let answer = key(1).reversed();
+        let answer = client.reversed();
         (back.rewrite.addresses, back.rewrite.ports) = (answer.addresses, answer.ports);
-        assert_eq!(table.insert(key(1), &to, there.reversed(), &back), Ok(()));
-        for (key, quiet) in [(key(1), quiet), (there.reversed(), reverse_quiet)] {
+        assert_eq!(table.insert(client, &to, there.reversed(), &back), Ok(()));
+        for (key, quiet) in [(client, quiet), (there.reversed(), reverse_quiet)] {
             let entry = table.find_cold(&key).expect("inserted");
             entry.count(60, settings.tick - quiet);
             entry.track(flags);
             entry.tell(flags);
         }
         let swept: u32 = sets.0.iter().map(|set| table.sweep(set, &timeouts)).sum();
-        assert_eq!(swept, freed, "{flags:?} {quiet} {reverse_quiet}");
+        assert_eq!(swept, freed, "{protocol} {flags:?} {quiet} {reverse_quiet}");
         let live = sets.0.iter().flat_map(FlowSet::entries);
         let live = live.filter(|entry| entry.snapshot().is_some()).count();
         assert_eq!(live, 2 - freed as usize);
     };
-    check(Flags::SYN, 240, 240, 0);
-    check(Flags::SYN, 241, 241, 2);
-    check(Flags::SYN, 241, 5, 0);
-    check(Flags::SYN, 5, 241, 0);
-    check(Flags::ACK, 7440, 9000, 0);
-    check(Flags::ACK, 7441, 9000, 2);
-    check(Flags::ACK | Flags::FIN, 241, 241, 2);
-    check(Flags::RST, 241, 241, 2);
-    check(Flags::RST, 10, 10, 0);
+    check(PROTOCOL_TCP, Flags::SYN, 240, 240, 0);
+    check(PROTOCOL_TCP, Flags::SYN, 241, 241, 2);
+    check(PROTOCOL_TCP, Flags::SYN, 241, 5, 0);
+    check(PROTOCOL_TCP, Flags::SYN, 5, 241, 0);
+    check(PROTOCOL_TCP, Flags::ACK, 7440, 9000, 0);
+    check(PROTOCOL_TCP, Flags::ACK, 7441, 9000, 2);
+    check(PROTOCOL_TCP, Flags::ACK | Flags::FIN, 241, 241, 2);
+    check(PROTOCOL_TCP, Flags::RST, 241, 241, 2);
+    check(PROTOCOL_TCP, Flags::RST, 10, 10, 0);
+    for flags in [Flags::default(), Flags::DATAGRAM] {
+        check(PROTOCOL_UDP, flags, 300, 9000, 0);
+        check(PROTOCOL_UDP, flags, 301, 301, 2);
+    }
 }
 
 /// Opens and closes three flows in turn, so that one entry has many owners in a short time.

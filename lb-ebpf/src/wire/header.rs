@@ -61,4 +61,5 @@ header! {
     super::Eth: 14,
     super::Ipv4: 20,
     super::Tcp: 20,
+    super::Udp: 8,
 }

@@ -9,8 +9,10 @@ mod eth;
 mod header;
 mod ipv4;
 mod tcp;
+mod udp;
 
 pub use eth::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth};
 pub use header::{Header, Packet};
 pub use ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
 pub use tcp::Tcp;
+pub use udp::Udp;

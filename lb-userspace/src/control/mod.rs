@@ -40,6 +40,8 @@ const IDLE: Timeouts = Timeouts {
     closing: 240,
     // Linux' own TIME_WAIT: a late segment of the old connection must not reach another client's.
     closed: 60,
+    // RFC 4787 REQ-5 recommends five minutes.
+    datagrams: 300,
 };
 
 /// One service under control.
