@@ -16,4 +16,5 @@ pub mod guard;
 pub mod lab;
 pub mod pool;
 pub mod preflight;
+pub mod vm;
 pub mod world;

@@ -16,6 +16,7 @@ mod setup;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Xtask {
     Demo(lab::Arguments),
     /// Measure: `bench l7`, `bench identity`.
     Bench(lab::Arguments),
+    /// Try the packet path and real traffic on other kernels: `vm 6.1 6.12 host`, or all of them.
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,5 +73,6 @@ fn run(command: Xtask) -> Result<()> {
         Xtask::Lab(arguments) => lab::run("lb-lab", &arguments),
         Xtask::Demo(arguments) => lab::run("lb-demo", &arguments),
         Xtask::Bench(arguments) => lab::run("lb-bench", &arguments),
+        Xtask::Vm(options) => vm::run(&options),
     }
 }
