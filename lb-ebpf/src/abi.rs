@@ -9,7 +9,7 @@
 /// Version of everything in this module and of the flow entries. Userspace does not reuse a pinned map
 /// whose [`Settings::abi_version`] differs, and the program passes all packets while it does: zero,
 /// for instance, before userspace has written anything.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Slots of one Maglev table: prime, and more than 100 times the servers we expect in one pool, which
 /// keeps the imbalance below 1 % (Eisenbud et al., "Maglev", NSDI 2016, §5.3).
@@ -39,14 +39,18 @@ pub const PREFILTER_WORDS: u32 = 1024;
 pub struct Settings {
     /// [`ABI_VERSION`] of the userspace that wrote this.
     pub abi_version: u32,
-    /// Coarse clock in seconds, advanced by userspace. The program never calls a clock helper.
+    /// Coarse clock in seconds, advanced by userspace. The program never calls a clock helper for it.
     pub tick: u32,
     /// Keys of the multilinear flow hash, random or from the config.
     pub hash_key: [u64; 8],
     /// Number of sets in map `FLOWS`, minus one; the number is a power of two.
     pub flow_set_mask: u32,
+    /// As `flow_set_mask`, of map `FLOWS6`.
+    pub flow6_set_mask: u32,
     /// Valid elements of map `SNAT_ADDRESSES`.
     pub snat_address_count: u32,
+    /// Valid elements of map `SNAT_ADDRESSES6`.
+    pub snat6_address_count: u32,
     /// First port of the SNAT range.
     pub snat_port_first: u16,
     /// Ports in the SNAT range.
@@ -58,6 +62,9 @@ pub struct Settings {
     pub snat_partition_bits: u32,
     /// Always zero.
     pub zero: u32,
+    /// Nanoseconds of `CLOCK_MONOTONIC_COARSE` after which userspace counts as gone, for services with
+    /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick.
+    pub alive_until: u64,
 }
 
 /// At least one service keeps the client's address, so replies are found by their source, not
@@ -78,7 +85,21 @@ pub struct ServiceKey {
     pub zero: u8,
 }
 
-/// Value of map `SERVICES`.
+/// Key of map `SERVICES6`, fields as in [`ServiceKey`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey6 {
+    /// Virtual address.
+    pub address: [u8; 16],
+    /// Virtual port.
+    pub port: [u8; 2],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Always zero.
+    pub zero: u8,
+}
+
+/// Value of maps `SERVICES` and `SERVICES6`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Service {
@@ -90,6 +111,15 @@ pub struct Service {
     pub id: u16,
     /// First slot of the live Maglev ring in map `RINGS`; [`RING_EMPTY`] when no server is up.
     pub ring: u32,
+    /// First slot of the ring that was live before, for segments in mid-connection that have no flow here;
+    /// [`RING_EMPTY`] if there was none.
+    pub previous_ring: u32,
+    /// `FORWARD_*`, for [`SERVICE_KIND_L4`].
+    pub forward: u8,
+    /// Always zero.
+    pub zero: u8,
+    /// Greatest TCP MSS that a SYN of either side may announce, in bytes; 0 leaves it alone.
+    pub mss: u16,
 }
 
 /// [`Service::ring`] of a service without a live server.
@@ -100,29 +130,69 @@ pub const SERVICE_KIND_L4: u8 = 1;
 pub const SERVICE_KIND_WORKER: u8 = 2;
 /// Passed up: a worker listens on a kernel socket.
 pub const SERVICE_KIND_STACK: u8 = 3;
-/// The server sees the client's address: only the destination is rewritten.
+/// With [`FORWARD_NAT`], the server sees the client's address: only the destination is rewritten.
 pub const SERVICE_FLAG_KEEP_SOURCE: u8 = 1;
+/// Connections of one client address go to one server: the ring slot depends on nothing else.
+pub const SERVICE_FLAG_AFFINITY: u8 = 2;
+/// When userspace is gone ([`Settings::alive_until`]), pass packets up instead of forwarding them.
+pub const SERVICE_FLAG_PASS_IF_ORPHANED: u8 = 4;
+
+/// Full NAT: destination, and source unless [`SERVICE_FLAG_KEEP_SOURCE`], are rewritten; answers come back here.
+pub const FORWARD_NAT: u8 = 0;
+/// Direct server return on one link: hardware addresses are rewritten, nothing else. The server owns the
+/// virtual address and answers the client itself.
+pub const FORWARD_DSR: u8 = 1;
+/// The packet travels in another IP header (RFC 2003, RFC 2473); the server unwraps it and answers itself.
+pub const FORWARD_IPIP: u8 = 2;
+/// The packet travels in UDP by Generic UDP Encapsulation (draft-ietf-intarea-gue, version 1: the IP header
+/// follows the UDP header directly), to port [`GUE_PORT`].
+pub const FORWARD_GUE: u8 = 3;
+
+/// UDP port of GUE (IANA).
+pub const GUE_PORT: u16 = 6080;
 
 /// Element of map `BACKENDS`, named by the slots of a ring.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backend {
-    /// Server address.
-    pub address: [u8; 4],
-    /// Server port.
-    pub port: [u8; 2],
+    /// Server address; an IPv4 one as IPv4-mapped (RFC 4291 §2.5.5.2), see [`mapped`].
+    pub address: [u8; 16],
+    /// Ours, as the source of tunnel packets to it; in the same form.
+    pub tunnel_source: [u8; 16],
     /// Hardware address of the next hop towards the server.
     pub destination_mac: [u8; 6],
     /// Hardware address of our interface towards it.
     pub source_mac: [u8; 6],
-    /// `BACKEND_FLAG_*`.
-    pub flags: u16,
     /// Interface towards the server.
     pub ifindex: u32,
+    /// Server port.
+    pub port: [u8; 2],
+    /// `BACKEND_FLAG_*`.
+    pub flags: u16,
+    /// Greatest IP packet, in bytes, that the interface towards the server takes.
+    pub mtu: u16,
+    /// Always zero.
+    pub zero: [u16; 5],
 }
 
 /// The next hop is resolved; without this bit a packet for the server is dropped and counted.
 pub const BACKEND_FLAG_REACHABLE: u16 = 1;
+
+/// An IPv4 address in the place of an IPv6 one: `::ffff:a.b.c.d`.
+#[inline(always)]
+#[must_use]
+pub const fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// The IPv4 address of [`mapped`]; the last four bytes of any other address.
+#[inline(always)]
+#[must_use]
+pub const fn unmapped(address: [u8; 16]) -> [u8; 4] {
+    let [.., a, b, c, d] = address;
+    [a, b, c, d]
+}
 
 /// Value of map `INTERFACES`, keyed by interface index.
 #[repr(C)]
@@ -144,6 +214,8 @@ pub struct ServiceCounters {
     pub bytes: u64,
     /// Flows inserted.
     pub flows: u64,
+    /// Those of the packets that were rewritten and sent on.
+    pub forwarded: u64,
 }
 
 macro_rules! pod {
@@ -157,10 +229,11 @@ macro_rules! pod {
 }
 
 pod! {
-    Settings: 96,
+    Settings: 112,
     ServiceKey: 8,
-    Service: 8,
-    Backend: 24,
+    ServiceKey6: 20,
+    Service: 16,
+    Backend: 64,
     Interface: 8,
-    ServiceCounters: 24,
+    ServiceCounters: 32,
 }

@@ -159,6 +159,7 @@ impl Segment {
             packets: 1,
             bytes: u64::from(self.length),
             flows: 0,
+            forwarded: 0,
         }
     }
 }
@@ -306,7 +307,11 @@ fn established<T: Tables>(
         return Err(Pass(TtlExpired));
     }
     entry.count(segment.length, table.settings.tick);
-    table.sets.count(entry.service(), segment.counters());
+    let counters = ServiceCounters {
+        forwarded: 1,
+        ..segment.counters()
+    };
+    table.sets.count(entry.service(), counters);
     let news = entry.track(segment.flags);
     if news != Flags::default() {
         let peer = found.rewrite.key(segment.key.protocol).reversed();
@@ -379,9 +384,9 @@ where
         .insert(segment.key, &to, tuple.reversed(), &back)
         .map_err(|flow::Full| Drop(TableFull))?;
     let counters = ServiceCounters {
-        packets: 0,
-        bytes: 0,
         flows: 1,
+        forwarded: 1,
+        ..ServiceCounters::default()
     };
     table.sets.count(to.service, counters);
     Ok(to.rewrite)

@@ -6,7 +6,7 @@
 //! the CPUs, so that no two can look, find the same port free, and both take it. Called by
 //! [`crate::decide`].
 
-use crate::abi::{Backend, Settings};
+use crate::abi::{Backend, Settings, unmapped};
 use crate::flow::{Key, Sets, Table, hash};
 
 /// Ports tried for one connection. With half of the ports to a server in use, one connection in 256
@@ -27,7 +27,7 @@ pub(crate) fn keep_source<S: Sets>(
     backend: &Backend,
 ) -> Option<Key> {
     let (address, port) = client.source();
-    let server = (backend.address, u16::from_be_bytes(backend.port));
+    let server = (unmapped(backend.address), u16::from_be_bytes(backend.port));
     let tuple = Key::new((address, port), server, client.protocol);
     table
         .find_cold(&tuple.reversed())
@@ -53,7 +53,7 @@ pub(crate) fn map_source<S: Sets + SourceAddresses>(
         return None;
     }
     let address = table.sets.snat_address(index)?;
-    let server = (backend.address, u16::from_be_bytes(backend.port));
+    let server = (unmapped(backend.address), u16::from_be_bytes(backend.port));
     // The low half picks the port, because the high one has picked the address.
     let mut point = hash << 16;
     for _ in 0..PROBES {

@@ -152,6 +152,7 @@ impl Kernel {
             total.packets += counters.packets;
             total.bytes += counters.bytes;
             total.flows += counters.flows;
+            total.forwarded += counters.forwarded;
         }
         total
     }

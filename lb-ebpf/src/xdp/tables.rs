@@ -60,6 +60,7 @@ impl Tables for Maps {
             total.packets += counters.packets;
             total.bytes += counters.bytes;
             total.flows += counters.flows;
+            total.forwarded += counters.forwarded;
         }
     }
 }

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use lb_ebpf::abi::{
     BACKEND_FLAG_REACHABLE, Backend, MAX_BACKENDS, PREFILTER_WORDS, RING_EMPTY, RING_SIZE, Service,
-    ServiceKey,
+    ServiceKey, mapped,
 };
 use lb_ebpf::flow::prefilter_bit;
 use lb_ebpf::maglev::{self, Candidate};
@@ -219,6 +219,8 @@ impl Actual {
             flags: desired.flags,
             id,
             ring: live,
+            previous_ring: RING_EMPTY,
+            ..Service::default()
         };
         writes.push(Write::Service {
             key: desired.key(),
@@ -255,7 +257,7 @@ fn free_half(id: u16, live: Option<u32>) -> u32 {
 }
 
 fn backend(server: &DesiredServer) -> Backend {
-    let address = server.address.ip().octets();
+    let address = mapped(server.address.ip().octets());
     let port = server.address.port().to_be_bytes();
     match server.next_hop {
         Some(hop) => Backend {
@@ -265,6 +267,7 @@ fn backend(server: &DesiredServer) -> Backend {
             source_mac: hop.source_mac,
             flags: BACKEND_FLAG_REACHABLE,
             ifindex: hop.ifindex,
+            ..Backend::default()
         },
         None => Backend {
             address,

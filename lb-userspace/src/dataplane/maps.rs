@@ -239,6 +239,7 @@ impl Dataplane {
                 packets: sum.packets + one.packets,
                 bytes: sum.bytes + one.bytes,
                 flows: sum.flows + one.flows,
+                forwarded: sum.forwarded + one.forwarded,
             }))
     }
 }
