@@ -30,6 +30,9 @@ pub const MAX_INTERFACES: u32 = 16;
 /// Slots of the `AF_XDP` socket map: `Interface::xsk_base + rx queue`.
 pub const MAX_XSKS: u32 = 256;
 
+/// Keys of the flow hashes: two sums of four for IPv4, all of them for IPv6.
+pub const HASH_KEYS: usize = 12;
+
 /// Bits of the address prefilter (see [`crate::flow::prefilter_bit`]).
 pub const PREFILTER_WORDS: u32 = 1024;
 
@@ -42,7 +45,7 @@ pub struct Settings {
     /// Coarse clock in seconds, advanced by userspace. The program never calls a clock helper for it.
     pub tick: u32,
     /// Keys of the multilinear flow hash, random or from the config.
-    pub hash_key: [u64; 8],
+    pub hash_key: [u64; HASH_KEYS],
     /// Number of sets in map `FLOWS`, minus one; the number is a power of two.
     pub flow_set_mask: u32,
     /// As `flow_set_mask`, of map `FLOWS6`.
@@ -229,7 +232,7 @@ macro_rules! pod {
 }
 
 pod! {
-    Settings: 112,
+    Settings: 144,
     ServiceKey: 8,
     ServiceKey6: 20,
     Service: 16,

@@ -1,6 +1,6 @@
 //! The flow table: who talks to which server, and what to write into their packets.
 //!
-//! An array of sets of four entries, each entry one cache line with the finished [`Rewrite`] in it, so
+//! An array of sets of four entries, each entry one cache line (IPv6: two) with the finished [`Rewrite`] in it, so
 //! that an established packet costs one memory access whose address follows from its hash alone. Both
 //! directions of a connection have an entry of their own; either leads to the other through its
 //! rewritten tuple, and no link is stored.
@@ -35,7 +35,9 @@ mod table;
 pub use sweep::Timeouts;
 pub use table::{Found, Full, Sets, Table};
 
+use crate::abi::HASH_KEYS;
 use crate::cell::{Cell8, Cell32, Cell64};
+use crate::family::{Family, V4, V6};
 use crate::rewrite::{Macs, Rewrite};
 use crate::tcp::{Direction, Flags, State};
 
@@ -58,24 +60,22 @@ const BACKEND_SHIFT: u32 = 48;
 
 /// A tuple as it stands in a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// Source and destination address as in [`crate::wire::Ipv4::addresses`].
-    pub addresses: u64,
+pub struct Key<F: Family = V4> {
+    /// Source and destination address.
+    pub addresses: F::Addresses,
     /// Source and destination port as in [`crate::wire::Tcp::ports`].
     pub ports: u32,
     /// IP protocol number.
     pub protocol: u8,
 }
 
-impl Key {
+impl<F: Family> Key<F> {
     /// The tuple of packets from one address and port to another.
-    #[expect(clippy::many_single_char_names, reason = "bytes in their order")]
     #[inline(always)]
-    pub fn new(source: ([u8; 4], u16), destination: ([u8; 4], u16), protocol: u8) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (source.0, destination.0);
+    pub fn new(source: (F::Address, u16), destination: (F::Address, u16), protocol: u8) -> Self {
         let ([p, q], [r, s]) = (source.1.to_be_bytes(), destination.1.to_be_bytes());
         Self {
-            addresses: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            addresses: F::join(source.0, destination.0),
             ports: u32::from_ne_bytes([p, q, r, s]),
             protocol,
         }
@@ -86,7 +86,7 @@ impl Key {
     #[must_use]
     pub fn reversed(self) -> Self {
         Self {
-            addresses: self.addresses.rotate_left(32),
+            addresses: F::swapped(self.addresses),
             ports: self.ports.rotate_left(16),
             protocol: self.protocol,
         }
@@ -94,35 +94,30 @@ impl Key {
 
     /// Source address and port.
     #[inline(always)]
-    pub fn source(self) -> ([u8; 4], u16) {
+    pub fn source(self) -> (F::Address, u16) {
         self.reversed().destination()
     }
 
     /// Destination address and port.
     #[inline(always)]
-    pub fn destination(self) -> ([u8; 4], u16) {
-        let [.., a, b, c, d] = self.addresses.to_ne_bytes();
+    pub fn destination(self) -> (F::Address, u16) {
         let [.., high, low] = self.ports.to_ne_bytes();
-        ([a, b, c, d], u16::from_be_bytes([high, low]))
+        (
+            F::destination(self.addresses),
+            u16::from_be_bytes([high, low]),
+        )
+    }
+
+    /// Two keyed hashes. No pseudo-random functions, so neither must ever be shown to anyone.
+    #[inline(always)]
+    pub(crate) fn hashes(&self, keys: &[u64; HASH_KEYS]) -> (u32, u32) {
+        F::hashes(keys, self.addresses, self.ports)
     }
 
     #[inline(always)]
-    fn word(self) -> u64 {
+    fn word(&self) -> u64 {
         u64::from(self.ports) | u64::from(self.protocol) << PROTOCOL_SHIFT | LIVE
     }
-}
-
-/// Keyed multilinear hash `(k0 + k1·source + k2·destination + k3·ports) >> 32`: strongly universal
-/// (Lemire and Kaser, "Strongly universal string hashing is fast", 2014) and the cheapest measured on
-/// BPF. It is no pseudo-random function, so a hash value must never be shown to anyone.
-#[inline(always)]
-pub fn hash(keys: [u64; 4], flow: Key) -> u32 {
-    let [k0, k1, k2, k3] = keys;
-    let sum = k0
-        .wrapping_add(k1.wrapping_mul(flow.addresses & 0xffff_ffff))
-        .wrapping_add(k2.wrapping_mul(flow.addresses >> 32))
-        .wrapping_add(k3.wrapping_mul(u64::from(flow.ports)));
-    (sum >> 32) as u32
 }
 
 /// Word and bit of an address in map `PREFILTER`. Two addresses may share a bit: a packet that the
@@ -134,13 +129,33 @@ pub fn prefilter_bit(address: [u8; 4]) -> (u32, u32) {
     (bit / 32, 1 << (bit % 32))
 }
 
+/// As [`prefilter_bit`], of an IPv6 address.
+#[inline(always)]
+pub fn prefilter_bit6(address: [u8; 16]) -> (u32, u32) {
+    let [first, second, third, fourth] = words(address);
+    let folded = first ^ second.rotate_left(8) ^ third.rotate_left(16) ^ fourth.rotate_left(24);
+    prefilter_bit(folded.to_ne_bytes())
+}
+
+#[expect(clippy::many_single_char_names, reason = "bytes in their order")]
+#[inline(always)]
+const fn words(address: [u8; 16]) -> [u32; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+        u32::from_ne_bytes([i, j, k, l]),
+        u32::from_ne_bytes([m, n, o, p]),
+    ]
+}
+
 const PREFILTER_BITS: u32 = (crate::abi::PREFILTER_WORDS * 32).ilog2();
 
 /// What an entry holds besides its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Value {
+pub struct Value<F: Family = V4> {
     /// What to do to the packets.
-    pub rewrite: Rewrite,
+    pub rewrite: Rewrite<F>,
     /// Which way they go.
     pub direction: Direction,
     /// Flags already seen in this direction.
@@ -151,14 +166,14 @@ pub struct Value {
     pub backend: u16,
 }
 
-/// One direction of one flow: one cache line.
+/// One direction of one flow: one cache line for IPv4, two for IPv6.
 #[repr(C, align(64))]
 #[derive(Default)]
-pub struct FlowEntry {
-    addresses: Cell64,
+pub struct FlowEntry<F: Family = V4> {
+    addresses: F::Cells,
     /// Ports 0–31, protocol 32–39, LIVE, BUSY, REVERSE, generation 48–63.
     word: Cell64,
-    new_addresses: Cell64,
+    new_addresses: F::Cells,
     macs_head: Cell64,
     macs_tail: Cell32,
     new_ports: Cell32,
@@ -175,30 +190,31 @@ pub struct FlowEntry {
     bytes_and_backend: Cell64,
 }
 
-/// The element of map `FLOWS`.
+/// The element of maps `FLOWS` and `FLOWS6`.
 #[repr(C)]
 #[derive(Default)]
-pub struct FlowSet {
-    entries: [FlowEntry; WAYS as usize],
+pub struct FlowSet<F: Family = V4> {
+    entries: [FlowEntry<F>; WAYS as usize],
 }
 
-impl FlowSet {
+impl<F: Family> FlowSet<F> {
     /// The entries, for sweeping and listing.
-    pub fn entries(&self) -> &[FlowEntry] {
+    pub fn entries(&self) -> &[FlowEntry<F>] {
         &self.entries
     }
 }
 
 const _: () = assert!(size_of::<FlowEntry>() == 64 && align_of::<FlowEntry>() == 64);
 const _: () = assert!(size_of::<FlowSet>() == 256);
+const _: () = assert!(size_of::<FlowEntry<V6>>() == 128 && size_of::<FlowSet<V6>>() == 512);
 const _: () = assert!(crate::abi::MAX_SERVICES <= 1 << 8 && crate::abi::MAX_BACKENDS <= 1 << 16);
 
-impl FlowEntry {
+impl<F: Family> FlowEntry<F> {
     /// The rewrite for `key`, if this entry is its and did not change under the read.
     #[inline(always)]
-    fn read(&self, key: Key) -> Option<Rewrite> {
+    fn read(&self, key: &Key<F>) -> Option<Rewrite<F>> {
         let word = self.word.load();
-        if word & MATCH != key.word() || self.addresses.load() != key.addresses {
+        if word & MATCH != key.word() || !F::holds(&self.addresses, key.addresses) {
             return None;
         }
         let rewrite = self.rewrite();
@@ -206,9 +222,9 @@ impl FlowEntry {
     }
 
     #[inline(always)]
-    fn rewrite(&self) -> Rewrite {
+    fn rewrite(&self) -> Rewrite<F> {
         Rewrite {
-            addresses: self.new_addresses.load(),
+            addresses: F::load(&self.new_addresses),
             ports: self.new_ports.load(),
             macs: Macs {
                 head: self.macs_head.load(),
@@ -220,9 +236,9 @@ impl FlowEntry {
 
     /// Stores everything but the word.
     #[inline(always)]
-    fn fill(&self, key: Key, value: &Value, tick: u32) {
-        self.addresses.store(key.addresses);
-        self.new_addresses.store(value.rewrite.addresses);
+    fn fill(&self, key: &Key<F>, value: &Value<F>, tick: u32) {
+        F::store(&self.addresses, key.addresses);
+        F::store(&self.new_addresses, value.rewrite.addresses);
         self.new_ports.store(value.rewrite.ports);
         self.macs_head.store(value.rewrite.macs.head);
         self.macs_tail.store(value.rewrite.macs.tail);
@@ -297,7 +313,7 @@ impl FlowEntry {
     }
 
     /// A consistent copy for userspace; `None` if the entry is free or changes while it is read.
-    pub fn snapshot(&self) -> Option<FlowSnapshot> {
+    pub fn snapshot(&self) -> Option<FlowSnapshot<F>> {
         let word = self.word.load();
         if word & (LIVE | BUSY) != LIVE {
             return None;
@@ -309,7 +325,7 @@ impl FlowEntry {
         let snapshot = FlowSnapshot {
             version: word,
             key: Key {
-                addresses: self.addresses.load(),
+                addresses: F::load(&self.addresses),
                 ports: u32::from_le_bytes([a, b, c, d]),
                 protocol,
             },
@@ -333,13 +349,13 @@ impl FlowEntry {
 
 /// One entry as userspace sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowSnapshot {
+pub struct FlowSnapshot<F: Family = V4> {
     /// For [`FlowEntry::release`]: gives up this flow and no later one in its place.
     pub version: u64,
     /// The tuple of its packets as they arrive.
-    pub key: Key,
+    pub key: Key<F>,
     /// The tuple as they leave. Its reverse is the key of the other direction's entry.
-    pub rewritten: Key,
+    pub rewritten: Key<F>,
     /// Which way they go.
     pub direction: Direction,
     /// Where the connection stands.

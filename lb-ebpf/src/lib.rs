@@ -23,6 +23,7 @@ pub mod abi;
 pub mod cell;
 pub mod checksum;
 pub mod decide;
+pub mod family;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 pub mod flow;

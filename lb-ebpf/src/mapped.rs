@@ -9,6 +9,7 @@
 )]
 
 use crate::cell::Cell32;
+use crate::family::{Family, V4};
 use crate::flow::{FlowSet, Sets};
 use std::io;
 use std::marker::PhantomData;
@@ -25,8 +26,8 @@ use std::slice;
 /// stride: the size of the map's value, rounded up to eight bytes (`bpf_array::elem_size`).
 pub unsafe trait Element {}
 
-// SAFETY: cells only (its layout is asserted beside it); 256 bytes.
-unsafe impl Element for FlowSet {}
+// SAFETY: cells only, for the family is sealed (layouts are asserted beside it); 256 bytes, or 512.
+unsafe impl<F: Family> Element for FlowSet<F> {}
 
 /// An element of map `RINGS`: four bytes, which the kernel spaces eight apart.
 #[repr(C, align(8))]
@@ -50,7 +51,7 @@ const _: () = assert!(size_of::<RingSlot>() == 8);
 unsafe impl Element for RingSlot {}
 
 /// Flow table of a loaded program.
-pub type MappedFlows = Mapped<FlowSet>;
+pub type MappedFlows<F = V4> = Mapped<FlowSet<F>>;
 
 /// Elements of a map, as a slice.
 #[derive(Debug)]
@@ -104,8 +105,8 @@ impl<T: Element> Deref for Mapped<T> {
     }
 }
 
-impl Sets for MappedFlows {
-    fn flow_set(&self, index: u32) -> Option<&FlowSet> {
+impl<F: Family> Sets<F> for MappedFlows<F> {
+    fn flow_set(&self, index: u32) -> Option<&FlowSet<F>> {
         self.get(index as usize)
     }
 }

@@ -6,29 +6,33 @@
 //! the CPUs, so that no two can look, find the same port free, and both take it. Called by
 //! [`crate::decide`].
 
-use crate::abi::{Backend, Settings, unmapped};
-use crate::flow::{Key, Sets, Table, hash};
+use crate::abi::{Backend, Settings};
+use crate::family::{Family, V4};
+use crate::flow::{Key, Sets, Table};
 
 /// Ports tried for one connection. With half of the ports to a server in use, one connection in 256
 /// finds none and is retried by its SYN; below a quarter, one in 65,536.
 const PROBES: u32 = 8;
 
-/// Where source addresses come from: map `SNAT_ADDRESSES`, or a vector.
-pub trait SourceAddresses {
+/// Where source addresses come from: map `SNAT_ADDRESSES` or `SNAT_ADDRESSES6`, or a vector.
+pub trait SourceAddresses<F: Family = V4> {
     /// The address at `index`; `None` past the end.
-    fn snat_address(&self, index: u32) -> Option<[u8; 4]>;
+    fn snat_address(&self, index: u32) -> Option<F::Address>;
 }
 
 /// The tuple as the server will see it if it may know the client: only the destination changes.
 #[inline(always)]
-pub(crate) fn keep_source<S: Sets>(
-    table: &Table<'_, S>,
-    client: Key,
+pub(crate) fn keep_source<F: Family, S: Sets<F>>(
+    table: &Table<'_, S, F>,
+    client: &Key<F>,
     backend: &Backend,
-) -> Option<Key> {
-    let (address, port) = client.source();
-    let server = (unmapped(backend.address), u16::from_be_bytes(backend.port));
-    let tuple = Key::new((address, port), server, client.protocol);
+) -> Option<Key<F>> {
+    let source = client.source();
+    let server = (
+        F::unmapped(backend.address),
+        u16::from_be_bytes(backend.port),
+    );
+    let tuple = Key::new(source, server, client.protocol);
     table
         .find_cold(&tuple.reversed())
         .is_none()
@@ -37,23 +41,27 @@ pub(crate) fn keep_source<S: Sets>(
 
 /// The tuple as the server will see it with one of our source addresses.
 #[inline(always)]
-pub(crate) fn map_source<S: Sets + SourceAddresses>(
-    table: &Table<'_, S>,
-    client: Key,
+pub(crate) fn map_source<F: Family, S: Sets<F> + SourceAddresses<F>>(
+    table: &Table<'_, S, F>,
+    client: &Key<F>,
     backend: &Backend,
     cpu: u32,
-) -> Option<Key> {
+) -> Option<Key<F>> {
     let settings = table.settings;
     let range = Range::of(settings, cpu);
-    let [.., l0, l1, l2, l3] = settings.hash_key;
-    let hash = hash([l0, l1, l2, l3], client);
-    let index = scale(hash, settings.snat_address_count);
+    // Not the one that the ring slot was taken from.
+    let (_, hash) = client.hashes(&settings.hash_key);
+    let addresses = F::snat_address_count(settings);
+    let index = scale(hash, addresses);
     // Without any, the first one is still there in an array map: 0.0.0.0.
-    if index >= settings.snat_address_count {
+    if index >= addresses {
         return None;
     }
     let address = table.sets.snat_address(index)?;
-    let server = (unmapped(backend.address), u16::from_be_bytes(backend.port));
+    let server = (
+        F::unmapped(backend.address),
+        u16::from_be_bytes(backend.port),
+    );
     // The low half picks the port, because the high one has picked the address.
     let mut point = hash << 16;
     for _ in 0..PROBES {

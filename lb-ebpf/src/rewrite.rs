@@ -10,7 +10,8 @@
 )]
 
 use crate::checksum::Update;
-use crate::wire::{Eth, Ipv4, PROTOCOL_UDP, Packet, Tcp, Udp};
+use crate::family::{Family, V4};
+use crate::wire::{Eth, PROTOCOL_UDP, Packet, Tcp, Udp};
 
 /// Both hardware addresses of a frame, destination first, as the integers they are stored by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,9 +61,9 @@ impl Macs {
 
 /// What the packets of a flow look like when they leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rewrite {
-    /// Source and destination address as in [`Ipv4::addresses`].
-    pub addresses: u64,
+pub struct Rewrite<F: Family = V4> {
+    /// Source and destination address.
+    pub addresses: F::Addresses,
     /// Source and destination port as in [`Tcp::ports`].
     pub ports: u32,
     /// Hardware addresses of the next hop and of our interface.
@@ -71,62 +72,69 @@ pub struct Rewrite {
     pub ifindex: u32,
 }
 
-impl Rewrite {
+/// Where in a frame its headers start, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The network header.
+    pub network: usize,
+    /// The transport header.
+    pub transport: usize,
+}
+
+impl Layout {
+    /// Of a frame without tags, options or extension headers.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plain<F: Family>() -> Self {
+        Self {
+            network: Eth::LEN,
+            transport: Eth::LEN + size_of::<F::Header>(),
+        }
+    }
+}
+
+impl<F: Family> Rewrite<F> {
     /// Writes the new addresses and ports and takes one hop off the time to live.
     ///
-    /// `None`, with the packet unchanged, if it is shorter than the headers of TCP or UDP over IPv4. The
-    /// caller has parsed them and seen a time to live above one; the check is for the verifier.
+    /// `None`, with the packet unchanged, if it is shorter than its headers. The caller has parsed them and
+    /// seen a time to live above one; the check is for the verifier.
     #[inline(always)]
-    pub fn apply<P: Packet + ?Sized>(&self, packet: &mut P) -> Option<()> {
-        let ip = packet.header::<Ipv4>(Eth::LEN)?;
-        let old_addresses = u64::from_ne_bytes(ip.addresses);
+    pub fn apply<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<()> {
+        let network = packet.header::<F::Header>(layout.network)?;
+        let old = F::addresses(network);
         // The last header first, so that a packet too short is not half rewritten.
-        if ip.protocol == PROTOCOL_UDP {
-            self.apply_udp(packet, old_addresses)?;
+        if F::protocol(network) == PROTOCOL_UDP {
+            self.apply_udp(packet.header_mut::<Udp>(layout.transport)?, old);
         } else {
-            self.apply_tcp(packet, old_addresses)?;
+            self.apply_tcp(packet.header_mut::<Tcp>(layout.transport)?, old);
         }
-        let ip = packet.header_mut::<Ipv4>(Eth::LEN)?;
-        let old_hop = u32::from(u16::from_ne_bytes([ip.ttl, ip.protocol]));
-        ip.ttl = ip.ttl.wrapping_sub(1);
-        let new_hop = u32::from(u16::from_ne_bytes([ip.ttl, ip.protocol]));
-        ip.checksum = Update::new(ip.checksum)
-            .long(old_addresses, self.addresses)
-            .word(old_hop, new_hop)
-            .finish();
-        ip.addresses = self.addresses.to_ne_bytes();
-
+        F::forward(packet.header_mut(layout.network)?, self.addresses);
         self.macs.write(packet.header_mut::<Eth>(0)?);
         Some(())
     }
 
     #[inline(always)]
-    fn apply_tcp<P: Packet + ?Sized>(&self, packet: &mut P, old_addresses: u64) -> Option<()> {
-        let tcp = packet.header_mut::<Tcp>(Eth::LEN + Ipv4::LEN)?;
-        tcp.checksum = self.checksum(tcp.checksum, old_addresses, tcp.ports);
+    fn apply_tcp(&self, tcp: &mut Tcp, old: F::Addresses) {
+        tcp.checksum = self.checksum(tcp.checksum, old, tcp.ports);
         tcp.ports = self.ports.to_ne_bytes();
-        Some(())
     }
 
     #[inline(always)]
-    fn apply_udp<P: Packet + ?Sized>(&self, packet: &mut P, old_addresses: u64) -> Option<()> {
-        let udp = packet.header_mut::<Udp>(Eth::LEN + Ipv4::LEN)?;
+    fn apply_udp(&self, udp: &mut Udp, old: F::Addresses) {
         if udp.checksum != Udp::NO_CHECKSUM {
-            udp.checksum = match self.checksum(udp.checksum, old_addresses, udp.ports) {
+            udp.checksum = match self.checksum(udp.checksum, old, udp.ports) {
                 // Otherwise it would say that there is none.
                 Udp::NO_CHECKSUM => [0xff, 0xff],
                 computed => computed,
             };
         }
         udp.ports = self.ports.to_ne_bytes();
-        Some(())
     }
 
     /// The checksum of the transport header, which covers the addresses as well.
     #[inline(always)]
-    fn checksum(&self, old: [u8; 2], old_addresses: u64, old_ports: [u8; 4]) -> [u8; 2] {
-        Update::new(old)
-            .long(old_addresses, self.addresses)
+    fn checksum(&self, old: [u8; 2], old_addresses: F::Addresses, old_ports: [u8; 4]) -> [u8; 2] {
+        F::update(Update::new(old), old_addresses, self.addresses)
             .word(u32::from_ne_bytes(old_ports), self.ports)
             .finish()
     }

@@ -23,6 +23,36 @@ pub enum Verdict {
         /// Slot in map `XSKS`.
         slot: u32,
     },
+    /// Unchanged so far, to another program of ours.
+    Continue(Stage),
+}
+
+/// A program that takes over by tail call; the slot in map `PROGRAMS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stage {
+    /// Plain IPv6.
+    Ipv6,
+}
+
+impl Stage {
+    /// All stages, in the order of their slots.
+    pub const ALL: &[Self] = &[Self::Ipv6];
+
+    /// Name of the program in the object.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Ipv6 => "lb_xdp_ipv6",
+        }
+    }
+
+    /// Why a packet is passed if the slot is empty.
+    #[inline(always)]
+    pub const fn unloaded(self) -> Reason {
+        match self {
+            Self::Ipv6 => Reason::Ipv6,
+        }
+    }
 }
 
 impl Verdict {
@@ -33,6 +63,7 @@ impl Verdict {
             Self::Pass(reason) | Self::Drop(reason) => reason,
             Self::Transmit | Self::Redirect { .. } => Reason::Forwarded,
             Self::Worker { .. } => Reason::ToWorker,
+            Self::Continue(stage) => stage.unloaded(),
         }
     }
 }
@@ -71,7 +102,7 @@ reasons! {
     OtherEthertype "other_ethertype" "Passed: neither IP nor ARP nor a VLAN tag."
     Arp "arp" "Passed: the kernel answers ARP for all addresses, ours included."
     Vlan "vlan" "Passed: tagged frames are left to the kernel's VLAN devices."
-    Ipv6 "ipv6" "Passed: services have IPv4 addresses only."
+    Ipv6 "ipv6" "Passed: the program for IPv6 is not loaded."
     Ipv4Options "ipv4_options" "Passed: IPv4 options are left to the stack."
     Fragment "fragment" "Passed: a fragment of a datagram, which the stack may reassemble."
     Icmp "icmp" "Passed: echo and errors are the stack's."
@@ -89,11 +120,12 @@ reasons! {
     SnatExhausted "snat_exhausted" "Dropped: no free source port found for a new connection; add source addresses."
     TupleInUse "tuple_in_use" "Dropped: the client has a live flow from the same port to the same server through another service."
     TableFull "table_full" "Dropped: no entry of the flow table may be given up for a new connection."
+    Ipv6Extension "ipv6_extension" "Passed: IPv6 extension headers are left to the stack."
 }
 
 impl Reason {
     /// Number of reasons, and so of counters.
-    pub const COUNT: u32 = Self::TableFull as u32 + 1;
+    pub const COUNT: u32 = Self::Ipv6Extension as u32 + 1;
 }
 
 const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);

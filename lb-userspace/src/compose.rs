@@ -170,6 +170,7 @@ impl Plan {
     pub(crate) fn sizing(&self) -> Sizing {
         Sizing {
             flows: self.config.flows.max.get(),
+            flows6: 0,
             services: u32::try_from(self.config.services.len()).unwrap_or(u32::MAX),
         }
     }

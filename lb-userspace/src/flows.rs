@@ -130,10 +130,7 @@ pub(crate) fn list(control: &Control, query: &Query) -> anyhow::Result<Flows> {
     let dataplane = control.dataplane();
     let sets = dataplane.flows();
     let settings = dataplane.settings()?;
-    let table = Table {
-        sets,
-        settings: &settings,
-    };
+    let table = Table::new(sets, &settings);
     let entries = sets.iter().flat_map(FlowSet::entries);
     let mut found = entries
         .filter_map(FlowEntry::snapshot)

@@ -10,16 +10,16 @@
     reason = "what fails here fails the test, and the line says what it was"
 )]
 
-use aya::maps::{Array, HashMap, Map, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{PREFILTER_WORDS, ServiceCounters, Settings};
-use lb_ebpf::decide::decide;
+use lb_ebpf::decide::decide_fully;
 use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all};
-use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit};
+use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit, prefilter_bit6};
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::tcp::Direction;
-use lb_ebpf::verdict::{Reason, Verdict};
+use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::collections::{HashMap as StdHashMap, HashSet};
@@ -38,6 +38,8 @@ const XDP_REDIRECT: u32 = 4;
 /// The program in the kernel, with maps of its own.
 struct Kernel {
     ebpf: Ebpf,
+    /// The kernel empties it when its last user is gone.
+    _programs: ProgramArray<MapData>,
     flows: MappedFlows,
     counters: [u64; Reason::COUNT as usize],
 }
@@ -50,16 +52,30 @@ impl Kernel {
         let sets = world.settings.flow_set_mask + 1;
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FLOWS", sets)
+            .map_max_entries("FLOWS6", world.settings.flow6_set_mask + 1)
             .load_file(&object)
             .unwrap_or_else(|error| panic!("cannot load {}: {error:?}", object.display()));
         let program: &mut Xdp = ebpf.program_mut(PROGRAM).unwrap().try_into().unwrap();
         program.load().expect("loading needs root");
+        let mut programs = ProgramArray::try_from(ebpf.take_map("PROGRAMS").unwrap()).unwrap();
+        for stage in Stage::ALL {
+            let program: &mut Xdp = ebpf
+                .program_mut(stage.program())
+                .unwrap()
+                .try_into()
+                .unwrap();
+            program.load().unwrap();
+            programs
+                .set(*stage as u32, program.fd().unwrap(), 0)
+                .unwrap();
+        }
         let Some(Map::Array(flows)) = ebpf.map("FLOWS") else {
             panic!("FLOWS is no array");
         };
         let flows = MappedFlows::new(flows.fd().as_fd(), sets).unwrap();
         let mut kernel = Self {
             ebpf,
+            _programs: programs,
             flows,
             counters: [0; Reason::COUNT as usize],
         };
@@ -83,9 +99,17 @@ impl Kernel {
         for (index, address) in (0..).zip(&world.snat_addresses) {
             addresses.set(index, *address, 0).unwrap();
         }
+        let mut addresses = self.array::<[u8; 16]>("SNAT_ADDRESSES6");
+        for (index, address) in (0..).zip(&world.snat_addresses6) {
+            addresses.set(index, *address, 0).unwrap();
+        }
         let mut words = vec![0; PREFILTER_WORDS as usize];
         for address in &world.prefilter {
             let (index, bit) = prefilter_bit(*address);
+            words[index as usize] |= bit;
+        }
+        for address in &world.prefilter6 {
+            let (index, bit) = prefilter_bit6(*address);
             words[index as usize] |= bit;
         }
         let mut prefilter = self.array("PREFILTER");
@@ -96,13 +120,17 @@ impl Kernel {
         for (key, service) in &world.services {
             services.insert(*key, *service, 0).unwrap();
         }
+        let mut services = HashMap::try_from(self.ebpf.map_mut("SERVICES6").unwrap()).unwrap();
+        for (key, service) in &world.services6 {
+            services.insert(*key, *service, 0).unwrap();
+        }
         let mut interfaces = HashMap::try_from(self.ebpf.map_mut("INTERFACES").unwrap()).unwrap();
         for (ifindex, interface) in &world.interfaces {
             interfaces.insert(*ifindex, *interface, 0).unwrap();
         }
     }
 
-    fn array<T: aya::Pod>(&mut self, name: &str) -> Array<&mut aya::maps::MapData, T> {
+    fn array<T: aya::Pod>(&mut self, name: &str) -> Array<&mut MapData, T> {
         Array::try_from(self.ebpf.map_mut(name).unwrap()).unwrap()
     }
 
@@ -179,7 +207,7 @@ fn snapshots(flows: &[FlowSet]) -> Vec<Option<FlowSnapshot>> {
 
 fn action(verdict: Verdict) -> u32 {
     match verdict {
-        Verdict::Pass(_) => XDP_PASS,
+        Verdict::Pass(_) | Verdict::Continue(_) => XDP_PASS,
         Verdict::Drop(_) | Verdict::Worker { .. } => XDP_DROP,
         Verdict::Transmit => XDP_TX,
         Verdict::Redirect { .. } => XDP_REDIRECT,
@@ -228,7 +256,7 @@ fn random_traffic_gives_the_same_in_the_kernel() {
         for number in 0..4000 {
             let packet = traffic.packet();
             let mut bytes = packet.clone();
-            let verdict = decide(bytes.as_mut_slice(), &host, INGRESS);
+            let verdict = decide_fully(bytes.as_mut_slice(), &host, INGRESS);
             let (got, reason, out) = kernel.run(&packet);
             let place = format!("seed {seed}, packet {number}: {packet:02x?}");
             assert_eq!(

@@ -3,8 +3,9 @@
 //! Called by userspace (`lb explain`), never by the program.
 
 use super::{BUSY, FlowEntry, FlowSet};
+use crate::family::Family;
 
-impl FlowSet {
+impl<F: Family> FlowSet<F> {
     /// A copy of its own: what a decision does to it changes no flow. An entry that changes while it is
     /// read is free in the copy, as it would have been a miss for a packet.
     #[must_use]
@@ -15,12 +16,12 @@ impl FlowSet {
     }
 }
 
-impl FlowEntry {
+impl<F: Family> FlowEntry<F> {
     fn private_copy(&self) -> Self {
         let word = self.word.load();
         let copy = Self::default();
-        copy.addresses.store(self.addresses.load());
-        copy.new_addresses.store(self.new_addresses.load());
+        F::store(&copy.addresses, F::load(&self.addresses));
+        F::store(&copy.new_addresses, F::load(&self.new_addresses));
         copy.macs_head.store(self.macs_head.load());
         copy.macs_tail.store(self.macs_tail.load());
         copy.new_ports.store(self.new_ports.load());
@@ -46,8 +47,8 @@ mod tests {
 
     #[test]
     fn a_copy_holds_the_same_flows_and_changes_none() {
-        let key = Key::new(([10, 0, 0, 1], 40_000), ([10, 0, 0, 2], 25), 6);
-        let set = FlowSet::default();
+        let key: Key = Key::new(([10, 0, 0, 1], 40_000), ([10, 0, 0, 2], 25), 6);
+        let set: FlowSet = FlowSet::default();
         let entry = &set.entries()[2];
         entry.addresses.store(key.addresses);
         entry.service.store(7);
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_being_written_is_free_in_the_copy() {
-        let set = FlowSet::default();
+        let set: FlowSet = FlowSet::default();
         set.entries()[0].word.store(super::BUSY);
         assert_eq!(set.private_copy().entries()[0].word.load(), 0);
     }

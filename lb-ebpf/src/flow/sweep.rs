@@ -4,6 +4,7 @@
 //! alive, and the other way round. An entry whose other direction is missing ages alone.
 
 use super::{FlowEntry, FlowSet, FlowSnapshot, Sets, Table};
+use crate::family::Family;
 use crate::tcp::State;
 use crate::wire::PROTOCOL_UDP;
 
@@ -37,7 +38,7 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    const fn of(&self, flow: &FlowSnapshot) -> u32 {
+    const fn of<F: Family>(&self, flow: &FlowSnapshot<F>) -> u32 {
         match flow.state {
             _ if flow.key.protocol == PROTOCOL_UDP => self.datagrams,
             State::HalfOpen => self.half_open,
@@ -48,22 +49,22 @@ impl Timeouts {
     }
 }
 
-impl<S: Sets> Table<'_, S> {
+impl<F: Family, S: Sets<F>> Table<'_, S, F> {
     /// Gives up the flows of `set` that have been idle for too long, in both directions; returns the
     /// number of entries that are free now, which may lie in other sets as well.
-    pub fn sweep(&self, set: &FlowSet, timeouts: &Timeouts) -> u32 {
+    pub fn sweep(&self, set: &FlowSet<F>, timeouts: &Timeouts) -> u32 {
         let entries = set.entries().iter();
         entries.map(|entry| self.sweep_entry(entry, timeouts)).sum()
     }
 
-    fn sweep_entry(&self, entry: &FlowEntry, timeouts: &Timeouts) -> u32 {
+    fn sweep_entry(&self, entry: &FlowEntry<F>, timeouts: &Timeouts) -> u32 {
         let Some(flow) = entry.snapshot() else {
             return 0;
         };
         let peer = self
-            .find(flow.rewritten.reversed())
+            .find(&flow.rewritten.reversed())
             .and_then(|found| Some((found.entry, found.entry.snapshot()?)));
-        let idle = |flow: &FlowSnapshot| self.settings.tick.saturating_sub(flow.last_tick);
+        let idle = |flow: &FlowSnapshot<F>| self.settings.tick.saturating_sub(flow.last_tick);
         let youngest = peer.map_or(idle(&flow), |(_, peer)| idle(&flow).min(idle(&peer)));
         if youngest <= timeouts.of(&flow) {
             return 0;

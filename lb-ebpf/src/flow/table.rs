@@ -4,18 +4,21 @@
 //! costs one cache line as well. The flag is never cleared by the program: a stale one costs time only.
 
 use super::{
-    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, REVERSE, Rewrite, Value, WAYS, hash, next,
-    protocol,
+    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, REVERSE, Rewrite, Value, WAYS, next, protocol,
 };
+use crate::abi::Settings;
+use crate::family::{Family, V4};
+use core::hint;
+use core::marker::PhantomData;
 
-impl FlowSet {
+impl<F: Family> FlowSet<F> {
     #[inline(always)]
-    fn way(&self, way: u32) -> Option<&FlowEntry> {
+    fn way(&self, way: u32) -> Option<&FlowEntry<F>> {
         self.entries.get((way & (WAYS - 1)) as usize)
     }
 
     #[inline(always)]
-    fn find(&self, preferred: u32, key: Key) -> Option<Found<'_>> {
+    fn find(&self, preferred: u32, key: &Key<F>) -> Option<Found<'_, F>> {
         for step in 0..WAYS {
             let entry = self.way(preferred ^ step)?;
             if let Some(rewrite) = entry.read(key) {
@@ -26,7 +29,7 @@ impl FlowSet {
     }
 
     #[inline(always)]
-    fn claim_free(&self, preferred: u32) -> Option<Claim<'_>> {
+    fn claim_free(&self, preferred: u32) -> Option<Claim<'_, F>> {
         for step in 0..WAYS {
             let entry = self.way(preferred ^ step)?;
             let word = entry.word.load();
@@ -42,7 +45,7 @@ impl FlowSet {
 
     /// Takes the entry that is missed least, and with it the tuple of its other direction.
     #[inline(always)]
-    fn displace(&self, tick: u32) -> Option<(Claim<'_>, Key)> {
+    fn displace(&self, tick: u32) -> Option<(Claim<'_, F>, Key<F>)> {
         let mut victim = None;
         let mut best = 0;
         for way in 0..WAYS {
@@ -58,7 +61,7 @@ impl FlowSet {
         let busy = next(word) | BUSY;
         entry.word.compare_exchange(word, busy).then(|| {
             let rewritten = Key {
-                addresses: entry.new_addresses.load(),
+                addresses: F::load(&entry.new_addresses),
                 ports: entry.new_ports.load(),
                 protocol: protocol(word),
             };
@@ -68,23 +71,23 @@ impl FlowSet {
 }
 
 /// A hit.
-pub struct Found<'a> {
+pub struct Found<'a, F: Family> {
     /// The entry, for counting and tracking.
-    pub entry: &'a FlowEntry,
+    pub entry: &'a FlowEntry<F>,
     /// Its rewrite, read consistently.
-    pub rewrite: Rewrite,
+    pub rewrite: Rewrite<F>,
 }
 
 /// An entry that is ours to fill. One that is neither published nor abandoned stays BUSY for good.
 #[must_use]
-pub(super) struct Claim<'a> {
-    entry: &'a FlowEntry,
+pub(super) struct Claim<'a, F: Family> {
+    entry: &'a FlowEntry<F>,
     busy: u64,
 }
 
-impl Claim<'_> {
+impl<F: Family> Claim<'_, F> {
     #[inline(always)]
-    fn publish(self, key: Key, value: &Value, tick: u32) {
+    fn publish(self, key: &Key<F>, value: &Value<F>, tick: u32) {
         self.entry.fill(key, value, tick);
         let reverse = match value.direction {
             Direction::Forward => 0,
@@ -101,10 +104,10 @@ impl Claim<'_> {
     }
 }
 
-/// Where the sets are: map `FLOWS`, or a vector.
-pub trait Sets {
+/// Where the sets are: map `FLOWS` or `FLOWS6`, or a vector.
+pub trait Sets<F: Family = V4> {
     /// The set at `index`; `None` past the end.
-    fn flow_set(&self, index: u32) -> Option<&FlowSet>;
+    fn flow_set(&self, index: u32) -> Option<&FlowSet<F>>;
 }
 
 /// Not even a flow that nobody would miss could make room.
@@ -112,17 +115,28 @@ pub trait Sets {
 pub struct Full;
 
 /// The table, as one packet sees it.
-pub struct Table<'a, S> {
+pub struct Table<'a, S, F: Family = V4> {
     /// The sets.
     pub sets: &'a S,
     /// Keys of the hash, tick, and number of sets.
-    pub settings: &'a crate::abi::Settings,
+    pub settings: &'a Settings,
+    family: PhantomData<F>,
 }
 
-impl<'a, S: Sets> Table<'a, S> {
+impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
+    /// The table in these sets, with the settings that they were filled by.
+    #[inline(always)]
+    pub fn new(sets: &'a S, settings: &'a Settings) -> Self {
+        Self {
+            sets,
+            settings,
+            family: PhantomData,
+        }
+    }
+
     /// The entry of `key`.
     #[inline(always)]
-    pub fn find(&self, key: Key) -> Option<Found<'a>> {
+    pub fn find(&self, key: &Key<F>) -> Option<Found<'a, F>> {
         let (hash, set) = self.primary(key)?;
         if let Some(found) = set.find(preferred(hash), key) {
             return Some(found);
@@ -136,17 +150,23 @@ impl<'a, S: Sets> Table<'a, S> {
 
     /// As [`find`](Self::find), out of line: for the paths that are taken once in a connection.
     #[inline(never)]
-    pub fn find_cold(&self, key: &Key) -> Option<&'a FlowEntry> {
-        self.find(*key).map(|found| found.entry)
+    pub fn find_cold(&self, key: &Key<F>) -> Option<&'a FlowEntry<F>> {
+        self.find(kept_whole(key)).map(|found| found.entry)
     }
 
     /// Inserts both directions of a flow, or neither.
     ///
     /// The reverse entry is published first: when the first packet leaves, its answer finds its way.
     #[inline(always)]
-    pub fn insert(&self, forward: Key, to: &Value, reverse: Key, back: &Value) -> Result<(), Full> {
-        let reverse_claim = self.claim(&reverse).ok_or(Full)?;
-        let Some(forward_claim) = self.claim(&forward) else {
+    pub fn insert(
+        &self,
+        forward: &Key<F>,
+        to: &Value<F>,
+        reverse: &Key<F>,
+        back: &Value<F>,
+    ) -> Result<(), Full> {
+        let reverse_claim = self.claim(reverse).ok_or(Full)?;
+        let Some(forward_claim) = self.claim(forward) else {
             reverse_claim.abandon();
             return Err(Full);
         };
@@ -157,19 +177,20 @@ impl<'a, S: Sets> Table<'a, S> {
 
     /// Gives up the entry of `key`, if there is one.
     #[inline(always)]
-    pub fn remove(&self, key: &Key) {
+    pub fn remove(&self, key: &Key<F>) {
         if let Some(entry) = self.find_cold(key) {
             entry.release(entry.word.load());
         }
     }
 
     #[inline(never)]
-    fn claim(&self, key: &Key) -> Option<Claim<'a>> {
-        let (hash, primary) = self.primary(*key)?;
+    fn claim(&self, key: &Key<F>) -> Option<Claim<'a, F>> {
+        let key = kept_whole(key);
+        let (hash, primary) = self.primary(key)?;
         if let Some(claim) = primary.claim_free(preferred(hash)) {
             return Some(claim);
         }
-        let (hash, alternate) = self.alternate(*key)?;
+        let (hash, alternate) = self.alternate(key)?;
         if let Some(claim) = alternate.claim_free(preferred(hash)) {
             primary.way(0)?.overflow.store(1);
             return Some(claim);
@@ -181,31 +202,34 @@ impl<'a, S: Sets> Table<'a, S> {
 
     /// The slot of a Maglev ring for a new flow.
     #[inline(always)]
-    pub fn slot(&self, key: Key) -> u32 {
-        let [k0, k1, k2, k3, ..] = self.settings.hash_key;
-        crate::maglev::slot(hash([k0, k1, k2, k3], key))
+    pub fn slot(&self, key: &Key<F>) -> u32 {
+        crate::maglev::slot(key.hashes(&self.settings.hash_key).0)
     }
 
     #[inline(always)]
-    fn primary(&self, key: Key) -> Option<(u32, &'a FlowSet)> {
-        let [k0, k1, k2, k3, ..] = self.settings.hash_key;
-        self.at(hash([k0, k1, k2, k3], key), 0)
+    fn primary(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
+        self.at(key.hashes(&self.settings.hash_key).0, 0)
     }
 
     /// The second set of a key. Never the first one, unless the table has only one.
     #[inline(always)]
-    fn alternate(&self, key: Key) -> Option<(u32, &'a FlowSet)> {
-        let [k0, k1, k2, k3, l0, l1, l2, l3] = self.settings.hash_key;
-        let (first, second) = (hash([k0, k1, k2, k3], key), hash([l0, l1, l2, l3], key));
-        let collision = (first ^ second) & self.settings.flow_set_mask == 0;
+    fn alternate(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
+        let (first, second) = key.hashes(&self.settings.hash_key);
+        let collision = (first ^ second) & F::set_mask(self.settings) == 0;
         self.at(second, u32::from(collision))
     }
 
     #[inline(always)]
-    fn at(&self, hash: u32, flip: u32) -> Option<(u32, &'a FlowSet)> {
-        let index = (hash ^ flip) & self.settings.flow_set_mask;
+    fn at(&self, hash: u32, flip: u32) -> Option<(u32, &'a FlowSet<F>)> {
+        let index = (hash ^ flip) & F::set_mask(self.settings);
         self.sets.flow_set(index).map(|set| (hash, set))
     }
+}
+
+/// The same key. LLVM would otherwise pass the fields of an IPv6 key one by one, in more registers than a BPF call has.
+#[inline(always)]
+fn kept_whole<F: Family>(key: &Key<F>) -> &Key<F> {
+    hint::black_box(key)
 }
 
 /// The way to look at first: the two high bits of the hash, which no set index uses below 2³⁰ sets.

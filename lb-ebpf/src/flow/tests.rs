@@ -44,7 +44,7 @@ fn value(number: u16, direction: Direction) -> Value {
 
 #[test]
 fn a_key_reversed_twice_is_itself() {
-    let key = Key::new(([1, 2, 3, 4], 5), ([6, 7, 8, 9], 10), 6);
+    let key: Key = Key::new(([1, 2, 3, 4], 5), ([6, 7, 8, 9], 10), 6);
     assert_eq!(key.source(), ([1, 2, 3, 4], 5));
     assert_eq!(key.destination(), ([6, 7, 8, 9], 10));
     assert_eq!(
@@ -73,14 +73,11 @@ fn a_snapshot_says_what_was_inserted_and_counted() {
         tick: 7,
         ..Settings::default()
     };
-    let table = Table {
-        sets: &sets,
-        settings: &settings,
-    };
+    let table = Table::new(&sets, &settings);
     let (to, back) = (value(1, Direction::Forward), value(2, Direction::Reverse));
-    assert_eq!(table.insert(key(1), &to, key(2), &back), Ok(()));
+    assert_eq!(table.insert(&key(1), &to, &key(2), &back), Ok(()));
     let entry = table
-        .find(key(1))
+        .find(&key(1))
         .map(|found| found.entry)
         .expect("inserted");
     entry.count(100, 8);
@@ -98,7 +95,7 @@ fn a_snapshot_says_what_was_inserted_and_counted() {
         (Direction::Forward, State::HalfOpen)
     );
     table.remove(&key(1));
-    assert!(table.find(key(1)).is_none() && table.find(key(2)).is_some());
+    assert!(table.find(&key(1)).is_none() && table.find(&key(2)).is_some());
 }
 
 /// What makes a reader notice that its entry was given up and taken again, even by the same flow.
@@ -106,13 +103,10 @@ fn a_snapshot_says_what_was_inserted_and_counted() {
 fn the_same_flow_in_the_same_place_has_another_version() {
     let sets = Slice(Vec::from([FlowSet::default()]));
     let settings = Settings::default();
-    let table = Table {
-        sets: &sets,
-        settings: &settings,
-    };
+    let table = Table::new(&sets, &settings);
     let (to, back) = (value(1, Direction::Forward), value(2, Direction::Reverse));
     let open = || {
-        assert_eq!(table.insert(key(1), &to, key(2), &back), Ok(()));
+        assert_eq!(table.insert(&key(1), &to, &key(2), &back), Ok(()));
         let entry = table.find_cold(&key(1)).expect("inserted");
         (entry, entry.snapshot().expect("live").version)
     };
@@ -136,10 +130,7 @@ fn sweeping() {
             tick: 10_000,
             ..Settings::default()
         };
-        let table = Table {
-            sets: &sets,
-            settings: &settings,
-        };
+        let table = Table::new(&sets, &settings);
         let there = Key::new(
             ([10, 203, 2, 100], 40_000),
             ([10, 203, 2, 11], 25),
@@ -151,7 +142,7 @@ fn sweeping() {
         let mut back = value(2, Direction::Reverse);
         let answer = client.reversed();
         (back.rewrite.addresses, back.rewrite.ports) = (answer.addresses, answer.ports);
-        assert_eq!(table.insert(client, &to, there.reversed(), &back), Ok(()));
+        assert_eq!(table.insert(&client, &to, &there.reversed(), &back), Ok(()));
         for (key, quiet) in [(client, quiet), (there.reversed(), reverse_quiet)] {
             let entry = table.find_cold(&key).expect("inserted");
             entry.count(60, settings.tick - quiet);
@@ -186,7 +177,7 @@ fn churn(table: &Table<'_, Slice>, offset: u16) {
         let to = value(number, Direction::Forward);
         let back = value(number + 1, Direction::Reverse);
         if table
-            .insert(key(number), &to, key(number + 1), &back)
+            .insert(&key(number), &to, &key(number + 1), &back)
             .is_ok()
         {
             table.remove(&key(number));
@@ -201,7 +192,7 @@ fn watch(table: &Table<'_, Slice>, numbers: &[u16], done: &AtomicBool) -> u32 {
     let mut hits = 0;
     while !done.load(Relaxed) {
         for number in numbers {
-            if let Some(found) = table.find(key(*number)) {
+            if let Some(found) = table.find(&key(*number)) {
                 assert_eq!(found.rewrite, expected(*number));
                 hits += 1;
             }
@@ -221,10 +212,7 @@ fn watch(table: &Table<'_, Slice>, numbers: &[u16], done: &AtomicBool) -> u32 {
 fn check_reader(offsets: &[u16]) {
     let sets = Slice(Vec::from([FlowSet::default()]));
     let settings = Settings::default();
-    let table = Table {
-        sets: &sets,
-        settings: &settings,
-    };
+    let table = Table::new(&sets, &settings);
     let numbers: Vec<_> = offsets.iter().flat_map(|first| *first..first + 6).collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

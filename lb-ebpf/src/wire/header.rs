@@ -60,6 +60,7 @@ macro_rules! header {
 header! {
     super::Eth: 14,
     super::Ipv4: 20,
+    super::Ipv6: 40,
     super::Tcp: 20,
     super::Udp: 8,
 }

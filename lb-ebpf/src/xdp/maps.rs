@@ -4,20 +4,25 @@
 //! test needs; userspace sets the real ones before it loads.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, XskMap};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray, XskMap};
 use aya_ebpf::macros::btf_map;
 use lb_ebpf::abi::{
     Backend, Interface, MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_XSKS,
-    PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters, ServiceKey, Settings,
+    PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
 };
+use lb_ebpf::family::V6;
 use lb_ebpf::flow::FlowSet;
-use lb_ebpf::verdict::Reason;
+use lb_ebpf::verdict::{Reason, Stage};
 
 #[btf_map]
 pub(super) static SETTINGS: Array<Settings, 1> = Array::new();
 
 #[btf_map]
 pub(super) static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> =
+    HashMap::new();
+
+#[btf_map]
+pub(super) static SERVICES6: HashMap<ServiceKey6, Service, { MAX_SERVICES as usize }> =
     HashMap::new();
 
 /// Resized: two rings for each service. Mappable, because userspace writes 65,537 slots at a time.
@@ -32,6 +37,9 @@ pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::n
 pub(super) static SNAT_ADDRESSES: Array<[u8; 4], { MAX_SNAT_ADDRESSES as usize }> = Array::new();
 
 #[btf_map]
+pub(super) static SNAT_ADDRESSES6: Array<[u8; 16], { MAX_SNAT_ADDRESSES as usize }> = Array::new();
+
+#[btf_map]
 pub(super) static INTERFACES: HashMap<u32, Interface, { MAX_INTERFACES as usize }> = HashMap::new();
 
 #[btf_map]
@@ -44,6 +52,14 @@ pub(super) static XSKS: XskMap<{ MAX_XSKS as usize }> = XskMap::new();
 /// line, so that each entry would straddle two; a mappable one starts on a page.
 #[btf_map]
 pub(super) static FLOWS: Array<FlowSet, 1024, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// As `FLOWS`.
+#[btf_map]
+pub(super) static FLOWS6: Array<FlowSet<V6>, 1024, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// The other programs of this object, each in the slot of its [`Stage`].
+#[btf_map]
+pub(super) static PROGRAMS: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
 
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();

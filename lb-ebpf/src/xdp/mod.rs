@@ -10,9 +10,9 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
 use frame::Frame;
-use lb_ebpf::decide::{Ingress, decide};
-use lb_ebpf::verdict::{Reason, Verdict};
-use maps::XSKS;
+use lb_ebpf::decide::{Ingress, decide, decide_ipv6};
+use lb_ebpf::verdict::{Reason, Stage, Verdict};
+use maps::{PROGRAMS, XSKS};
 use tables::Maps;
 
 /// Entry point, attached to every interface that `lb` serves.
@@ -20,18 +20,48 @@ use tables::Maps;
 #[xdp]
 pub(crate) fn lb_xdp(context: XdpContext) -> u32 {
     let verdict = decide(&mut Frame::of(&context), &Maps, ingress(&context));
+    finish(&context, verdict)
+}
+
+/// [`Stage::Ipv6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp]
+pub(crate) fn lb_xdp_ipv6(context: XdpContext) -> u32 {
+    let verdict = decide_ipv6(&mut Frame::of(&context), &Maps, ingress(&context));
+    finish(&context, verdict)
+}
+
+/// Hands the packet on to another program, or counts it and says what the kernel shall do.
+#[inline(always)]
+fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
+    if let Verdict::Continue(stage) = verdict {
+        enter(context, stage);
+    }
     let reason = verdict.reason();
     let count = tables::count(reason);
     if is_rare(reason) && count.is_power_of_two() {
-        report(&context, reason, count);
+        report(context, reason, count);
     }
     act(verdict)
+}
+
+/// Comes back only if the slot is empty. Each slot is a constant, which the kernel compiles to a jump; an index
+/// that is none would be an indirect branch.
+#[expect(unsafe_code, reason = "aya has no safe form of a tail call")]
+#[inline(always)]
+fn enter(context: &XdpContext, stage: Stage) {
+    match stage {
+        // SAFETY: nothing here has a destructor.
+        Stage::Ipv6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Ipv6 as u32);
+        },
+    }
 }
 
 #[inline(always)]
 fn act(verdict: Verdict) -> u32 {
     match verdict {
-        Verdict::Pass(_) => XDP_PASS,
+        Verdict::Pass(_) | Verdict::Continue(_) => XDP_PASS,
         Verdict::Drop(_) => XDP_DROP,
         Verdict::Transmit => XDP_TX,
         Verdict::Redirect { ifindex } => redirect(ifindex),

@@ -5,11 +5,14 @@
 )]
 
 use super::maps::{
-    BACKENDS, COUNTERS, FLOWS, INTERFACES, PREFILTER, RINGS, SERVICE_COUNTERS, SERVICES, SETTINGS,
-    SNAT_ADDRESSES,
+    BACKENDS, COUNTERS, FLOWS, FLOWS6, INTERFACES, PREFILTER, RINGS, SERVICE_COUNTERS, SERVICES,
+    SERVICES6, SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6,
 };
-use lb_ebpf::abi::{Backend, Interface, Service, ServiceCounters, ServiceKey, Settings};
-use lb_ebpf::decide::Tables;
+use lb_ebpf::abi::{
+    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
+};
+use lb_ebpf::decide::{Shared, Tables};
+use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::nat::SourceAddresses;
 use lb_ebpf::verdict::Reason;
@@ -17,7 +20,7 @@ use lb_ebpf::verdict::Reason;
 /// All maps; they are statics, so there is nothing to hold.
 pub(super) struct Maps;
 
-impl Tables for Maps {
+impl Shared for Maps {
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {
         SETTINGS.get(0)
@@ -26,13 +29,6 @@ impl Tables for Maps {
     #[inline(always)]
     fn prefilter_word(&self, index: u32) -> Option<u32> {
         PREFILTER.get(index).copied()
-    }
-
-    #[inline(always)]
-    fn service(&self, key: &ServiceKey) -> Option<Service> {
-        // SAFETY: the value is copied at once; a deletion meanwhile can at worst hand us the value of
-        // a service that is just being added, which is one as well.
-        unsafe { SERVICES.get(key) }.copied()
     }
 
     #[inline(always)]
@@ -47,7 +43,8 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn interface(&self, ifindex: u32) -> Option<Interface> {
-        // SAFETY: as in `service`.
+        // SAFETY: the value is copied at once; a deletion meanwhile can at worst hand us the value of
+        // an interface that is just being added, which is one as well.
         unsafe { INTERFACES.get(ifindex) }.copied()
     }
 
@@ -65,17 +62,47 @@ impl Tables for Maps {
     }
 }
 
-impl Sets for Maps {
+impl Tables<V4> for Maps {
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        // SAFETY: as in `interface`.
+        unsafe { SERVICES.get(key) }.copied()
+    }
+}
+
+impl Sets<V4> for Maps {
     #[inline(always)]
     fn flow_set(&self, index: u32) -> Option<&FlowSet> {
         FLOWS.get(index)
     }
 }
 
-impl SourceAddresses for Maps {
+impl SourceAddresses<V4> for Maps {
     #[inline(always)]
     fn snat_address(&self, index: u32) -> Option<[u8; 4]> {
         SNAT_ADDRESSES.get(index).copied()
+    }
+}
+
+impl Tables<V6> for Maps {
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey6) -> Option<Service> {
+        // SAFETY: as in `interface`.
+        unsafe { SERVICES6.get(key) }.copied()
+    }
+}
+
+impl Sets<V6> for Maps {
+    #[inline(always)]
+    fn flow_set(&self, index: u32) -> Option<&FlowSet<V6>> {
+        FLOWS6.get(index)
+    }
+}
+
+impl SourceAddresses<V6> for Maps {
+    #[inline(always)]
+    fn snat_address(&self, index: u32) -> Option<[u8; 16]> {
+        SNAT_ADDRESSES6.get(index).copied()
     }
 }
 

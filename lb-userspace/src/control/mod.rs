@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use lb_ebpf::abi::Settings;
+use lb_ebpf::family::Family;
 use lb_ebpf::flow::{Table, Timeouts};
+use lb_ebpf::mapped::MappedFlows;
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop};
 
@@ -132,16 +134,8 @@ impl Control {
     fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
         self.settings.tick = tick;
         self.dataplane.set_settings(&self.settings)?;
-        let flows = self.dataplane.flows();
-        let table = Table {
-            sets: flows,
-            settings: &self.settings,
-        };
-        let due = flows
-            .chunks(flows.len().div_ceil(SWEEP_PARTS))
-            .nth(tick as usize % SWEEP_PARTS);
-        let sets = due.into_iter().flatten();
-        let ended: u32 = sets.map(|set| table.sweep(set, &IDLE)).sum();
+        let ended = sweep(self.dataplane.flows(), &self.settings)
+            + sweep(self.dataplane.flows6(), &self.settings);
         if ended > 0 {
             tracing::debug!(entries = ended, "idle flows ended");
         }
@@ -217,6 +211,16 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// Ends the idle flows in the part of a table whose turn it is; the number of entries that are free now.
+fn sweep<F: Family>(flows: &MappedFlows<F>, settings: &Settings) -> u32 {
+    let table = Table::new(flows, settings);
+    let due = flows
+        .chunks(flows.len().div_ceil(SWEEP_PARTS))
+        .nth(settings.tick as usize % SWEEP_PARTS);
+    let sets = due.into_iter().flatten();
+    sets.map(|set| table.sweep(set, &IDLE)).sum()
 }
 
 /// The program's clock: one tick a second, and with each a part of the sweep. Returns only on error.

@@ -3,7 +3,9 @@
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{EbpfError, EbpfLoader};
 use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE};
+use lb_ebpf::family::V6;
 use lb_ebpf::flow::FlowSet;
+use lb_ebpf::verdict::Stage;
 
 use super::Dataplane;
 use super::maps::{MapAccessError, Maps};
@@ -12,7 +14,7 @@ use super::maps::{MapAccessError, Maps};
 /// was built without one.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-xdp"));
 
-/// Name of the program inside the object.
+/// Name of the program inside the object that is attached; the others are entered from it.
 const PROGRAM: &str = "lb_xdp";
 
 /// Entries of a flow set, and flow-table entries of one flow (forward and reverse).
@@ -24,6 +26,8 @@ const ENTRIES_PER_FLOW: u64 = 2;
 pub(crate) struct Sizing {
     /// Flows that must fit.
     pub(crate) flows: u32,
+    /// As `flows`, over IPv6; 0 if no service has an IPv6 address.
+    pub(crate) flows6: u32,
     /// Services of the configuration.
     pub(crate) services: u32,
 }
@@ -33,9 +37,12 @@ impl Sizing {
     /// because a 4-way set that is half full on average refuses about one flow in 200 and a fuller
     /// one soon refuses many more.
     pub(crate) fn flow_sets(self) -> u32 {
-        let entries = u64::from(self.flows.max(1)) * ENTRIES_PER_FLOW * 2;
-        let sets = (entries / WAYS).max(1).next_power_of_two();
-        u32::try_from(sets).unwrap_or(1 << 31)
+        sets_for(self.flows)
+    }
+
+    /// As [`flow_sets`](Self::flow_sets), of the IPv6 table.
+    pub(crate) fn flow6_sets(self) -> u32 {
+        sets_for(self.flows6)
     }
 
     /// Slots of all Maglev rings: two rings for each service.
@@ -43,10 +50,17 @@ impl Sizing {
         self.services.clamp(1, MAX_SERVICES) * 2 * RING_SIZE
     }
 
-    /// Memory of the flow table, in bytes. It is all taken at the start.
+    /// Memory of the flow tables, in bytes. It is all taken at the start.
     pub(crate) fn bytes(self) -> u64 {
         u64::from(self.flow_sets()) * size_of::<FlowSet>() as u64
+            + u64::from(self.flow6_sets()) * size_of::<FlowSet<V6>>() as u64
     }
+}
+
+fn sets_for(flows: u32) -> u32 {
+    let entries = u64::from(flows.max(1)) * ENTRIES_PER_FLOW * 2;
+    let sets = (entries / WAYS).max(1).next_power_of_two();
+    u32::try_from(sets).unwrap_or(1 << 31)
 }
 
 /// Why the data plane could not be brought up.
@@ -90,18 +104,26 @@ impl Dataplane {
         }
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FLOWS", sizing.flow_sets())
+            .map_max_entries("FLOWS6", sizing.flow6_sets())
             .map_max_entries("RINGS", sizing.ring_slots())
             .load(OBJECT)
             .map_err(LoadError::Load)?;
-        let maps = Maps::take(&mut ebpf, sizing)?;
-        program(&mut ebpf)?.load().map_err(LoadError::Program)?;
+        let mut maps = Maps::take(&mut ebpf, sizing)?;
+        program(&mut ebpf, PROGRAM)?
+            .load()
+            .map_err(LoadError::Program)?;
+        for stage in Stage::ALL {
+            let program = program(&mut ebpf, stage.program())?;
+            program.load().map_err(LoadError::Program)?;
+            maps.enter(*stage, program.fd().map_err(LoadError::Program)?)?;
+        }
         Ok(Self { maps, ebpf })
     }
 
     /// Attaches the program to an interface in native mode. Generic mode is never used: it sees
     /// packets after the stack has built and perhaps merged them.
     pub(crate) fn attach(&mut self, interface: &str) -> Result<(), LoadError> {
-        program(&mut self.ebpf)?
+        program(&mut self.ebpf, PROGRAM)?
             .attach(interface, XdpMode::Driver)
             .map_err(|source| LoadError::Attach {
                 interface: interface.to_owned(),
@@ -131,21 +153,21 @@ async fn drain_log(mut logger: aya_log::EbpfLogger<&'static dyn log::Log>) {
     }
 }
 
-fn program(ebpf: &mut aya::Ebpf) -> Result<&mut Xdp, LoadError> {
+fn program<'a>(ebpf: &'a mut aya::Ebpf, name: &'static str) -> Result<&'a mut Xdp, LoadError> {
     let program = ebpf
-        .program_mut(PROGRAM)
-        .ok_or(MapAccessError::Missing(PROGRAM))?;
+        .program_mut(name)
+        .ok_or(MapAccessError::Missing(name))?;
     program.try_into().map_err(LoadError::Program)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Sizing;
+    use super::sets_for;
 
     #[test]
     fn flow_table_is_at_most_half_full_and_a_power_of_two() {
         for flows in [0, 1, 3, 1000, 65_536, 1_000_000, 10_000_000] {
-            let sets = Sizing { flows, services: 1 }.flow_sets();
+            let sets = sets_for(flows);
             assert!(sets.is_power_of_two(), "{flows}");
             assert!(
                 u64::from(sets) * 4 >= u64::from(flows) * 4,

@@ -5,11 +5,15 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, XskMap};
+use aya::programs::ProgramFd;
 use aya::{Ebpf, Pod};
-use lb_ebpf::abi::{Backend, Interface, Service, ServiceCounters, ServiceKey, Settings};
+use lb_ebpf::abi::{
+    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
+};
+use lb_ebpf::family::V6;
 use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlot};
-use lb_ebpf::verdict::Reason;
+use lb_ebpf::verdict::{Reason, Stage};
 
 use super::{Dataplane, Sizing};
 
@@ -71,32 +75,54 @@ fn map_into_memory<T: Element>(
 pub(super) struct Maps {
     settings: Array<MapData, Settings>,
     services: HashMap<MapData, ServiceKey, Service>,
+    services6: HashMap<MapData, ServiceKey6, Service>,
     rings: Mapped<RingSlot>,
     backends: Array<MapData, Backend>,
     snat_addresses: Array<MapData, [u8; 4]>,
+    snat_addresses6: Array<MapData, [u8; 16]>,
     interfaces: HashMap<MapData, u32, Interface>,
     prefilter: Array<MapData, u32>,
     xsks: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
     service_counters: PerCpuArray<MapData, ServiceCounters>,
     flows: MappedFlows,
+    flows6: MappedFlows<V6>,
+    /// Held, because the kernel empties it when its last user is gone.
+    programs: ProgramArray<MapData>,
 }
 
 impl Maps {
     pub(super) fn take(ebpf: &mut Ebpf, sizing: Sizing) -> Result<Self, MapAccessError> {
         Ok(Self {
             flows: map_into_memory(ebpf, "FLOWS", sizing.flow_sets())?,
+            flows6: map_into_memory(ebpf, "FLOWS6", sizing.flow6_sets())?,
+            programs: take(ebpf, "PROGRAMS")?,
             settings: take(ebpf, "SETTINGS")?,
             services: take(ebpf, "SERVICES")?,
+            services6: take(ebpf, "SERVICES6")?,
             rings: map_into_memory(ebpf, "RINGS", sizing.ring_slots())?,
             backends: take(ebpf, "BACKENDS")?,
             snat_addresses: take(ebpf, "SNAT_ADDRESSES")?,
+            snat_addresses6: take(ebpf, "SNAT_ADDRESSES6")?,
             interfaces: take(ebpf, "INTERFACES")?,
             prefilter: take(ebpf, "PREFILTER")?,
             xsks: take(ebpf, "XSKS")?,
             counters: take(ebpf, "COUNTERS")?,
             service_counters: take(ebpf, "SERVICE_COUNTERS")?,
         })
+    }
+}
+
+impl Maps {
+    /// Makes a loaded program reachable from the others.
+    pub(super) fn enter(
+        &mut self,
+        stage: Stage,
+        program: &ProgramFd,
+    ) -> Result<(), MapAccessError> {
+        self.programs
+            .set(stage as u32, program, 0)
+            .map_err(refused("PROGRAMS"))
     }
 }
 
@@ -202,6 +228,11 @@ impl Dataplane {
     /// The flow table, as the program changes it.
     pub(crate) fn flows(&self) -> &MappedFlows {
         &self.maps.flows
+    }
+
+    /// The IPv6 flow table, as the program changes it.
+    pub(crate) fn flows6(&self) -> &MappedFlows<V6> {
+        &self.maps.flows6
     }
 
     /// Reads the global settings.

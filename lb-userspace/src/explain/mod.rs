@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::SocketAddrV4;
 
 use anyhow::Context as _;
-use lb_ebpf::decide::{Ingress, decide};
+use lb_ebpf::decide::{Ingress, decide_fully};
 use lb_ebpf::flow::Key;
 use lb_ebpf::verdict::Verdict;
 use lb_ebpf::wire::{ETHERTYPE_IPV4, Eth, Ipv4, PROTOCOL_TCP, Packet as _, Tcp};
@@ -103,10 +103,10 @@ pub(crate) fn answer<'a>(
 
 fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: Ingress) -> Outcome {
     let arrives = addresses(&frame);
-    let verdict = decide(frame.as_mut_slice(), trial, ingress);
+    let verdict = decide_fully(frame.as_mut_slice(), trial, ingress);
     let noted = trial.take_noted();
     let (name, ifindex, slot) = match verdict {
-        Verdict::Pass(_) => ("pass", None, None),
+        Verdict::Pass(_) | Verdict::Continue(_) => ("pass", None, None),
         Verdict::Drop(_) => ("drop", None, None),
         Verdict::Transmit => ("transmit", Some(ingress.ifindex), None),
         Verdict::Redirect { ifindex } => ("redirect", Some(ifindex), None),

@@ -8,7 +8,7 @@ use std::{env, os::fd::AsFd as _, path::PathBuf};
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray},
     programs::{ProgramFd, Xdp},
 };
 use lb_ebpf::{
@@ -16,12 +16,14 @@ use lb_ebpf::{
     fixtures::World,
     flow::{FlowSet, prefilter_bit},
     mapped::MappedFlows,
-    verdict::Reason,
+    verdict::{Reason, Stage},
 };
 
 /// A loaded program and its maps.
 pub(super) struct Kernel {
     ebpf: Ebpf,
+    /// The kernel empties it when its last user is gone.
+    _programs: ProgramArray<MapData>,
     flows: MappedFlows,
 }
 
@@ -35,15 +37,21 @@ impl Kernel {
         let sets = world.settings.flow_set_mask + 1;
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FLOWS", sets)
+            .map_max_entries("FLOWS6", world.settings.flow6_set_mask + 1)
             .load_file(&object)
             .with_context(|| format!("loading {}", object.display()))?;
         let program: &mut Xdp = ebpf.program_mut(PROGRAM).context(PROGRAM)?.try_into()?;
         program.load().context("the kernel refused the program")?;
+        let programs = enter_stages(&mut ebpf).context("loading the programs behind it")?;
         let Some(Map::Array(flows)) = ebpf.map("FLOWS") else {
             anyhow::bail!("the object has no array FLOWS");
         };
         let flows = MappedFlows::new(flows.fd().as_fd(), sets).context("mapping FLOWS")?;
-        let mut kernel = Self { ebpf, flows };
+        let mut kernel = Self {
+            ebpf,
+            _programs: programs,
+            flows,
+        };
         kernel
             .write(world)
             .context("writing the program's settings")?;
@@ -116,6 +124,18 @@ impl Kernel {
     pub(super) fn flows(&self) -> &[FlowSet] {
         &self.flows
     }
+}
+
+/// Puts the programs of the stages into their slots.
+fn enter_stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>> {
+    let mut programs = ProgramArray::try_from(ebpf.take_map("PROGRAMS").context("PROGRAMS")?)?;
+    for stage in Stage::ALL {
+        let name = stage.program();
+        let program: &mut Xdp = ebpf.program_mut(name).context(name)?.try_into()?;
+        program.load().context(name)?;
+        programs.set(*stage as u32, program.fd()?, 0)?;
+    }
+    Ok(programs)
 }
 
 /// The product's object: `LB_XDP_OBJECT`, which `cargo xtask` sets.

@@ -6,7 +6,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use lb_ebpf::{
-    decide::decide,
+    decide::decide_fully,
     fixtures::{HostTables, INGRESS},
     flow::FlowSet,
     replay::{ORDER_COUNT, ORDER_DRAW, ORDER_NONE, Plan, TURN_CLIENT, TURN_CLIENT_THEN_SERVER},
@@ -313,7 +313,7 @@ fn agree(
     let got = wrapper.run(kernel.program()?, frame, &mut plan, 1)?;
     let after = kernel.counts()?;
     let mut expected = frame.to_vec();
-    let verdict = decide(expected.as_mut_slice(), host, INGRESS);
+    let verdict = decide_fully(expected.as_mut_slice(), host, INGRESS);
     let index = verdict.reason() as usize;
     ensure!(
         got.action == action(verdict) && got.frame == expected && after[index] == before[index] + 1,
@@ -343,7 +343,7 @@ fn plan(frame: &[u8], order: u64) -> Result<Plan> {
 fn action(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Drop(_) | Verdict::Worker { .. } => 1,
-        Verdict::Pass(_) => 2,
+        Verdict::Pass(_) | Verdict::Continue(_) => 2,
         Verdict::Transmit => 3,
         Verdict::Redirect { .. } => 4,
     }

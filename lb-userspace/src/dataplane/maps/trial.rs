@@ -7,8 +7,11 @@
 
 use std::cell::{Cell, OnceCell};
 
-use lb_ebpf::abi::{Backend, Interface, Service, ServiceCounters, ServiceKey, Settings};
-use lb_ebpf::decide::Tables;
+use lb_ebpf::abi::{
+    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
+};
+use lb_ebpf::decide::{Shared, Tables};
+use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::nat::SourceAddresses;
 
@@ -19,6 +22,7 @@ pub(crate) struct Trial<'a> {
     maps: &'a Maps,
     settings: Settings,
     sets: Kept<FlowSet>,
+    sets6: Kept<FlowSet<V6>>,
     backends: Kept<Backend>,
     noted: Cell<Noted>,
 }
@@ -38,6 +42,7 @@ impl<'a> Trial<'a> {
             maps,
             settings,
             sets: Kept::default(),
+            sets6: Kept::default(),
             backends: Kept::default(),
             noted: Cell::default(),
         }
@@ -49,17 +54,13 @@ impl<'a> Trial<'a> {
     }
 }
 
-impl Tables for Trial<'_> {
+impl Shared for Trial<'_> {
     fn settings(&self) -> Option<&Settings> {
         Some(&self.settings)
     }
 
     fn prefilter_word(&self, index: u32) -> Option<u32> {
         self.maps.prefilter.get(&index, 0).ok()
-    }
-
-    fn service(&self, key: &ServiceKey) -> Option<Service> {
-        self.maps.services.get(key, 0).ok()
     }
 
     fn ring_slot(&self, index: u32) -> Option<u32> {
@@ -84,7 +85,33 @@ impl Tables for Trial<'_> {
     }
 }
 
-impl Sets for Trial<'_> {
+impl Tables<V4> for Trial<'_> {
+    fn service(&self, key: &ServiceKey) -> Option<Service> {
+        self.maps.services.get(key, 0).ok()
+    }
+}
+
+impl Tables<V6> for Trial<'_> {
+    fn service(&self, key: &ServiceKey6) -> Option<Service> {
+        self.maps.services6.get(key, 0).ok()
+    }
+}
+
+impl Sets<V6> for Trial<'_> {
+    fn flow_set(&self, index: u32) -> Option<&FlowSet<V6>> {
+        self.sets6.get_or_read(index, || {
+            self.maps.flows6.flow_set(index).map(FlowSet::private_copy)
+        })
+    }
+}
+
+impl SourceAddresses<V6> for Trial<'_> {
+    fn snat_address(&self, index: u32) -> Option<[u8; 16]> {
+        self.maps.snat_addresses6.get(&index, 0).ok()
+    }
+}
+
+impl Sets<V4> for Trial<'_> {
     fn flow_set(&self, index: u32) -> Option<&FlowSet> {
         self.sets.get_or_read(index, || {
             self.maps.flows.flow_set(index).map(FlowSet::private_copy)
@@ -92,7 +119,7 @@ impl Sets for Trial<'_> {
     }
 }
 
-impl SourceAddresses for Trial<'_> {
+impl SourceAddresses<V4> for Trial<'_> {
     fn snat_address(&self, index: u32) -> Option<[u8; 4]> {
         self.maps.snat_addresses.get(&index, 0).ok()
     }
