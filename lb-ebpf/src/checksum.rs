@@ -17,6 +17,12 @@ impl Update {
         Self(u64::from(!u16::from_ne_bytes(checksum)))
     }
 
+    /// Starts from nothing, to sum up what is written for the first time: words that change from zero.
+    #[inline(always)]
+    pub fn empty() -> Self {
+        Self(0)
+    }
+
     /// Four bytes at an even offset change from `old` to `new`, both as read from the packet.
     #[inline(always)]
     #[must_use]

@@ -22,8 +22,11 @@
 //! No clock: the tick is in [`Settings`]. No unsafe, allocation, I/O or panic. Called by the XDP
 //! program with kernel maps, and by tests with vectors.
 
+mod answer;
 mod open;
 mod parse;
+
+pub use answer::answer_too_big;
 
 use crate::abi::{
     ABI_VERSION, Backend, Interface, PREFILTER_WORDS, SERVICE_KIND_L4, SERVICE_KIND_STACK,
@@ -32,16 +35,16 @@ use crate::abi::{
 use crate::family::{Family, V4, V6};
 use crate::flow::{FlowEntry, Found, Key, Sets, Table};
 use crate::nat::SourceAddresses;
-use crate::rewrite::{Layout, Rewrite};
+use crate::rewrite::{Applied, Layout, Rewrite};
 use crate::tcp::{Flags, State};
 use crate::verdict::Reason::{
-    Fragment, Malformed, NoFlow, NoWorker, NotOurs, NotReady, StackService, TtlExpired,
+    Fragment, Malformed, NoFlow, NoHeadroom, NoWorker, NotOurs, NotReady, StackService, TtlExpired,
     WorkerFragment,
 };
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Drop, Pass};
 use crate::wire::{Packet, Udp as Datagram};
-use open::open;
+use open::{adopt, may_adopt, open};
 use parse::{Segment, parse_ipv4, parse_ipv6, parse_transport};
 
 /// How the packet came in.
@@ -110,10 +113,15 @@ where
     P: Packet + ?Sized,
     T: Tables<V4> + Tables<V6>,
 {
-    match decide(packet, tables, ingress) {
-        Continue(Stage::Ipv6) => decide_ipv6(packet, tables, ingress),
-        verdict => verdict,
+    let mut verdict = decide(packet, tables, ingress);
+    while let Continue(stage) = verdict {
+        verdict = match stage {
+            Stage::Ipv6 => decide_ipv6(packet, tables, ingress),
+            Stage::TooBig => answer_too_big::<V4, _, _>(packet, tables),
+            Stage::TooBig6 => answer_too_big::<V6, _, _>(packet, tables),
+        };
     }
+    verdict
 }
 
 /// The rewrite for a packet of a flow, old or new; any other packet's verdict is the error.
@@ -144,11 +152,13 @@ where
     let segment = parse_transport::<F, P>(packet, ip, layout)?;
     let table = Table::new(tables, settings);
     if let Some(found) = table.find(&segment.key) {
-        if !(segment.flags.opens() && found.entry.state() == State::Closed) {
+        if !(segment.flags.opens() && is_over(&found)) {
             return established(&table, &found, &segment);
         }
         // The client reuses its port: a new connection, which may go to another server.
-        table.remove(&found.rewrite.key(segment.key.protocol).reversed());
+        if let Some(peer) = found.rewrite.peer(segment.key.protocol) {
+            table.remove(&peer);
+        }
         table.remove(&segment.key);
     }
     let service = tables
@@ -157,6 +167,9 @@ where
     tables.count(counters_of(service), segment.counters());
     match service.kind {
         SERVICE_KIND_L4 if segment.opens() => open(packet, &table, &segment, service, ingress),
+        SERVICE_KIND_L4 if may_adopt(service, segment.flags) => {
+            adopt(packet, &table, &segment, service, ingress)
+        }
         // Without a flow there is no server to send it to. The stack, which has no such connection
         // either, answers with RST: the client learns at once what a drop would tell it by timeout.
         SERVICE_KIND_L4 => Err(Pass(NoFlow)),
@@ -172,18 +185,6 @@ impl<F: Family> Key<F> {
     fn service(&self) -> F::ServiceKey {
         let (address, port) = self.destination();
         F::service_key(address, port.to_be_bytes(), self.protocol)
-    }
-}
-
-impl<F: Family> Rewrite<F> {
-    /// The tuple of the packets as they leave.
-    #[inline(always)]
-    fn key(&self, protocol: u8) -> Key<F> {
-        Key {
-            addresses: self.addresses,
-            ports: self.ports,
-            protocol,
-        }
     }
 }
 
@@ -238,6 +239,16 @@ fn fragment<F: Family, P: Packet + ?Sized, T: Tables<F>>(
     }
 }
 
+/// Whether a new SYN may open another flow in the place of this one. Of a one-way flow only one side's FIN is ever seen.
+#[inline(always)]
+fn is_over<F: Family>(found: &Found<'_, F>) -> bool {
+    match found.entry.state() {
+        State::Closed => true,
+        State::Closing => !found.rewrite.mode.is_two_way(),
+        State::HalfOpen | State::Established => false,
+    }
+}
+
 /// A packet of a flow that we know.
 #[inline(always)]
 fn established<F: Family, T: Tables<F>>(
@@ -257,8 +268,8 @@ fn established<F: Family, T: Tables<F>>(
     table.sets.count(entry.service(), counters);
     let news = entry.track(segment.flags);
     if news != Flags::default() {
-        let peer = found.rewrite.key(segment.key.protocol).reversed();
-        if let Some(peer) = table.find_cold(&peer) {
+        let peer = found.rewrite.peer(segment.key.protocol);
+        if let Some(peer) = peer.and_then(|peer| table.find_cold(&peer)) {
             FlowEntry::tell(peer, news);
         }
     }
@@ -299,9 +310,10 @@ fn send<F: Family, P: Packet + ?Sized>(
         Err(verdict) => return verdict,
     };
     match rewrite.apply(packet, layout) {
-        None => Pass(Malformed),
-        Some(()) if rewrite.ifindex == ingress.ifindex => Verdict::Transmit,
-        Some(()) => Verdict::Redirect {
+        None => Drop(NoHeadroom),
+        Some(Applied::TooBig) => Continue(F::TOO_BIG),
+        Some(Applied::Done) if rewrite.ifindex == ingress.ifindex => Verdict::Transmit,
+        Some(Applied::Done) => Verdict::Redirect {
             ifindex: rewrite.ifindex,
         },
     }

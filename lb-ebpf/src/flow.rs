@@ -5,6 +5,9 @@
 //! directions of a connection have an entry of their own; either leads to the other through its
 //! rewritten tuple, and no link is stored.
 //!
+//! Where the server answers its client itself (direct server return, tunnels), only one direction comes by, and
+//! has the only entry.
+//!
 //! # Memory model
 //!
 //! The word of an entry is its key, its state and its version. A writer takes an entry by
@@ -38,7 +41,7 @@ pub use table::{Found, Full, Sets, Table};
 use crate::abi::HASH_KEYS;
 use crate::cell::{Cell8, Cell32, Cell64};
 use crate::family::{Family, V4, V6};
-use crate::rewrite::{Macs, Rewrite};
+use crate::rewrite::{Macs, Mode, Rewrite};
 use crate::tcp::{Direction, Flags, State};
 
 /// Entries of a set.
@@ -53,6 +56,8 @@ const PROTOCOL_SHIFT: u32 = 32;
 const LIVE: u64 = 1 << 40;
 const BUSY: u64 = 1 << 41;
 const REVERSE: u64 = 1 << 42;
+/// How the packets of the flow are forwarded: three bits, [`Mode`].
+const MODE_SHIFT: u32 = 43;
 const GENERATION_SHIFT: u32 = 48;
 /// Ports, protocol, and that the entry is valid.
 const MATCH: u64 = 0xff_ffff_ffff | LIVE | BUSY;
@@ -217,13 +222,14 @@ impl<F: Family> FlowEntry<F> {
         if word & MATCH != key.word() || !F::holds(&self.addresses, key.addresses) {
             return None;
         }
-        let rewrite = self.rewrite();
+        let rewrite = self.rewrite(word);
         (self.word.load() == word).then_some(rewrite)
     }
 
     #[inline(always)]
-    fn rewrite(&self) -> Rewrite<F> {
+    fn rewrite(&self, word: u64) -> Rewrite<F> {
         Rewrite {
+            mode: mode(word),
             addresses: F::load(&self.new_addresses),
             ports: self.new_ports.load(),
             macs: Macs {
@@ -319,7 +325,7 @@ impl<F: Family> FlowEntry<F> {
             return None;
         }
         let [a, b, c, d, protocol, ..] = word.to_le_bytes();
-        let rewrite = self.rewrite();
+        let rewrite = self.rewrite(word);
         let bytes_and_backend = self.bytes_and_backend.load();
         let [.., low, high] = bytes_and_backend.to_le_bytes();
         let snapshot = FlowSnapshot {
@@ -334,6 +340,7 @@ impl<F: Family> FlowEntry<F> {
                 ports: rewrite.ports,
                 protocol,
             },
+            mode: rewrite.mode,
             direction: direction(word),
             state: self.state(),
             ifindex: rewrite.ifindex,
@@ -354,8 +361,10 @@ pub struct FlowSnapshot<F: Family = V4> {
     pub version: u64,
     /// The tuple of its packets as they arrive.
     pub key: Key<F>,
-    /// The tuple as they leave. Its reverse is the key of the other direction's entry.
+    /// The tuple as they leave; in a tunnel, the outer addresses and [`crate::rewrite::tunnel_ports`].
     pub rewritten: Key<F>,
+    /// How they are forwarded.
+    pub mode: Mode,
     /// Which way they go.
     pub direction: Direction,
     /// Where the connection stands.
@@ -374,6 +383,14 @@ pub struct FlowSnapshot<F: Family = V4> {
     pub backend: u16,
 }
 
+impl<F: Family> FlowSnapshot<F> {
+    /// The key of the other direction's entry; `None` if only one direction comes by here.
+    #[inline(always)]
+    pub fn peer(&self) -> Option<Key<F>> {
+        self.mode.is_two_way().then(|| self.rewritten.reversed())
+    }
+}
+
 #[inline(always)]
 const fn direction(word: u64) -> Direction {
     if word & REVERSE == 0 {
@@ -381,6 +398,12 @@ const fn direction(word: u64) -> Direction {
     } else {
         Direction::Reverse
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "three bits are meant")]
+#[inline(always)]
+const fn mode(word: u64) -> Mode {
+    Mode::of_bits((word >> MODE_SHIFT) as u8)
 }
 
 #[inline(always)]

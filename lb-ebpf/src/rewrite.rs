@@ -9,8 +9,14 @@
     reason = "hardware addresses are taken apart into bytes in their order"
 )]
 
+mod encapsulate;
+
+pub use encapsulate::{TUNNEL_HOPS, tunnel_ports};
+
+use crate::abi::{FORWARD_DSR, FORWARD_GUE, FORWARD_IPIP, FORWARD_NAT};
 use crate::checksum::Update;
 use crate::family::{Family, V4};
+use crate::flow::Key;
 use crate::wire::{Eth, PROTOCOL_UDP, Packet, Tcp, Udp};
 
 /// Both hardware addresses of a frame, destination first, as the integers they are stored by.
@@ -53,23 +59,70 @@ impl Macs {
     }
 
     #[inline(always)]
-    fn write(self, eth: &mut Eth) {
+    pub(crate) fn write(self, eth: &mut Eth) {
         eth.addresses_head = self.head.to_ne_bytes();
         eth.addresses_tail = self.tail.to_ne_bytes();
+    }
+}
+
+/// How the packets of a flow are forwarded; `FORWARD_*` of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// Addresses and ports are rewritten, and back again in what the server answers.
+    #[default]
+    Nat = FORWARD_NAT,
+    /// Hardware addresses only. The server answers by itself, as in the modes below.
+    Dsr = FORWARD_DSR,
+    /// In another IP header.
+    Ipip = FORWARD_IPIP,
+    /// In another IP and a UDP header.
+    Gue = FORWARD_GUE,
+}
+
+impl Mode {
+    /// The mode of a number; of one that is none, that of the lowest bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_bits(bits: u8) -> Self {
+        match bits & 3 {
+            FORWARD_DSR => Self::Dsr,
+            FORWARD_IPIP => Self::Ipip,
+            FORWARD_GUE => Self::Gue,
+            _ => Self::Nat,
+        }
+    }
+
+    /// Whether answers come by here as well.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_two_way(self) -> bool {
+        matches!(self, Self::Nat)
     }
 }
 
 /// What the packets of a flow look like when they leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite<F: Family = V4> {
-    /// Source and destination address.
+    /// How to read the next two.
+    pub mode: Mode,
+    /// Source and destination address; in a tunnel, of the outer header.
     pub addresses: F::Addresses,
-    /// Source and destination port as in [`Tcp::ports`].
+    /// Source and destination port as in [`Tcp::ports`]; in a tunnel, [`tunnel_ports`].
     pub ports: u32,
     /// Hardware addresses of the next hop and of our interface.
     pub macs: Macs,
     /// Interface to leave by.
     pub ifindex: u32,
+}
+
+/// What became of a packet that was to be rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is ready to leave.
+    Done,
+    /// Nothing: with the headers of the tunnel it would be longer than the way to the server takes.
+    TooBig,
 }
 
 /// Where in a frame its headers start, in bytes.
@@ -94,12 +147,40 @@ impl Layout {
 }
 
 impl<F: Family> Rewrite<F> {
-    /// Writes the new addresses and ports and takes one hop off the time to live.
-    ///
-    /// `None`, with the packet unchanged, if it is shorter than its headers. The caller has parsed them and
-    /// seen a time to live above one; the check is for the verifier.
+    /// The tuple of the packets that answer a rewritten one of `protocol`; `None` if they don't come by here.
     #[inline(always)]
-    pub fn apply<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<()> {
+    pub fn peer(&self, protocol: u8) -> Option<Key<F>> {
+        let key = Key {
+            addresses: self.addresses,
+            ports: self.ports,
+            protocol,
+        };
+        self.mode.is_two_way().then(|| key.reversed())
+    }
+
+    /// Makes the packet one for its receiver and takes one hop off its time to live.
+    ///
+    /// `None` if it is shorter than its headers, or if there is no room for those of a tunnel. The caller has parsed
+    /// them and seen a time to live above one, so that the first is for the verifier only.
+    #[inline(always)]
+    pub fn apply<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<Applied> {
+        match self.mode {
+            Mode::Nat => self.translate(packet, layout),
+            Mode::Dsr => self.redirect(packet, layout),
+            Mode::Ipip | Mode::Gue => self.encapsulate(packet),
+        }
+    }
+
+    #[inline(always)]
+    fn redirect<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<Applied> {
+        let network = packet.header_mut::<F::Header>(layout.network)?;
+        F::forward(network, F::addresses(network));
+        self.macs.write(packet.header_mut::<Eth>(0)?);
+        Some(Applied::Done)
+    }
+
+    #[inline(always)]
+    fn translate<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<Applied> {
         let network = packet.header::<F::Header>(layout.network)?;
         let old = F::addresses(network);
         // The last header first, so that a packet too short is not half rewritten.
@@ -110,7 +191,7 @@ impl<F: Family> Rewrite<F> {
         }
         F::forward(packet.header_mut(layout.network)?, self.addresses);
         self.macs.write(packet.header_mut::<Eth>(0)?);
-        Some(())
+        Some(Applied::Done)
     }
 
     #[inline(always)]

@@ -23,6 +23,8 @@ pub enum Verdict {
         /// Slot in map `XSKS`.
         slot: u32,
     },
+    /// Made into an error message to its sender, out of the interface it came from.
+    Answer(Reason),
     /// Unchanged so far, to another program of ours.
     Continue(Stage),
 }
@@ -33,16 +35,22 @@ pub enum Verdict {
 pub enum Stage {
     /// Plain IPv6.
     Ipv6,
+    /// Answers a packet that does not fit into its tunnel.
+    TooBig,
+    /// As [`TooBig`](Self::TooBig), over IPv6.
+    TooBig6,
 }
 
 impl Stage {
     /// All stages, in the order of their slots.
-    pub const ALL: &[Self] = &[Self::Ipv6];
+    pub const ALL: &[Self] = &[Self::Ipv6, Self::TooBig, Self::TooBig6];
 
     /// Name of the program in the object.
     pub const fn program(self) -> &'static str {
         match self {
             Self::Ipv6 => "lb_xdp_ipv6",
+            Self::TooBig => "lb_xdp_too_big",
+            Self::TooBig6 => "lb_xdp_too_big6",
         }
     }
 
@@ -51,6 +59,7 @@ impl Stage {
     pub const fn unloaded(self) -> Reason {
         match self {
             Self::Ipv6 => Reason::Ipv6,
+            Self::TooBig | Self::TooBig6 => Reason::TooBigUnanswered,
         }
     }
 }
@@ -60,7 +69,7 @@ impl Verdict {
     #[inline(always)]
     pub fn reason(self) -> Reason {
         match self {
-            Self::Pass(reason) | Self::Drop(reason) => reason,
+            Self::Pass(reason) | Self::Drop(reason) | Self::Answer(reason) => reason,
             Self::Transmit | Self::Redirect { .. } => Reason::Forwarded,
             Self::Worker { .. } => Reason::ToWorker,
             Self::Continue(stage) => stage.unloaded(),
@@ -121,11 +130,14 @@ reasons! {
     TupleInUse "tuple_in_use" "Dropped: the client has a live flow from the same port to the same server through another service."
     TableFull "table_full" "Dropped: no entry of the flow table may be given up for a new connection."
     Ipv6Extension "ipv6_extension" "Passed: IPv6 extension headers are left to the stack."
+    NoHeadroom "no_headroom" "Dropped: the driver leaves no room before the packet for the headers of a tunnel."
+    TooBig "too_big" "Answered with ICMP packet too big: with the headers of the tunnel it would not fit into the way to the server."
+    TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and the program that answers such packets is not loaded."
 }
 
 impl Reason {
     /// Number of reasons, and so of counters.
-    pub const COUNT: u32 = Self::Ipv6Extension as u32 + 1;
+    pub const COUNT: u32 = Self::TooBigUnanswered as u32 + 1;
 }
 
 const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);

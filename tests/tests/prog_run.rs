@@ -209,7 +209,7 @@ fn action(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass(_) | Verdict::Continue(_) => XDP_PASS,
         Verdict::Drop(_) | Verdict::Worker { .. } => XDP_DROP,
-        Verdict::Transmit => XDP_TX,
+        Verdict::Transmit | Verdict::Answer(_) => XDP_TX,
         Verdict::Redirect { .. } => XDP_REDIRECT,
     }
 }
@@ -256,7 +256,7 @@ fn random_traffic_gives_the_same_in_the_kernel() {
         for number in 0..4000 {
             let packet = traffic.packet();
             let mut bytes = packet.clone();
-            let verdict = decide_fully(bytes.as_mut_slice(), &host, INGRESS);
+            let verdict = decide_fully(&mut bytes, &host, INGRESS);
             let (got, reason, out) = kernel.run(&packet);
             let place = format!("seed {seed}, packet {number}: {packet:02x?}");
             assert_eq!(

@@ -3,12 +3,13 @@
 use super::parse::Segment;
 use super::{Ingress, Tables, counters_of};
 use crate::abi::{
-    BACKEND_FLAG_REACHABLE, Backend, RING_EMPTY, SERVICE_FLAG_KEEP_SOURCE, Service, ServiceCounters,
+    BACKEND_FLAG_REACHABLE, Backend, RING_EMPTY, SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE,
+    Service, ServiceCounters,
 };
 use crate::family::Family;
 use crate::flow::{self, Key, Table, Value};
 use crate::nat;
-use crate::rewrite::{Macs, Rewrite};
+use crate::rewrite::{Macs, Mode, Rewrite, tunnel_ports};
 use crate::tcp::{Direction, Flags};
 use crate::verdict::Reason::{
     self, Malformed, NoServer, ServerUnreachable, SnatExhausted, TableFull, TtlExpired, TupleInUse,
@@ -33,28 +34,22 @@ where
     if segment.ttl <= 1 {
         return Err(Pass(TtlExpired));
     }
-    let (id, backend) = choose(table, &segment.key, service).map_err(Drop)?;
+    let chosen = choose(table, &segment.key, service).map_err(Drop)?;
+    if !Mode::of_bits(service.forward).is_two_way() {
+        return Ok(open_one_way(table, segment, service, &chosen));
+    }
     let tuple = if service.flags & SERVICE_FLAG_KEEP_SOURCE == 0 {
-        nat::map_source(table, &segment.key, backend, ingress.cpu).ok_or(Drop(SnatExhausted))?
+        nat::map_source(table, &segment.key, chosen.backend, ingress.cpu)
+            .ok_or(Drop(SnatExhausted))?
     } else {
-        nat::keep_source(table, &segment.key, backend).ok_or(Drop(TupleInUse))?
+        nat::keep_source(table, &segment.key, chosen.backend).ok_or(Drop(TupleInUse))?
     };
     let eth = packet.header::<Eth>(0).ok_or(Pass(Malformed))?;
     let answer = segment.key.reversed();
-    let to = Value {
-        rewrite: Rewrite {
-            addresses: tuple.addresses,
-            ports: tuple.ports,
-            macs: Macs::new(backend.destination_mac, backend.source_mac),
-            ifindex: backend.ifindex,
-        },
-        direction: Direction::Forward,
-        seen: Flags::SYN,
-        service: counters_of(service),
-        backend: id,
-    };
+    let to = chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports);
     let back = Value {
         rewrite: Rewrite {
+            mode: Mode::Nat,
             addresses: answer.addresses,
             ports: answer.ports,
             macs: Macs::of(eth).swapped(),
@@ -67,13 +62,122 @@ where
     table
         .insert(&segment.key, &to, &tuple.reversed(), &back)
         .map_err(|flow::Full| Drop(TableFull))?;
-    let counters = ServiceCounters {
-        flows: 1,
-        forwarded: 1,
-        ..ServiceCounters::default()
+    table.sets.count(to.service, OPENED);
+    Ok(to.rewrite)
+}
+
+/// As [`open`], in the modes in which the server answers its client itself.
+///
+/// A full table is no reason to refuse: as long as the ring stays, the next packet finds the same server without it.
+#[inline(always)]
+fn open_one_way<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    segment: &Segment<F>,
+    service: Service,
+    chosen: &Chosen<'_>,
+) -> Rewrite<F> {
+    let backend = chosen.backend;
+    let mode = Mode::of_bits(service.forward);
+    let (addresses, ports) = match mode {
+        Mode::Ipip | Mode::Gue => (
+            F::join(
+                F::unmapped(backend.tunnel_source),
+                F::unmapped(backend.address),
+            ),
+            tunnel_ports(tunnel_source_port(&segment.key), backend.mtu),
+        ),
+        Mode::Nat | Mode::Dsr => (segment.key.addresses, segment.key.ports),
+    };
+    let to = chosen.value(service, mode, addresses, ports);
+    let counters = match table.insert_one_way(&segment.key, &to) {
+        Ok(()) => OPENED,
+        Err(flow::Full) => ServiceCounters { flows: 0, ..OPENED },
     };
     table.sets.count(to.service, counters);
-    Ok(to.rewrite)
+    to.rewrite
+}
+
+/// Whether a segment in mid-connection, of a flow that is not here, may be given to the server that its tuple leads to.
+/// So it can where the tuple alone says what to write. A RST may not: it would open what it wants to end.
+#[inline(always)]
+pub(super) fn may_adopt(service: Service, flags: Flags) -> bool {
+    let follows_from_tuple = !Mode::of_bits(service.forward).is_two_way()
+        || service.flags & SERVICE_FLAG_KEEP_SOURCE != 0;
+    follows_from_tuple && !flags.has(Flags::RST)
+}
+
+/// As [`open`], of a segment in mid-connection, whose flow was displaced here or opened on another host with the same
+/// configuration. It is older than any ring that came while it lived, so the ring before the live one is asked first.
+#[inline(always)]
+pub(super) fn adopt<F, P, T>(
+    packet: &P,
+    table: &Table<'_, T, F>,
+    segment: &Segment<F>,
+    service: Service,
+    ingress: Ingress,
+) -> Result<Rewrite<F>, Verdict>
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Tables<F>,
+{
+    let ring = match service.previous_ring {
+        RING_EMPTY => service.ring,
+        previous => previous,
+    };
+    open(packet, table, segment, Service { ring, ..service }, ingress)
+}
+
+/// Any port that tells the flows of a client apart, so that the server's card deals them out to its queues. Not a keyed
+/// hash: those must not be shown to anyone.
+#[expect(clippy::cast_possible_truncation, reason = "sixteen bits are meant")]
+#[inline(always)]
+fn tunnel_source_port<F: Family>(key: &Key<F>) -> u16 {
+    let folded = F::fold(key.addresses) ^ key.ports;
+    EPHEMERAL | (folded ^ folded >> 16) as u16
+}
+
+/// The dynamic ports (RFC 6335 §6) are those from here on.
+const EPHEMERAL: u16 = 0xc000;
+
+const OPENED: ServiceCounters = ServiceCounters {
+    packets: 0,
+    bytes: 0,
+    flows: 1,
+    forwarded: 1,
+};
+
+/// The server of a new flow.
+struct Chosen<'a> {
+    index: u16,
+    backend: &'a Backend,
+}
+
+impl Chosen<'_> {
+    /// What the entry of the client's packets holds.
+    #[inline(always)]
+    fn value<F: Family>(
+        &self,
+        service: Service,
+        mode: Mode,
+        addresses: F::Addresses,
+        ports: u32,
+    ) -> Value<F> {
+        let backend = self.backend;
+        Value {
+            rewrite: Rewrite {
+                mode,
+                addresses,
+                ports,
+                macs: Macs::new(backend.destination_mac, backend.source_mac),
+                ifindex: backend.ifindex,
+            },
+            direction: Direction::Forward,
+            seen: Flags::SYN,
+            service: counters_of(service),
+            backend: self.index,
+        }
+    }
 }
 
 /// The server of a new connection. A drop, not a reset by the stack, if there is none: on a host with a
@@ -83,11 +187,16 @@ fn choose<'a, F: Family, T: Tables<F>>(
     table: &Table<'a, T, F>,
     client: &Key<F>,
     service: Service,
-) -> Result<(u16, &'a Backend), Reason> {
+) -> Result<Chosen<'a>, Reason> {
     if service.ring == RING_EMPTY {
         return Err(NoServer);
     }
-    let slot = service.ring.wrapping_add(table.slot(client));
+    let affine = service.flags & SERVICE_FLAG_AFFINITY != 0;
+    let client = Key {
+        ports: if affine { 0 } else { client.ports },
+        ..*client
+    };
+    let slot = service.ring.wrapping_add(table.slot(&client));
     let index = table.sets.ring_slot(slot).ok_or(NoServer)?;
     let backend = table.sets.backend(index).ok_or(NoServer)?;
     if backend.flags & BACKEND_FLAG_REACHABLE == 0 {
@@ -95,6 +204,6 @@ fn choose<'a, F: Family, T: Tables<F>>(
     }
     // The map has no more elements than fit (asserted in `flow`).
     u16::try_from(index)
-        .map(|index| (index, backend))
+        .map(|index| Chosen { index, backend })
         .map_err(|_| NoServer)
 }

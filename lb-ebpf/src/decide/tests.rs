@@ -29,7 +29,7 @@ fn run(seed: u64, mut each: impl FnMut(&[u8], &[u8], Verdict)) -> HostTables {
         let before = traffic.packet();
         let mut after = before.clone();
         let cpu = number % 2;
-        let verdict = decide(after.as_mut_slice(), &tables, Ingress { cpu, ..INGRESS });
+        let verdict = decide(&mut after, &tables, Ingress { cpu, ..INGRESS });
         each(&before, &after, verdict);
         if verdict.reason() == Reason::Forwarded {
             traffic.deliver(&after);
@@ -132,7 +132,7 @@ fn cpus_have_ports_of_their_own() {
             }
             .bytes();
             let verdict = decide(
-                packet.as_mut_slice(),
+                &mut packet,
                 &tables,
                 Ingress {
                     cpu: cpu.into(),

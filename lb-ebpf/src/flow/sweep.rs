@@ -61,8 +61,9 @@ impl<F: Family, S: Sets<F>> Table<'_, S, F> {
         let Some(flow) = entry.snapshot() else {
             return 0;
         };
-        let peer = self
-            .find(&flow.rewritten.reversed())
+        let peer = flow
+            .peer()
+            .and_then(|peer| self.find(&peer))
             .and_then(|found| Some((found.entry, found.entry.snapshot()?)));
         let idle = |flow: &FlowSnapshot<F>| self.settings.tick.saturating_sub(flow.last_tick);
         let youngest = peer.map_or(idle(&flow), |(_, peer)| idle(&flow).min(idle(&peer)));

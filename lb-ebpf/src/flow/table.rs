@@ -4,7 +4,8 @@
 //! costs one cache line as well. The flag is never cleared by the program: a stale one costs time only.
 
 use super::{
-    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, REVERSE, Rewrite, Value, WAYS, next, protocol,
+    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, MODE_SHIFT, REVERSE, Rewrite, Value, WAYS,
+    next, protocol,
 };
 use crate::abi::Settings;
 use crate::family::{Family, V4};
@@ -43,9 +44,9 @@ impl<F: Family> FlowSet<F> {
         None
     }
 
-    /// Takes the entry that is missed least, and with it the tuple of its other direction.
+    /// Takes the entry that is missed least, and with it the tuple of its other direction, if it has one.
     #[inline(always)]
-    fn displace(&self, tick: u32) -> Option<(Claim<'_, F>, Key<F>)> {
+    fn displace(&self, tick: u32) -> Option<(Claim<'_, F>, Option<Key<F>>)> {
         let mut victim = None;
         let mut best = 0;
         for way in 0..WAYS {
@@ -60,12 +61,8 @@ impl<F: Family> FlowSet<F> {
         let (entry, word) = victim?;
         let busy = next(word) | BUSY;
         entry.word.compare_exchange(word, busy).then(|| {
-            let rewritten = Key {
-                addresses: F::load(&entry.new_addresses),
-                ports: entry.new_ports.load(),
-                protocol: protocol(word),
-            };
-            (Claim { entry, busy }, rewritten.reversed())
+            let peer = entry.rewrite(word).peer(protocol(word));
+            (Claim { entry, busy }, peer)
         })
     }
 }
@@ -93,9 +90,10 @@ impl<F: Family> Claim<'_, F> {
             Direction::Forward => 0,
             Direction::Reverse => REVERSE,
         };
+        let mode = u64::from(value.rewrite.mode as u8) << MODE_SHIFT;
         self.entry
             .word
-            .store(self.busy & !BUSY | key.word() | reverse);
+            .store(self.busy & !BUSY | key.word() | reverse | mode);
     }
 
     #[inline(always)]
@@ -175,6 +173,14 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         Ok(())
     }
 
+    /// Inserts the only direction of a flow.
+    #[inline(always)]
+    pub fn insert_one_way(&self, key: &Key<F>, value: &Value<F>) -> Result<(), Full> {
+        let claim = self.claim(key).ok_or(Full)?;
+        claim.publish(key, value, self.settings.tick);
+        Ok(())
+    }
+
     /// Gives up the entry of `key`, if there is one.
     #[inline(always)]
     pub fn remove(&self, key: &Key<F>) {
@@ -196,7 +202,9 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
             return Some(claim);
         }
         let (claim, peer) = primary.displace(self.settings.tick)?;
-        self.remove(&peer);
+        if let Some(peer) = peer {
+            self.remove(&peer);
+        }
         Some(claim)
     }
 

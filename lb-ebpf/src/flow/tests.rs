@@ -2,7 +2,7 @@
 
 use super::{BUSY, Direction, FlowSet, Key, Sets, Table, Timeouts, Value, prefilter_bit};
 use crate::abi::{PREFILTER_WORDS, Settings};
-use crate::rewrite::{Macs, Rewrite};
+use crate::rewrite::{Macs, Mode, Rewrite};
 use crate::tcp::{Flags, State};
 use crate::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -27,6 +27,7 @@ fn value(number: u16, direction: Direction) -> Value {
     let (word, long) = (u32::from(number), u64::from(number));
     Value {
         rewrite: Rewrite {
+            mode: Mode::Nat,
             addresses: long << 32 | long,
             ports: word,
             macs: Macs {

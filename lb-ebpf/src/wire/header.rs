@@ -1,6 +1,6 @@
 //! The step from bytes to headers, the only place where the library reinterprets memory.
 //!
-//! [`Packet`] is implemented here for `[u8]` (host) and in `src/xdp/frame.rs` for the packet of an
+//! [`Packet`] is implemented here for vectors of bytes (host) and in `src/xdp/frame.rs` for the packet of an
 //! XDP program. Both check bounds at each call; neither gives a header that reaches past the end.
 #![expect(
     unsafe_code,
@@ -29,11 +29,30 @@ pub trait Packet {
 
     /// As [`header`](Self::header), to be written.
     fn header_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
+
+    /// Makes room for `bytes` bytes before the first one; what they hold is not said. `None` if there is no room, and
+    /// then nothing has changed.
+    fn grow_front(&mut self, bytes: usize) -> Option<()>;
+
+    /// Cuts the packet to `len` bytes, which it has. `None` if that can't be done, and then nothing has changed.
+    fn truncate(&mut self, len: usize) -> Option<()>;
 }
 
-impl Packet for [u8] {
+#[cfg(any(test, feature = "fixtures", feature = "user"))]
+impl Packet for std::vec::Vec<u8> {
     fn len(&self) -> usize {
         self.len()
+    }
+
+    /// As in a kernel that has used the memory before: what is there must be written, not hoped for.
+    fn grow_front(&mut self, bytes: usize) -> Option<()> {
+        self.splice(..0, core::iter::repeat_n(0xff, bytes));
+        Some(())
+    }
+
+    fn truncate(&mut self, len: usize) -> Option<()> {
+        self.truncate(len);
+        Some(())
     }
 
     fn header<T: Header>(&self, offset: usize) -> Option<&T> {
@@ -63,4 +82,6 @@ header! {
     super::Ipv6: 40,
     super::Tcp: 20,
     super::Udp: 8,
+    super::Icmp: 8,
+    super::Quote: 512,
 }

@@ -1,17 +1,19 @@
 //! The packet of an XDP program as a [`Packet`].
 //!
-//! Nothing here moves the ends of the packet; code that will (encapsulation) must take the frame by
-//! `&mut`, so that no header outlives the move.
+//! What moves the ends of the packet takes the frame by `&mut`, so that no header outlives the move.
 #![expect(
     unsafe_code,
     reason = "packet memory is two addresses in the context; the verifier checks the same bounds again"
 )]
 
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use lb_ebpf::wire::{Header, Packet};
 
 /// The bytes between `data` and `data_end`.
 pub(super) struct Frame {
+    context: *mut xdp_md,
     start: usize,
     end: usize,
 }
@@ -19,14 +21,21 @@ pub(super) struct Frame {
 impl Frame {
     #[inline(always)]
     pub(super) fn of(context: &XdpContext) -> Self {
+        Self::between(context.ctx)
+    }
+
+    /// The bytes that the context names now: each move of an end makes all earlier pointers invalid.
+    #[inline(always)]
+    fn between(context: *mut xdp_md) -> Self {
         // SAFETY: the kernel passes a valid `xdp_md`; volatile for the reason given in `ingress`.
         let (start, end) = unsafe {
             (
-                (&raw const (*context.ctx).data).read_volatile(),
-                (&raw const (*context.ctx).data_end).read_volatile(),
+                (&raw const (*context).data).read_volatile(),
+                (&raw const (*context).data_end).read_volatile(),
             )
         };
         Self {
+            context,
             start: start as usize,
             end: end as usize,
         }
@@ -56,5 +65,23 @@ impl Packet for Frame {
     fn header_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
         // SAFETY: as in `header`, and the borrow of the frame is exclusive.
         self.window(offset).map(|header| unsafe { &mut *header })
+    }
+
+    #[inline(always)]
+    fn grow_front(&mut self, bytes: usize) -> Option<()> {
+        let bytes = i32::try_from(bytes).ok()?;
+        // SAFETY: the context is that of this run; the exclusive borrow says that nobody holds a header.
+        let refused = unsafe { bpf_xdp_adjust_head(self.context, -bytes) };
+        *self = Self::between(self.context);
+        (refused == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) -> Option<()> {
+        let longer = i32::try_from(self.len().checked_sub(len)?).ok()?;
+        // SAFETY: as in `grow_front`.
+        let refused = unsafe { bpf_xdp_adjust_tail(self.context, -longer) };
+        *self = Self::between(self.context);
+        (refused == 0).then_some(())
     }
 }

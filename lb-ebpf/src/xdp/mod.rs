@@ -10,7 +10,8 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
 use frame::Frame;
-use lb_ebpf::decide::{Ingress, decide, decide_ipv6};
+use lb_ebpf::decide::{Ingress, answer_too_big, decide, decide_ipv6};
+use lb_ebpf::family::{V4, V6};
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use maps::{PROGRAMS, XSKS};
 use tables::Maps;
@@ -28,6 +29,22 @@ pub(crate) fn lb_xdp(context: XdpContext) -> u32 {
 #[xdp]
 pub(crate) fn lb_xdp_ipv6(context: XdpContext) -> u32 {
     let verdict = decide_ipv6(&mut Frame::of(&context), &Maps, ingress(&context));
+    finish(&context, verdict)
+}
+
+/// [`Stage::TooBig`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp]
+pub(crate) fn lb_xdp_too_big(context: XdpContext) -> u32 {
+    let verdict = answer_too_big::<V4, _, _>(&mut Frame::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
+/// [`Stage::TooBig6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp]
+pub(crate) fn lb_xdp_too_big6(context: XdpContext) -> u32 {
+    let verdict = answer_too_big::<V6, _, _>(&mut Frame::of(&context), &Maps);
     finish(&context, verdict)
 }
 
@@ -55,6 +72,14 @@ fn enter(context: &XdpContext, stage: Stage) {
         Stage::Ipv6 => unsafe {
             PROGRAMS.tail_call(context, Stage::Ipv6 as u32);
         },
+        // SAFETY: as above.
+        Stage::TooBig => unsafe {
+            PROGRAMS.tail_call(context, Stage::TooBig as u32);
+        },
+        // SAFETY: as above.
+        Stage::TooBig6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::TooBig6 as u32);
+        },
     }
 }
 
@@ -63,7 +88,7 @@ fn act(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass(_) | Verdict::Continue(_) => XDP_PASS,
         Verdict::Drop(_) => XDP_DROP,
-        Verdict::Transmit => XDP_TX,
+        Verdict::Transmit | Verdict::Answer(_) => XDP_TX,
         Verdict::Redirect { ifindex } => redirect(ifindex),
         // A queue without its socket means that the worker is gone or restarting. Passing the packet
         // would let the kernel, which knows nothing of the connection, reset it.

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use lb_ebpf::decide::{Ingress, decide_fully};
 use lb_ebpf::flow::Key;
 use lb_ebpf::verdict::Verdict;
-use lb_ebpf::wire::{ETHERTYPE_IPV4, Eth, Ipv4, PROTOCOL_TCP, Packet as _, Tcp};
+use lb_ebpf::wire::{ETHERTYPE_IPV4, Eth, Ipv4, PROTOCOL_TCP, Packet, Tcp};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
@@ -103,11 +103,12 @@ pub(crate) fn answer<'a>(
 
 fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: Ingress) -> Outcome {
     let arrives = addresses(&frame);
-    let verdict = decide_fully(frame.as_mut_slice(), trial, ingress);
+    let verdict = decide_fully(&mut frame, trial, ingress);
     let noted = trial.take_noted();
     let (name, ifindex, slot) = match verdict {
         Verdict::Pass(_) | Verdict::Continue(_) => ("pass", None, None),
         Verdict::Drop(_) => ("drop", None, None),
+        Verdict::Answer(_) => ("answer", Some(ingress.ifindex), None),
         Verdict::Transmit => ("transmit", Some(ingress.ifindex), None),
         Verdict::Redirect { ifindex } => ("redirect", Some(ifindex), None),
         Verdict::Worker { slot } => ("worker", None, Some(slot)),
@@ -139,7 +140,7 @@ fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: In
 }
 
 /// Source and destination of TCP over IPv4 without options, which is all that is ever forwarded.
-fn addresses(frame: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4)> {
+fn addresses(frame: &impl Packet) -> Option<(SocketAddrV4, SocketAddrV4)> {
     let eth = frame.header::<Eth>(0)?;
     let ip = frame.header::<Ipv4>(Eth::LEN)?;
     if eth.ethertype != ETHERTYPE_IPV4

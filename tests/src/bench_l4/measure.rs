@@ -313,7 +313,7 @@ fn agree(
     let got = wrapper.run(kernel.program()?, frame, &mut plan, 1)?;
     let after = kernel.counts()?;
     let mut expected = frame.to_vec();
-    let verdict = decide_fully(expected.as_mut_slice(), host, INGRESS);
+    let verdict = decide_fully(&mut expected, host, INGRESS);
     let index = verdict.reason() as usize;
     ensure!(
         got.action == action(verdict) && got.frame == expected && after[index] == before[index] + 1,
@@ -344,7 +344,7 @@ fn action(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Drop(_) | Verdict::Worker { .. } => 1,
         Verdict::Pass(_) | Verdict::Continue(_) => 2,
-        Verdict::Transmit => 3,
+        Verdict::Transmit | Verdict::Answer(_) => 3,
         Verdict::Redirect { .. } => 4,
     }
 }
