@@ -35,7 +35,7 @@ mod copy;
 mod sweep;
 mod table;
 
-pub use sweep::Timeouts;
+pub use sweep::{Fate, Timeouts};
 pub use table::{Found, Full, Sets, Table};
 
 use crate::abi::HASH_KEYS;

@@ -4,20 +4,26 @@
 //! mistakes, all of them at once, before anything on the host is changed.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_config::{Check, Config, Health, Http, L4, Mode, Source, Verify};
-use lb_ebpf::abi::{
-    SERVICE_FLAG_KEEP_SOURCE, SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER,
+use lb_config::{
+    Affinity, Check, Config, Forward, Health, Http, L4, Mode, Protocol, Source, Verify,
+    WhenServerFails,
 };
+use lb_ebpf::abi::{
+    SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_KIND_L4, SERVICE_KIND_STACK,
+    SERVICE_KIND_WORKER,
+};
+use lb_ebpf::rewrite::Mode as Forwarding;
+use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{self, UpstreamTls};
 use lb_proxy::{Counters, HeaderMode, HeaderPolicy, Inbound, Server, Service, Timeouts};
 
 use crate::cli::Failure;
 use crate::control::health::{Probe, Target, Tls};
-use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, health};
+use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, Ending, health};
 use crate::dataplane::Sizing;
 use crate::worker::Carrier;
 
@@ -121,8 +127,9 @@ fn http_service(
     let servers = service.servers.iter().map(|server| {
         Arc::new(Server::new(
             server.name.as_str(),
-            SocketAddr::V4(server.address),
-            server.weight,
+            server.address,
+            // Checked: only servers of L4 may have none.
+            NonZeroU16::new(server.weight).unwrap_or(NonZeroU16::MIN),
         ))
     });
     Ok(Service {
@@ -170,9 +177,20 @@ impl Plan {
     pub(crate) fn sizing(&self) -> Sizing {
         Sizing {
             flows: self.config.flows.max.get(),
-            flows6: 0,
+            flows6: if self.has_ipv6() {
+                self.config.flows.max.get()
+            } else {
+                0
+            },
             services: u32::try_from(self.config.services.len()).unwrap_or(u32::MAX),
         }
+    }
+
+    fn has_ipv6(&self) -> bool {
+        let services = self.config.services.iter();
+        services
+            .map(|service| service.listen)
+            .any(|listen| listen.is_ipv6())
     }
 
     /// Every service as the control loop starts with it. `carriers` holds the transport of each
@@ -188,6 +206,7 @@ impl Plan {
             .map(|((service, planned), carrier)| Controlled {
                 name: service.name.as_str().to_owned(),
                 desired: desired(service, *carrier),
+                ending: ending(service),
                 servers: controlled_servers(service, planned),
             })
             .collect()
@@ -225,14 +244,19 @@ impl Plan {
         let mut text = format!("{}: no mistakes\n", self.path.display());
         for service in &self.config.services {
             let mode = match &service.mode {
-                Mode::Http(_) => "http",
-                Mode::L4(_) => "l4",
+                Mode::Http(_) => "http".to_owned(),
+                Mode::L4(l4) => format!("l4/{} {}", l4.forward.name(), service.protocol),
             };
             let (name, listen, servers) = (&service.name, service.listen, service.servers.len());
             let _ = writeln!(text, "service {name} {listen} {mode}, {servers} servers");
         }
         let (flows, megabytes) = (self.config.flows.max, self.sizing().bytes() >> 20);
-        let _ = writeln!(text, "flow table: {flows} flows, {megabytes} MiB");
+        let families = if self.has_ipv6() {
+            " of each family"
+        } else {
+            ""
+        };
+        let _ = writeln!(text, "flow table: {flows} flows{families}, {megabytes} MiB");
         for warning in &self.config.warnings {
             let _ = writeln!(text, "warning: {}:{warning}", self.path.display());
         }
@@ -246,28 +270,57 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
         Some(Carrier::Kernel) => SERVICE_KIND_STACK,
         None => SERVICE_KIND_L4,
     };
-    let (flags, servers) = match &service.mode {
-        Mode::Http(_) => (0, Vec::new()),
-        Mode::L4(L4 { source }) => {
-            let flags = match source {
-                Source::Client => SERVICE_FLAG_KEEP_SOURCE,
-                Source::Nat => 0,
-            };
-            let server = |server: &lb_config::Server| DesiredServer {
-                address: server.address,
-                weight: server.weight.get(),
-                up: true,
-                next_hop: None,
-            };
-            (flags, service.servers.iter().map(server).collect())
+    let server = |server: &lb_config::Server| DesiredServer {
+        address: server.address,
+        weight: server.weight,
+        up: true,
+        next_hop: None,
+    };
+    let (flags, forward, servers) = match &service.mode {
+        Mode::Http(_) => (0, Forwarding::Nat, Vec::new()),
+        Mode::L4(l4) => {
+            let (flags, forward) = forwarding(l4);
+            let servers = service.servers.iter().map(server).collect();
+            (flags, forward, servers)
         }
     };
     DesiredService {
         listen: service.listen,
+        protocol: match service.protocol {
+            Protocol::Tcp => PROTOCOL_TCP,
+            Protocol::Udp => PROTOCOL_UDP,
+        },
         kind,
         flags,
+        forward,
         servers,
     }
+}
+
+/// Flags and mode of a service in the program's words.
+fn forwarding(l4: &L4) -> (u8, Forwarding) {
+    let affinity = match l4.affinity {
+        Affinity::None => 0,
+        Affinity::Client => SERVICE_FLAG_AFFINITY,
+    };
+    let (source, forward) = match l4.forward {
+        Forward::Nat(Source::Nat) => (0, Forwarding::Nat),
+        Forward::Nat(Source::Client) => (SERVICE_FLAG_KEEP_SOURCE, Forwarding::Nat),
+        Forward::Dsr => (0, Forwarding::Dsr),
+        Forward::Ipip => (0, Forwarding::Ipip),
+        Forward::Gue => (0, Forwarding::Gue),
+    };
+    (affinity | source, forward)
+}
+
+/// How flows of the service end without a word.
+fn ending(service: &lb_config::Service) -> Ending {
+    let Mode::L4(l4) = &service.mode else {
+        return Ending::default();
+    };
+    // An hour has 3,600 of the program's ticks, and no timeout is longer than a day.
+    let idle = u32::try_from(l4.idle_timeout.as_secs()).unwrap_or(u32::MAX);
+    Ending::new(idle, l4.when_server_fails == WhenServerFails::Cut)
 }
 
 fn controlled_servers(

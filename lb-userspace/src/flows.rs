@@ -4,11 +4,16 @@
 //! Field names are part of the interface: scripts read them.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use lb_ebpf::abi::Settings;
+use lb_ebpf::family::{Family, V4, V6};
 use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, Key, Table};
+use lb_ebpf::mapped::MappedFlows;
+use lb_ebpf::rewrite::Mode;
 use lb_ebpf::tcp::Direction;
+use lb_ebpf::wire::PROTOCOL_UDP;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
@@ -37,19 +42,21 @@ pub(crate) struct Query {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct Endpoint {
-    address: Ipv4Addr,
+    address: IpAddr,
     port: Option<u16>,
 }
 
 impl Endpoint {
-    fn is(self, other: SocketAddrV4) -> bool {
-        self.address == *other.ip() && self.port.is_none_or(|port| port == other.port())
+    fn is(self, other: SocketAddr) -> bool {
+        self.address == other.ip() && self.port.is_none_or(|port| port == other.port())
     }
 }
 
 /// A text is no address.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is neither an IPv4 address nor one with a port, such as 192.0.2.1:25")]
+#[error(
+    "{0:?} is neither an address nor one with a port, such as 192.0.2.1:25 or [2001:db8::1]:25"
+)]
 pub(crate) struct NoEndpoint(String);
 
 impl FromStr for Endpoint {
@@ -61,9 +68,9 @@ impl FromStr for Endpoint {
             port: None,
         });
         let with_port = || {
-            let endpoint = text.parse::<SocketAddrV4>();
+            let endpoint = text.parse::<SocketAddr>();
             endpoint.map(|endpoint| Self {
-                address: *endpoint.ip(),
+                address: endpoint.ip(),
                 port: Some(endpoint.port()),
             })
         };
@@ -83,7 +90,7 @@ impl TryFrom<String> for Endpoint {
 impl From<Endpoint> for String {
     fn from(Endpoint { address, port }: Endpoint) -> Self {
         match port {
-            Some(port) => format!("{address}:{port}"),
+            Some(port) => SocketAddr::new(address, port).to_string(),
             None => address.to_string(),
         }
     }
@@ -102,15 +109,19 @@ pub(crate) struct Flows {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Flow {
     /// The client.
-    pub(crate) client: SocketAddrV4,
+    pub(crate) client: SocketAddr,
     /// The address that it talks to.
-    pub(crate) listen: SocketAddrV4,
+    pub(crate) listen: SocketAddr,
     /// The client as the server sees it: another one with full NAT.
-    pub(crate) source: SocketAddrV4,
+    pub(crate) source: SocketAddr,
     /// The server.
-    pub(crate) server: SocketAddrV4,
+    pub(crate) server: SocketAddr,
     /// Name of the service.
     pub(crate) service: String,
+    /// `tcp` or `udp`.
+    pub(crate) protocol: String,
+    /// `nat`, `dsr`, `ipip` or `gue`. In all but the first the server answers by itself, and nothing is counted out.
+    pub(crate) forward: String,
     /// `half-open`, `established`, `closing` or `closed`.
     pub(crate) state: String,
     /// Seconds since the last packet in either direction.
@@ -125,41 +136,63 @@ pub(crate) struct Flow {
     pub(crate) bytes_out: u64,
 }
 
-/// Reads the table.
+/// Reads the tables.
 pub(crate) fn list(control: &Control, query: &Query) -> anyhow::Result<Flows> {
     let dataplane = control.dataplane();
-    let sets = dataplane.flows();
     let settings = dataplane.settings()?;
-    let table = Table::new(sets, &settings);
-    let entries = sets.iter().flat_map(FlowSet::entries);
-    let mut found = entries
-        .filter_map(FlowEntry::snapshot)
-        .filter(|entry| entry.direction == Direction::Forward)
-        .map(|entry| {
-            let answers = table
-                .find_cold(&entry.rewritten.reversed())
-                .and_then(FlowEntry::snapshot);
-            let service = control.services().get(usize::from(entry.service));
-            // A flow that outlived the configuration it was opened under.
-            let service = service.map_or("?", |service| service.name.as_str());
-            flow(&entry, answers.as_ref(), service, settings.tick)
-        })
+    let mut found = flows_of(control, dataplane.flows(), &settings)
+        .chain(flows_of(control, dataplane.flows6(), &settings))
         .filter(|flow| query.matches(flow));
     let flows = found.by_ref().take(query.limit).collect();
     let truncated = found.next().is_some();
     Ok(Flows { flows, truncated })
 }
 
-fn flow(entry: &FlowSnapshot, answers: Option<&FlowSnapshot>, service: &str, tick: u32) -> Flow {
-    let idle = |entry: &FlowSnapshot| tick.saturating_sub(entry.last_tick);
-    let (client, listen) = tuple(entry.key);
-    let (source, server) = tuple(entry.rewritten);
+fn flows_of<'a, F: Addressed>(
+    control: &'a Control,
+    sets: &'a MappedFlows<F>,
+    settings: &'a Settings,
+) -> impl Iterator<Item = Flow> + 'a {
+    let table = Table::new(sets, settings);
+    let entries = sets.iter().flat_map(FlowSet::entries);
+    entries
+        .filter_map(FlowEntry::snapshot)
+        .filter(|entry| entry.direction == Direction::Forward)
+        .map(move |entry| {
+            let answers = entry
+                .peer()
+                .and_then(|peer| table.find_cold(&peer))
+                .and_then(FlowEntry::snapshot);
+            flow(control, &entry, answers.as_ref(), settings.tick)
+        })
+}
+
+fn flow<F: Addressed>(
+    control: &Control,
+    entry: &FlowSnapshot<F>,
+    answers: Option<&FlowSnapshot<F>>,
+    tick: u32,
+) -> Flow {
+    let idle = |entry: &FlowSnapshot<F>| tick.saturating_sub(entry.last_tick);
+    let (client, listen) = tuple(&entry.key);
+    // Where nothing but the way to the server changes, it sees what the client has sent.
+    let (source, server) = match entry.mode {
+        Mode::Nat => tuple(&entry.rewritten),
+        Mode::Dsr | Mode::Ipip | Mode::Gue => {
+            let server = control.server_of(entry.service, entry.backend);
+            (client, server.unwrap_or(listen))
+        }
+    };
+    let service = control.services().get(usize::from(entry.service));
     Flow {
         client,
         listen,
         source,
         server,
-        service: service.to_owned(),
+        // A flow that outlived the configuration it was opened under.
+        service: service.map_or("?", |service| &service.name).to_owned(),
+        protocol: protocol(entry.key.protocol).to_owned(),
+        forward: forward(entry.mode).to_owned(),
         state: entry.state.name().to_owned(),
         idle_seconds: answers.map_or(idle(entry), |answers| idle(entry).min(idle(answers))),
         packets_in: entry.packets,
@@ -169,10 +202,43 @@ fn flow(entry: &FlowSnapshot, answers: Option<&FlowSnapshot>, service: &str, tic
     }
 }
 
+const fn protocol(number: u8) -> &'static str {
+    match number {
+        PROTOCOL_UDP => "udp",
+        _ => "tcp",
+    }
+}
+
+const fn forward(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Nat => "nat",
+        Mode::Dsr => "dsr",
+        Mode::Ipip => "ipip",
+        Mode::Gue => "gue",
+    }
+}
+
+/// A family whose addresses userspace can name.
+pub(crate) trait Addressed: Family {
+    /// The address as the standard library has it.
+    fn ip(address: Self::Address) -> IpAddr;
+}
+
+impl Addressed for V4 {
+    fn ip(address: [u8; 4]) -> IpAddr {
+        address.into()
+    }
+}
+
+impl Addressed for V6 {
+    fn ip(address: [u8; 16]) -> IpAddr {
+        address.into()
+    }
+}
+
 /// Source and destination of a key.
-pub(crate) fn tuple(key: Key) -> (SocketAddrV4, SocketAddrV4) {
-    let endpoint =
-        |(address, port): ([u8; 4], u16)| SocketAddrV4::new(Ipv4Addr::from(address), port);
+pub(crate) fn tuple<F: Addressed>(key: &Key<F>) -> (SocketAddr, SocketAddr) {
+    let endpoint = |(address, port): (F::Address, u16)| SocketAddr::new(F::ip(address), port);
     (endpoint(key.source()), endpoint(key.destination()))
 }
 
@@ -207,11 +273,19 @@ impl fmt::Display for Flow {
             source,
             server,
             service,
+            protocol,
+            forward,
             state,
             idle_seconds,
             ..
         } = self;
-        write!(f, "{client} > {listen} > {server}  {service}  {state}")?;
+        write!(
+            f,
+            "{protocol} {client} > {listen} > {server}  {service}  {state}"
+        )?;
+        if forward != "nat" {
+            write!(f, "  {forward}")?;
+        }
         if source != client {
             write!(f, "  nat {source}")?;
         }
@@ -236,6 +310,8 @@ mod tests {
             source: "203.0.113.9:1025".parse().unwrap(),
             server: "203.0.113.2:25".parse().unwrap(),
             service: "smtp".to_owned(),
+            protocol: "tcp".to_owned(),
+            forward: "nat".to_owned(),
             state: "established".to_owned(),
             idle_seconds: 3,
             packets_in: 4,
@@ -311,7 +387,7 @@ mod tests {
     fn a_line_says_who_and_how_much() {
         assert_eq!(
             sample().to_string(),
-            "192.0.2.1:40000 > 198.51.100.1:25 > 203.0.113.2:25  smtp  established  nat 203.0.113.9:1025  \
+            "tcp 192.0.2.1:40000 > 198.51.100.1:25 > 203.0.113.2:25  smtp  established  nat 203.0.113.9:1025  \
              idle 3 s  in 4 packets 500 bytes  out 6 packets 700 bytes"
         );
     }

@@ -4,7 +4,7 @@
 //! `lb` does not add addresses to interfaces: ARP, source address choice and failover tools
 //! (keepalived, BGP speakers) all hang on them, and so they stay with whoever configures the host.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::{fs, io};
 
 /// The oldest kernel that `lb` runs on, and the oldest that `cargo xtask vm` proves it on.
@@ -60,24 +60,21 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 /// An address of the configuration isn't an address of this host.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{owner}: {address} is not an address of this host, so nobody would answer ARP for it; \
-     add it first, for example `ip address add {address}/32 dev {interface}`"
+    "{owner}: {address} is not an address of this host, so nobody would answer for it; \
+     add it first, for example `ip address add {address}/{} dev {interface}`",
+    if address.is_ipv4() { 32 } else { 128 }
 )]
 pub(crate) struct NotLocal {
     owner: String,
-    address: Ipv4Addr,
+    address: IpAddr,
     interface: String,
 }
 
 /// Checks that `address` is local. `owner` says who wants it, `interface` where it might belong.
-pub(crate) fn require_local(
-    owner: &str,
-    address: Ipv4Addr,
-    interface: &str,
-) -> Result<(), NotLocal> {
+pub(crate) fn require_local(owner: &str, address: IpAddr, interface: &str) -> Result<(), NotLocal> {
     // The kernel's own test: binding succeeds exactly for local addresses, whichever interface or
     // route table makes them so. Port 0 takes nothing that a listener could want.
-    let bound = std::net::UdpSocket::bind(SocketAddr::new(IpAddr::V4(address), 0));
+    let bound = std::net::UdpSocket::bind(SocketAddr::new(address, 0));
     match bound {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(NotLocal {
             owner: owner.to_owned(),
@@ -91,6 +88,7 @@ pub(crate) fn require_local(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn kernel_releases_are_read_as_numbers() {
@@ -126,8 +124,9 @@ mod tests {
 
     #[test]
     fn loopback_is_local_and_a_documentation_address_is_not() {
-        assert!(require_local("service a", Ipv4Addr::LOCALHOST, "lo").is_ok());
-        let error = require_local("service a", Ipv4Addr::new(192, 0, 2, 1), "eth0").unwrap_err();
+        assert!(require_local("service a", Ipv4Addr::LOCALHOST.into(), "lo").is_ok());
+        let error =
+            require_local("service a", Ipv4Addr::new(192, 0, 2, 1).into(), "eth0").unwrap_err();
         assert!(
             error
                 .to_string()

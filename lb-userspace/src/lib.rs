@@ -19,7 +19,7 @@ mod dataplane;
 mod explain;
 mod flows;
 mod host;
-mod random;
+mod keys;
 mod report;
 mod run;
 mod worker;

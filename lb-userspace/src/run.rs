@@ -5,12 +5,12 @@
 
 use std::cell::RefCell;
 use std::io::IsTerminal as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lb_config::{Mode, Source};
+use lb_config::{Forward, Mode, Source};
 use lb_ebpf::abi::{ABI_VERSION, Interface, MAX_XSKS, SETTINGS_MATCH_SOURCE, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -23,7 +23,7 @@ use crate::control::{self, Control, health};
 use crate::dataplane::{Dataplane, Resolver, possible_cpus};
 use crate::report::{Desk, Reporter};
 use crate::worker::{self, ListenerPlan, Workers};
-use crate::{admin, host, random};
+use crate::{admin, host, keys};
 
 /// Changes of health that may wait for the control loop; a probe waits when there are more.
 const HEALTH_BACKLOG: usize = 64;
@@ -107,7 +107,7 @@ fn require_local_addresses(plan: &Plan) -> anyhow::Result<()> {
     for service in &config.services {
         host::require_local(
             &format!("service {:?}", service.name.as_str()),
-            *service.listen.ip(),
+            service.listen.ip(),
             front,
         )?;
     }
@@ -178,7 +178,7 @@ fn listeners(plan: &Plan, decision: &Decision) -> Vec<ListenerPlan> {
         .filter_map(|((config, planned), carrier)| {
             Some(ListenerPlan {
                 service: Arc::clone(planned.http.as_ref()?),
-                address: SocketAddr::V4(config.listen),
+                address: config.listen,
                 carrier: carrier.as_ref()?.0,
             })
         })
@@ -198,18 +198,19 @@ fn start_control(
         matches!(
             service.mode,
             Mode::L4(lb_config::L4 {
-                source: Source::Client
+                forward: Forward::Nat(Source::Client),
+                ..
             })
         )
     };
     let transparent: Vec<_> = config.services.iter().filter(keeps_source).collect();
     // Answers to a client whose address was kept are known by the server they come from.
     let sources = transparent.iter().flat_map(|service| &service.servers);
-    let addresses = config.services.iter().map(|service| *service.listen.ip());
+    let addresses = config.services.iter().map(|service| service.listen.ip());
     let addresses = addresses
         .chain(config.nat.addresses.iter().copied())
-        .chain(sources.map(|server| *server.address.ip()));
-    let prefilter = control::prefilter(addresses.collect::<Vec<Ipv4Addr>>());
+        .chain(sources.map(|server| server.address.ip()));
+    let prefilter = control::prefilter(addresses.collect::<Vec<IpAddr>>());
     let flags = if transparent.is_empty() {
         0
     } else {
@@ -223,9 +224,24 @@ fn settings(plan: &Plan, flags: u32) -> anyhow::Result<Settings> {
     let nat = &plan.config.nat;
     Ok(Settings {
         abi_version: ABI_VERSION,
-        hash_key: random::keys().context("reading random keys for the flow hash")?,
+        hash_key: match &plan.config.flows.hash_key {
+            Some(secret) => keys::derived(secret.as_str()),
+            None => keys::random().context("reading random keys for the flow hash")?,
+        },
         flow_set_mask: plan.sizing().flow_sets() - 1,
-        snat_address_count: u32::try_from(nat.addresses.len())?,
+        flow6_set_mask: plan.sizing().flow6_sets() - 1,
+        snat_address_count: u32::try_from(
+            nat.addresses
+                .iter()
+                .filter(|address| address.is_ipv4())
+                .count(),
+        )?,
+        snat6_address_count: u32::try_from(
+            nat.addresses
+                .iter()
+                .filter(|address| address.is_ipv6())
+                .count(),
+        )?,
         snat_port_first: nat.ports.first(),
         snat_port_count: nat.ports.count(),
         snat_partition_bits: possible_cpus()?.next_power_of_two().ilog2(),

@@ -49,15 +49,28 @@ impl Timeouts {
     }
 }
 
+/// What is to become of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate<'a> {
+    /// It ends at once.
+    End,
+    /// It ends when it has been idle for too long.
+    Age(&'a Timeouts),
+}
+
 impl<F: Family, S: Sets<F>> Table<'_, S, F> {
-    /// Gives up the flows of `set` that have been idle for too long, in both directions; returns the
-    /// number of entries that are free now, which may lie in other sets as well.
-    pub fn sweep(&self, set: &FlowSet<F>, timeouts: &Timeouts) -> u32 {
+    /// Gives up the flows of `set` that are due, in both directions; returns the number of entries that are free now,
+    /// which may lie in other sets as well.
+    pub fn sweep<'f>(&self, set: &FlowSet<F>, fate: impl Fn(&FlowSnapshot<F>) -> Fate<'f>) -> u32 {
         let entries = set.entries().iter();
-        entries.map(|entry| self.sweep_entry(entry, timeouts)).sum()
+        entries.map(|entry| self.sweep_entry(entry, &fate)).sum()
     }
 
-    fn sweep_entry(&self, entry: &FlowEntry<F>, timeouts: &Timeouts) -> u32 {
+    fn sweep_entry<'f>(
+        &self,
+        entry: &FlowEntry<F>,
+        fate: impl Fn(&FlowSnapshot<F>) -> Fate<'f>,
+    ) -> u32 {
         let Some(flow) = entry.snapshot() else {
             return 0;
         };
@@ -67,7 +80,9 @@ impl<F: Family, S: Sets<F>> Table<'_, S, F> {
             .and_then(|found| Some((found.entry, found.entry.snapshot()?)));
         let idle = |flow: &FlowSnapshot<F>| self.settings.tick.saturating_sub(flow.last_tick);
         let youngest = peer.map_or(idle(&flow), |(_, peer)| idle(&flow).min(idle(&peer)));
-        if youngest <= timeouts.of(&flow) {
+        if let Fate::Age(timeouts) = fate(&flow)
+            && youngest <= timeouts.of(&flow)
+        {
             return 0;
         }
         let peer_released = peer.is_some_and(|(entry, peer)| entry.release(peer.version));

@@ -1,6 +1,6 @@
 //! The table by itself: hashing, reversal, and what two CPUs may see of each other.
 
-use super::{BUSY, Direction, FlowSet, Key, Sets, Table, Timeouts, Value, prefilter_bit};
+use super::{BUSY, Direction, Fate, FlowSet, Key, Sets, Table, Timeouts, Value, prefilter_bit};
 use crate::abi::{PREFILTER_WORDS, Settings};
 use crate::rewrite::{Macs, Mode, Rewrite};
 use crate::tcp::{Flags, State};
@@ -150,7 +150,11 @@ fn sweeping() {
             entry.track(flags);
             entry.tell(flags);
         }
-        let swept: u32 = sets.0.iter().map(|set| table.sweep(set, &timeouts)).sum();
+        let swept: u32 = sets
+            .0
+            .iter()
+            .map(|set| table.sweep(set, |_| Fate::Age(&timeouts)))
+            .sum();
         assert_eq!(swept, freed, "{protocol} {flags:?} {quiet} {reverse_quiet}");
         let live = sets.0.iter().flat_map(FlowSet::entries);
         let live = live.filter(|entry| entry.snapshot().is_some()).count();

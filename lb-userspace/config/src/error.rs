@@ -317,6 +317,12 @@ pub enum Cost {
     /// `kind = "none"`.
     #[error("a dead server keeps its share of the connections; use kind = \"tcp\"")]
     Unchecked,
+    /// `protocol = "udp"` without a check.
+    #[error(
+        "no check can be made of UDP itself, so a dead server keeps its share; add health.kind = \"tcp\" if \
+         the servers listen on TCP at the same port, or kind = \"none\" to say that this is meant"
+    )]
+    UncheckedDatagrams,
     /// An Exchange service that cuts connections before Exchange does.
     #[error(
         "less than 30m: Exchange keeps quiet connections (ActiveSync, EWS streaming) that long, and \

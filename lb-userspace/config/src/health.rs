@@ -9,15 +9,23 @@ use std::time::Duration;
 use http::uri::{Authority, PathAndQuery};
 
 use crate::error::{Cost, Problem};
-use crate::model::{Check, Get, Health, Http, Mode, Profile, Schedule, UpstreamTls};
+use crate::model::{Check, Get, Health, Http, Mode, Profile, Protocol, Schedule, UpstreamTls};
 use crate::reader::{Schema, Table};
 use crate::service::{self, MISSING_TRUST, Trust};
 use crate::value;
 use crate::{DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_PROBE_TIMEOUT, DEFAULT_RISE};
 
 /// Reads `health` of `service`; `mode` is `None` if it could not be read.
-pub(crate) fn read(service: &Table<'_>, mode: Option<&Mode>) -> Option<Health> {
+pub(crate) fn read(
+    service: &Table<'_>,
+    mode: Option<&Mode>,
+    protocol: Option<Protocol>,
+) -> Option<Health> {
     let Some(node) = service.get("health") else {
+        if protocol == Some(Protocol::Udp) {
+            service.warn("protocol", Cost::UncheckedDatagrams);
+            return Some(Health::Unchecked);
+        }
         warn_blind(service, mode);
         return Some(Health::Checked {
             check: Check::Tcp,

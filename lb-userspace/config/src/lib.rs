@@ -13,8 +13,9 @@
 //! |---|---|---|
 //! | `interfaces` | list of interfaces that get the XDP program | required |
 //! | `admin` | Unix socket of `lb status` | [`DEFAULT_ADMIN`] |
-//! | `flows.max` | L4 flows that must fit, at most [`MAX_FLOWS`] | [`DEFAULT_FLOWS`] |
-//! | `nat.addresses` | IPv4 source addresses for `source = "nat"`, routed to this host | required in `[nat]` |
+//! | `flows.max` | L4 flows of each family that must fit, at most [`MAX_FLOWS`] | [`DEFAULT_FLOWS`] |
+//! | `flows.hash_key` | secret of at least [`MIN_HASH_KEY`] bytes; hosts with the same one and the same services choose the same server for every flow | random for each start |
+//! | `nat.addresses` | source addresses for `source = "nat"`, routed to this host, of each family that needs one | required in `[nat]` |
 //! | `nat.ports` | source ports, `"first-last"` | [`DEFAULT_NAT_PORTS`] |
 //! | `service` | one `[[service]]` for each virtual address | at least one |
 //!
@@ -23,12 +24,14 @@
 //! | key | value | default |
 //! |---|---|---|
 //! | `name` | 1 to 63 of `a-z`, `0-9`, `-`; unique | required |
-//! | `listen` | IPv4 address and port; unique | required |
+//! | `listen` | address and port; IPv6 as `"[fd00::1]:25"`, only in `mode = "l4"`; unique for its protocol | required |
+//! | `protocol` | `"tcp"`; or `"udp"`, only in `mode = "l4"` | `"tcp"` |
 //! | `mode` | `"http"` (proxied in userspace), `"l4"` (forwarded in the kernel) | required |
-//! | `servers` | list of `"address:port"` or `{ address, weight, name }` | at least one |
-//! | `servers[].weight` | share of connections, 1 to [`MAX_WEIGHT`] | 1 |
+//! | `servers` | list of `"address:port"` or `{ address, weight, name }`, of the service's family | at least one |
+//! | `servers[].weight` | share of connections, up to [`MAX_WEIGHT`]; 0 in `mode = "l4"` lets a server keep its flows and gives it no new ones | 1 |
 //! | `servers[].name` | as a service's; unique in the service | the address |
-//! | `health` | see below | `{ kind = "tcp" }` |
+//! | `health` | see below | `{ kind = "tcp" }`; for `"udp"`, `{ kind = "none" }` |
+//! | `idle_timeout` | silence that ends a connection or flow, 1 s to 24 h | exchange, l4: [`EXCHANGE_IDLE_TIMEOUT`]; plain: [`PLAIN_IDLE_TIMEOUT`]; udp: [`DATAGRAM_IDLE_TIMEOUT`] |
 //!
 //! **`mode = "http"`** only:
 //!
@@ -39,14 +42,16 @@
 //! | `transport` | `"auto"`, `"af_xdp"`, `"kernel"` | `"auto"` |
 //! | `tls` | `{ certificate, key }`: PEM files, shown to clients | plain HTTP |
 //! | `upstream_tls` | `{ server_name, ca }`: what servers must prove; `verify = "none"` in place of `ca` accepts anyone | plain HTTP |
-//! | `idle_timeout` | silence that ends a connection, 1 s to 24 h | [`EXCHANGE_IDLE_TIMEOUT`], [`PLAIN_IDLE_TIMEOUT`] |
 //! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
 //!
 //! **`mode = "l4"`** only:
 //!
 //! | key | value | default |
 //! |---|---|---|
-//! | `source` | `"nat"` (server sees `nat.addresses`), `"client"` (server sees the client, and its route to the client must lead through this host) | `"nat"` |
+//! | `forward` | `"nat"` (addresses and ports are rewritten, answers come back here), `"dsr"` (the server is on the same link), `"ipip"`, `"gue"` (in a tunnel); in the last three the server has the virtual address on its loopback, listens on the same port, and answers the client itself | `"nat"` |
+//! | `source` | only with `forward = "nat"`: `"nat"` (server sees `nat.addresses`), `"client"` (server sees the client, and its route to the client must lead through this host) | `"nat"` |
+//! | `affinity` | `"none"`, `"client"` (all flows of a client address to one server) | `"none"` |
+//! | `when_server_fails` | `"leave"` (its flows stay), `"cut"` (they are forgotten: clients are reset, or with another `forward` than `"nat"` given another server) | `"leave"` |
 //!
 //! **`health`**:
 //!
@@ -76,8 +81,9 @@ use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
-    Check, Config, Flows, Get, HeaderMode, Health, Http, InterfaceName, L4, Mode, Name, Nat,
-    PortRange, Profile, Schedule, Server, Service, Source, Tls, Transport, UpstreamTls, Verify,
+    Affinity, Check, Config, Flows, Forward, Get, HashKey, HeaderMode, Health, Http, InterfaceName,
+    L4, Mode, Name, Nat, PortRange, Profile, Protocol, Schedule, Server, Service, Source, Tls,
+    Transport, UpstreamTls, Verify, WhenServerFails,
 };
 
 use error::Path;
@@ -143,6 +149,12 @@ pub const MAX_WEIGHT: u32 = 1000;
 /// Microsoft's order of timeouts: Exchange's keep-alive (15 to 30 min), then the load balancer's,
 /// then the firewall's (1 h), so that Exchange and not the load balancer ends a session.
 pub const EXCHANGE_IDLE_TIMEOUT: Duration = Duration::from_mins(40);
+
+/// RFC 4787 REQ-5 recommends it for a NAT.
+pub const DATAGRAM_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// 128 bits, if every byte is worth eight.
+pub const MIN_HASH_KEY: usize = 16;
 
 /// `ActiveSync` holds a request for up to 3540 s (MS-ASCMD 2.2.3.88.1).
 pub const EXCHANGE_RESPONSE_TIMEOUT: Duration = Duration::from_hours(1);

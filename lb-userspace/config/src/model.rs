@@ -5,7 +5,7 @@
 //! again. Not here: anything read from files, resolved through DNS, or known only at run time.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Name {
     }
 
     /// The name of a server that the file leaves unnamed: its address.
-    pub(crate) fn of_address(address: SocketAddrV4) -> Self {
+    pub(crate) fn of_address(address: SocketAddr) -> Self {
         Self(address.to_string())
     }
 
@@ -91,17 +91,43 @@ impl fmt::Display for Name {
 }
 
 /// `[flows]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flows {
-    /// L4 flows that must fit; the table has this many entries, rounded up.
+    /// L4 flows of each family that must fit; the tables are at most half full then.
     pub max: NonZeroU32,
+    /// What the keys of the flow hash are made from; drawn at random for each start if there is nothing.
+    pub hash_key: Option<HashKey>,
+}
+
+/// A secret that all hosts of a cluster share, so that each chooses the same server for a flow. At least
+/// [`MIN_HASH_KEY`](crate::MIN_HASH_KEY) bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HashKey(String);
+
+impl HashKey {
+    /// The secret, if it is long enough not to be guessed.
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        (text.len() >= crate::MIN_HASH_KEY).then(|| Self(text.to_owned()))
+    }
+
+    /// The secret.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Never into a log.
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(…)")
+    }
 }
 
 /// `[nat]`: the pool of (address, port) that full NAT takes its source from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nat {
     /// Addresses, each once; empty if the file has no `[nat]`.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// Ports used on each address.
     pub ports: PortRange,
 }
@@ -154,14 +180,34 @@ impl fmt::Display for PortRange {
 pub struct Service {
     /// Unique among services.
     pub name: Name,
-    /// Virtual address and port; unique among services, never 0.0.0.0, multicast or port 0.
-    pub listen: SocketAddrV4,
+    /// Virtual address and port; never unspecified, multicast or port 0. Unique among services of a protocol.
+    pub listen: SocketAddr,
+    /// What is balanced.
+    pub protocol: Protocol,
     /// What is done with a connection, and the settings that only this mode has.
     pub mode: Mode,
     /// At least one; addresses and names are unique within the service.
     pub servers: Vec<Server>,
     /// How servers are found to be up or down.
     pub health: Health,
+}
+
+/// `protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Connections.
+    Tcp,
+    /// Datagrams; only with [`Mode::L4`].
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
 }
 
 /// `mode`.
@@ -274,8 +320,58 @@ pub enum Verify {
 /// Settings of a service with `mode = "l4"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L4 {
-    /// Which source address the server sees.
-    pub source: Source,
+    /// How packets get to the server, and back.
+    pub forward: Forward,
+    /// What goes to one server together.
+    pub affinity: Affinity,
+    /// Silence in both directions after which a flow is forgotten.
+    pub idle_timeout: Duration,
+    /// What becomes of the flows of a server that fails.
+    pub when_server_fails: WhenServerFails,
+}
+
+/// `forward`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// Addresses and ports are rewritten; answers come back through this host.
+    Nat(Source),
+    /// Only hardware addresses are: the server is on the same link, owns the virtual address, and answers the client
+    /// itself.
+    Dsr,
+    /// In another IP header, to a server that unwraps it, owns the virtual address, and answers the client itself.
+    Ipip,
+    /// As [`Ipip`](Self::Ipip), in UDP.
+    Gue,
+}
+
+impl Forward {
+    /// The word for it in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nat(_) => "nat",
+            Self::Dsr => "dsr",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+        }
+    }
+}
+
+/// `affinity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// Each flow by itself.
+    None,
+    /// All flows of a client address.
+    Client,
+}
+
+/// `when_server_fails`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenServerFails {
+    /// Its flows stay: it may only be its health page that fails.
+    Leave,
+    /// Its flows are forgotten: their clients are reset, or are given another server.
+    Cut,
 }
 
 /// `source`.
@@ -293,10 +389,10 @@ pub struct Server {
     /// As given, or else the address.
     pub name: Name,
     /// Address and port.
-    pub address: SocketAddrV4,
-    /// Share of new connections, relative to the other servers; 1 to
-    /// [`MAX_WEIGHT`](crate::MAX_WEIGHT).
-    pub weight: NonZeroU16,
+    pub address: SocketAddr,
+    /// Share of new connections, relative to the other servers; up to [`MAX_WEIGHT`](crate::MAX_WEIGHT). 0, only in
+    /// [`Mode::L4`], is for a server that keeps its flows and gets no new ones.
+    pub weight: u16,
 }
 
 /// `health`.

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::num::NonZeroU32;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -147,19 +147,21 @@ impl<'a> Node<'a> {
 
     /// The integer, if it lies in `1..=limit`; `limit` must fit `T`.
     pub(crate) fn count<T: TryFrom<NonZeroU32>>(&self, limit: u32) -> Option<T> {
+        let number = self.number(1..=limit)?;
+        NonZeroU32::new(number).and_then(|number| T::try_from(number).ok())
+    }
+
+    /// The integer, if it lies in `range`.
+    pub(crate) fn number(&self, range: RangeInclusive<u32>) -> Option<u32> {
         let DeValue::Integer(integer) = self.value else {
             return self.wrong_type("an integer without quotes");
         };
         u32::from_str_radix(integer.as_str(), integer.radix())
             .ok()
-            .filter(|number| *number <= limit)
-            .and_then(NonZeroU32::new)
-            .and_then(|number| T::try_from(number).ok())
+            .filter(|number| range.contains(number))
             .or_else(|| {
-                self.bad_value(
-                    &integer.to_string(),
-                    format!("an integer from 1 to {limit}"),
-                )
+                let expected = format!("an integer from {} to {}", range.start(), range.end());
+                self.bad_value(&integer.to_string(), expected)
             })
     }
 

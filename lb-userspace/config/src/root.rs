@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::error::{Cost, Problem};
-use crate::model::{Config, Flows, L4, Mode, Nat, PortRange, Source};
+use crate::model::{Config, Flows, Forward, L4, Mode, Nat, PortRange, Protocol, Source};
 use crate::reader::{Node, Read, Report, Schema, Table};
 use crate::service::{self, Draft};
 use crate::{
@@ -30,7 +30,14 @@ pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
         )
     });
     let admin = table.optional("admin", PathBuf::from(DEFAULT_ADMIN), value::socket);
-    let flows = table.optional("flows", Flows { max: DEFAULT_FLOWS }, flows);
+    let flows = table.optional(
+        "flows",
+        Flows {
+            max: DEFAULT_FLOWS,
+            hash_key: None,
+        },
+        flows,
+    );
     let nat = table.optional("nat", NatDraft::default(), nat);
     let services = table.required("service", "at least one [[service]]", |node| {
         node.list(
@@ -76,14 +83,19 @@ fn labelled_service(node: &Node<'_>) -> Option<Draft> {
 }
 
 fn flows(node: &Node<'_>) -> Option<Flows> {
-    let table = node.table("a table, such as [flows] with max = 1_000_000", &["max"])?;
-    let max = table.optional("max", DEFAULT_FLOWS, |node| node.count(MAX_FLOWS))?;
-    Some(Flows { max })
+    let expected = "a table, such as [flows] with max = 1_000_000";
+    let table = node.table(expected, &["max", "hash_key"])?;
+    let max = table.optional("max", DEFAULT_FLOWS, |node| node.count(MAX_FLOWS));
+    let hash_key = table.optional("hash_key", None, |node| value::hash_key(node).map(Some));
+    Some(Flows {
+        max: max?,
+        hash_key: hash_key?,
+    })
 }
 
 /// `[nat]` with the places of its addresses; without addresses if the file has none.
 struct NatDraft {
-    addresses: Vec<Read<Ipv4Addr>>,
+    addresses: Vec<Read<IpAddr>>,
     ports: PortRange,
 }
 
@@ -116,8 +128,8 @@ fn nat(node: &Node<'_>) -> Option<NatDraft> {
     let example = "for example addresses = [\"10.203.2.100\"]";
     let addresses = table.required("addresses", example, |node| {
         node.list(
-            "a list of at least one IPv4 address, such as [\"10.203.2.100\"]",
-            value::ipv4,
+            "a list of at least one address, such as [\"10.203.2.100\"]",
+            value::address,
         )
     });
     let ports = table.optional("ports", DEFAULT_NAT_PORTS, value::ports);
@@ -179,10 +191,12 @@ fn check_unique(report: &Report<'_>, drafts: &[&Draft]) {
         report,
         drafts.iter().filter_map(|draft| draft.name.as_ref()),
     );
-    unique(
-        report,
-        drafts.iter().filter_map(|draft| draft.listen.as_ref()),
-    );
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let same = drafts
+            .iter()
+            .filter(|draft| draft.protocol == Some(protocol));
+        unique(report, same.filter_map(|draft| draft.listen.as_ref()));
+    }
     for draft in drafts {
         unique(
             report,
@@ -197,7 +211,7 @@ fn check_unique(report: &Report<'_>, drafts: &[&Draft]) {
 
 /// A server that is a service of this host: its packets never leave, and so never meet XDP.
 fn check_loops(report: &Report<'_>, drafts: &[&Draft]) {
-    let services: BTreeMap<SocketAddrV4, &str> = drafts
+    let services: BTreeMap<SocketAddr, &str> = drafts
         .iter()
         .filter_map(|draft| draft.listen.as_ref())
         .map(|listen| (listen.value, listen.spot.path.dotted.as_str()))
@@ -213,31 +227,48 @@ fn check_loops(report: &Report<'_>, drafts: &[&Draft]) {
     }
 }
 
+fn takes_nat(draft: &Draft) -> bool {
+    let mode = draft.mode.as_ref().map(|mode| &mode.value);
+    matches!(
+        mode,
+        Some(Mode::L4(L4 {
+            forward: Forward::Nat(Source::Nat),
+            ..
+        }))
+    )
+}
+
 fn check_nat(table: &Table<'_>, drafts: &[&Draft], nat: &NatDraft) {
     let modes = drafts.iter().filter_map(|draft| draft.mode.as_ref());
-    let user = modes.clone().find(|mode| {
-        mode.value
-            == Mode::L4(L4 {
-                source: Source::Nat,
-            })
-    });
-    match (user, nat.addresses.is_empty()) {
-        (Some(mode), true) => {
-            let clash = "source = \"nat\" (the default) needs [nat] with addresses that are routed \
-                         to this host; add it, or set source = \"client\"";
-            table
-                .report
-                .error(&mode.spot, Problem::Contradiction(clash.to_owned()));
+    let known = modes.count();
+    let mut users = drafts.iter().filter(|draft| takes_nat(draft)).peekable();
+    // A service that could not be read may be the one that uses the pool.
+    if users.peek().is_none() && !nat.addresses.is_empty() && known == drafts.len() {
+        table.warn("nat", Cost::UnusedNat);
+    }
+    for user in users {
+        let (Some(mode), Some(listen)) = (&user.mode, &user.listen) else {
+            continue;
+        };
+        let ipv6 = listen.value.is_ipv6();
+        let same_family = |address: &Read<IpAddr>| address.value.is_ipv6() == ipv6;
+        if nat.addresses.iter().any(same_family) {
+            continue;
         }
-        // A service that could not be read may be the one that uses the pool.
-        (None, false) if modes.count() == drafts.len() => table.warn("nat", Cost::UnusedNat),
-        _ => {}
+        let family = if ipv6 { "IPv6" } else { "IPv4" };
+        let clash = format!(
+            "source = \"nat\" (the default) needs [nat] with {family} addresses that are routed to this host; add \
+             one, or set source = \"client\""
+        );
+        table
+            .report
+            .error(&mode.spot, Problem::Contradiction(clash));
     }
     for listen in drafts.iter().filter_map(|draft| draft.listen.as_ref()) {
         let shared = nat
             .addresses
             .iter()
-            .find(|address| address.value == *listen.value.ip());
+            .find(|address| address.value == listen.value.ip());
         if let Some(address) = shared.filter(|_| nat.ports.contains(listen.value.port())) {
             let clash = format!(
                 "{} port {} is {} as well: replies of servers could not be told from clients; \

@@ -5,27 +5,27 @@
 //! without a valid `mode` the keys that depend on it are not looked at.
 //! Not here: health checks ([`crate::health`]).
 
-use std::net::SocketAddrV4;
-use std::num::NonZeroU16;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
-    HeaderMode, Health, Http, L4, Mode, Name, Profile, Server, Service, Source, Tls, Transport,
-    UpstreamTls, Verify,
+    Affinity, Forward, HeaderMode, Health, Http, L4, Mode, Name, Profile, Protocol, Server,
+    Service, Source, Tls, Transport, UpstreamTls, Verify, WhenServerFails,
 };
 use crate::reader::{Node, Read, Schema, Table};
 use crate::{
-    EXCHANGE_IDLE_TIMEOUT, EXCHANGE_RESPONSE_TIMEOUT, MAX_WEIGHT, PLAIN_IDLE_TIMEOUT,
-    PLAIN_RESPONSE_TIMEOUT, value,
+    DATAGRAM_IDLE_TIMEOUT, EXCHANGE_IDLE_TIMEOUT, EXCHANGE_RESPONSE_TIMEOUT, MAX_WEIGHT,
+    PLAIN_IDLE_TIMEOUT, PLAIN_RESPONSE_TIMEOUT, value,
 };
 
 /// What could be read of a service.
 pub(crate) struct Draft {
     pub(crate) name: Option<Read<Name>>,
-    pub(crate) listen: Option<Read<SocketAddrV4>>,
+    pub(crate) listen: Option<Read<SocketAddr>>,
+    pub(crate) protocol: Option<Protocol>,
     pub(crate) mode: Option<Read<Mode>>,
     /// Those that could be read; empty if there are none.
     pub(crate) servers: Vec<ServerDraft>,
@@ -38,6 +38,7 @@ impl Draft {
         Some(Service {
             name: self.name?.value,
             listen: self.listen?.value,
+            protocol: self.protocol?,
             mode: self.mode?.value,
             servers: self
                 .servers
@@ -53,8 +54,8 @@ impl Draft {
 pub(crate) struct ServerDraft {
     /// As given: an address as a name can't clash with it.
     pub(crate) name: Option<Read<Name>>,
-    pub(crate) address: Read<SocketAddrV4>,
-    weight: Option<NonZeroU16>,
+    pub(crate) address: Read<SocketAddr>,
+    weight: Option<Read<u16>>,
 }
 
 impl ServerDraft {
@@ -64,7 +65,7 @@ impl ServerDraft {
         Some(Server {
             name: name.unwrap_or_else(|| Name::of_address(address)),
             address,
-            weight: self.weight?,
+            weight: self.weight?.value,
         })
     }
 }
@@ -75,7 +76,9 @@ pub(crate) fn read(node: &Node<'_>) -> Option<Draft> {
     let name = table.required("name", "for example name = \"exchange\"", value::name);
     let listen_example = "for example listen = \"10.203.1.100:443\"";
     let listen = table.required("listen", listen_example, value::endpoint);
-    let mode = mode(&table);
+    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocol = table.optional("protocol", Protocol::Tcp, |node| node.choice(&protocols));
+    let mode = mode(&table, protocol);
     let servers = table.required(
         "servers",
         "for example servers = [\"10.203.2.11:443\"]",
@@ -86,10 +89,11 @@ pub(crate) fn read(node: &Node<'_>) -> Option<Draft> {
             )
         },
     );
-    let health = health::read(&table, mode.as_ref());
-    Some(Draft {
+    let health = health::read(&table, mode.as_ref(), protocol);
+    let draft = Draft {
         name: table.at("name", name),
         listen: table.at("listen", listen),
+        protocol,
         // Where full NAT is asked for, or taken for granted.
         mode: table.at("source", mode),
         servers: servers
@@ -98,25 +102,136 @@ pub(crate) fn read(node: &Node<'_>) -> Option<Draft> {
             .map(|server| server.value)
             .collect(),
         health,
-    })
+    };
+    check_servers(&table, &draft);
+    Some(draft)
 }
 
-fn mode(table: &Table<'_>) -> Option<Mode> {
+/// What must be true of servers and service together.
+fn check_servers(table: &Table<'_>, draft: &Draft) {
+    let Some(listen) = &draft.listen else {
+        return;
+    };
+    let mode = draft.mode.as_ref().map(|mode| &mode.value);
+    if matches!(mode, Some(Mode::Http(_))) && listen.value.is_ipv6() {
+        let problem =
+            "mode = \"http\" has no IPv6 yet; give an IPv4 address, or take mode = \"l4\"";
+        table.fail::<()>("listen", Problem::Unsupported(problem));
+        return;
+    }
+    for server in &draft.servers {
+        let address = server.address.value;
+        if address.is_ipv6() != listen.value.is_ipv6() {
+            let clash = format!(
+                "{address} and the service's {} are of different families, and addresses are not translated \
+                 from one to the other; give an address of the same",
+                listen.value
+            );
+            table
+                .report
+                .error(&server.address.spot, Problem::Contradiction(clash));
+        }
+        check_port(table, mode, listen.value.port(), server);
+        if let (Some(Mode::Http(_)), Some(weight)) = (mode, &server.weight)
+            && weight.value == 0
+        {
+            let clash =
+                "0 drains a server of mode = \"l4\"; in mode = \"http\" remove the server instead";
+            table
+                .report
+                .error(&weight.spot, Problem::Contradiction(clash.to_owned()));
+        }
+    }
+}
+
+/// Where ports are not rewritten, the server sees the port of the service.
+fn check_port(table: &Table<'_>, mode: Option<&Mode>, port: u16, server: &ServerDraft) {
+    let Some(Mode::L4(L4 {
+        forward: forward @ (Forward::Dsr | Forward::Ipip | Forward::Gue),
+        ..
+    })) = mode
+    else {
+        return;
+    };
+    let address = server.address.value;
+    if address.port() != port {
+        let clash = format!(
+            "forward = \"{}\" leaves the port as it is, so the server must listen on {port} and not on {}; \
+             change one of the two, or take forward = \"nat\"",
+            forward.name(),
+            address.port()
+        );
+        table
+            .report
+            .error(&server.address.spot, Problem::Contradiction(clash));
+    }
+}
+
+fn mode(table: &Table<'_>, protocol: Option<Protocol>) -> Option<Mode> {
     let modes = [("http", Kind::Http), ("l4", Kind::L4)];
     let example = "mode = \"http\" or mode = \"l4\"";
     match table.required("mode", example, |node| node.choice(&modes))? {
         Kind::Http => {
+            if protocol == Some(Protocol::Udp) {
+                let problem = "is only for mode = \"l4\"; HTTP over UDP (HTTP/3) can be forwarded, not proxied";
+                table.fail::<()>("protocol", Problem::Contradiction(problem.to_owned()));
+            }
             table.misplaced(L4_KEYS, "mode = \"l4\"", "mode = \"http\"");
             http(table).map(Mode::Http)
         }
         Kind::L4 => {
             let here = "mode = \"l4\", which forwards TLS and HTTP untouched";
             table.misplaced(HTTP_KEYS, "mode = \"http\"", here);
-            let sources = [("nat", Source::Nat), ("client", Source::Client)];
-            let source = table.optional("source", Source::Nat, |node| node.choice(&sources))?;
-            Some(Mode::L4(L4 { source }))
+            l4(table, protocol).map(Mode::L4)
         }
     }
+}
+
+fn l4(table: &Table<'_>, protocol: Option<Protocol>) -> Option<L4> {
+    let modes = [
+        ("nat", Forward::Nat(Source::Nat)),
+        ("dsr", Forward::Dsr),
+        ("ipip", Forward::Ipip),
+        ("gue", Forward::Gue),
+    ];
+    let forward = table.optional("forward", Forward::Nat(Source::Nat), |node| {
+        node.choice(&modes)
+    });
+    let forward = match forward {
+        Some(Forward::Nat(_)) => {
+            let sources = [("nat", Source::Nat), ("client", Source::Client)];
+            let source = table.optional("source", Source::Nat, |node| node.choice(&sources));
+            source.map(Forward::Nat)
+        }
+        Some(other) => {
+            let here = "another mode of forwarding, in which the server always sees the client";
+            table.misplaced(&["source"], "forward = \"nat\"", here);
+            Some(other)
+        }
+        None => None,
+    };
+    let affinities = [("none", Affinity::None), ("client", Affinity::Client)];
+    let affinity = table.optional("affinity", Affinity::None, |node| node.choice(&affinities));
+    let default_idle = match protocol {
+        Some(Protocol::Udp) => DATAGRAM_IDLE_TIMEOUT,
+        _ => EXCHANGE_IDLE_TIMEOUT,
+    };
+    let idle_timeout = table.optional("idle_timeout", default_idle, |node| {
+        value::duration(node, TIMEOUTS)
+    });
+    let choices = [
+        ("leave", WhenServerFails::Leave),
+        ("cut", WhenServerFails::Cut),
+    ];
+    let when_server_fails = table.optional("when_server_fails", WhenServerFails::Leave, |node| {
+        node.choice(&choices)
+    });
+    Some(L4 {
+        forward: forward?,
+        affinity: affinity?,
+        idle_timeout: idle_timeout?,
+        when_server_fails: when_server_fails?,
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -263,7 +378,10 @@ fn server(node: &Node<'_>) -> Option<ServerDraft> {
         return Some(ServerDraft {
             name: None,
             address,
-            weight: Some(NonZeroU16::MIN),
+            weight: Some(Read {
+                value: 1,
+                spot: node.spot.clone(),
+            }),
         });
     }
     let expected = "an address such as \"10.203.2.11:443\", or a table such as \
@@ -271,7 +389,11 @@ fn server(node: &Node<'_>) -> Option<ServerDraft> {
     let table = node.table(expected, &["address", "weight", "name"])?;
     let example = "for example address = \"10.203.2.11:443\"";
     let address = table.required("address", example, value::endpoint);
-    let weight = table.optional("weight", NonZeroU16::MIN, |node| node.count(MAX_WEIGHT));
+    let weight = table.optional("weight", 1, |node| {
+        let weight = node.number(0..=MAX_WEIGHT)?;
+        u16::try_from(weight).ok()
+    });
+    let weight = table.at("weight", weight);
     let name = table.get("name").and_then(|node| value::name(&node));
     let address = table.at("address", address)?;
     let name = table.at("name", name);
@@ -288,24 +410,27 @@ const HTTP_KEYS: Schema = &[
     "transport",
     "tls",
     "upstream_tls",
-    "idle_timeout",
     "response_timeout",
 ];
-const L4_KEYS: Schema = &["source"];
+const L4_KEYS: Schema = &["source", "forward", "affinity", "when_server_fails"];
 const SCHEMA: Schema = &[
     "name",
     "listen",
     "mode",
+    "protocol",
     "servers",
-    "health", // both modes
+    "health",
+    "idle_timeout", // both modes
     "profile",
     "headers",
     "transport",
     "tls",
     "upstream_tls",
-    "idle_timeout",
     "response_timeout",
     "source",
+    "forward",
+    "affinity",
+    "when_server_fails",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

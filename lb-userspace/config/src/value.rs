@@ -3,7 +3,7 @@
 //! Invariant: every string is fully parsed here, and no caller looks into one again.
 //! Not here: whether values fit together ([`crate::root`], [`crate::service`]).
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,8 +11,7 @@ use std::time::Duration;
 use http::uri::{Authority, PathAndQuery};
 use rustls_pki_types::ServerName;
 
-use crate::error::Problem;
-use crate::model::{InterfaceName, Name, PortRange};
+use crate::model::{HashKey, InterfaceName, Name, PortRange};
 use crate::reader::Node;
 
 pub(crate) fn name(node: &Node<'_>) -> Option<Name> {
@@ -27,33 +26,40 @@ pub(crate) fn interface(node: &Node<'_>) -> Option<InterfaceName> {
 }
 
 /// An address that packets can be sent to, and a port.
-pub(crate) fn endpoint(node: &Node<'_>) -> Option<SocketAddrV4> {
-    const EXPECTED: &str = "an IPv4 address and a port, such as \"10.203.1.100:443\"";
+pub(crate) fn endpoint(node: &Node<'_>) -> Option<SocketAddr> {
+    const EXPECTED: &str =
+        "an address and a port, such as \"10.203.1.100:443\" or \"[fd00:203:1::100]:443\"";
     let address = node.string(EXPECTED, |text| text.parse::<SocketAddr>().ok())?;
-    let SocketAddr::V4(address) = address else {
-        return node.fail(Problem::Unsupported(
-            "IPv6 is not supported yet; give an IPv4 address and a port",
-        ));
-    };
-    if address.port() == 0 || !is_unicast(*address.ip()) {
+    if address.port() == 0 || !is_unicast(address.ip()) {
         let expected = "an address of one host, with a port that is not 0";
         return node.bad_value(&address.to_string(), expected);
     }
     Some(address)
 }
 
-pub(crate) fn ipv4(node: &Node<'_>) -> Option<Ipv4Addr> {
-    const EXPECTED: &str = "an IPv4 address, such as \"10.203.2.100\"";
-    let address = node.string(EXPECTED, |text| text.parse::<Ipv4Addr>().ok())?;
+pub(crate) fn address(node: &Node<'_>) -> Option<IpAddr> {
+    const EXPECTED: &str = "an address, such as \"10.203.2.100\" or \"fd00:203:2::100\"";
+    let address = node.string(EXPECTED, |text| text.parse::<IpAddr>().ok())?;
     if !is_unicast(address) {
         return node.bad_value(&address.to_string(), "an address of one host");
     }
     Some(address)
 }
 
-/// XDP compares whole addresses, and so a wildcard would match nothing.
-fn is_unicast(address: Ipv4Addr) -> bool {
-    !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
+/// XDP compares whole addresses, and so a wildcard would match nothing. An IPv4-mapped address is never in a packet.
+fn is_unicast(address: IpAddr) -> bool {
+    let never = match address {
+        IpAddr::V4(address) => address.is_broadcast(),
+        IpAddr::V6(address) => address.to_ipv4_mapped().is_some(),
+    };
+    !(never || address.is_unspecified() || address.is_multicast())
+}
+
+pub(crate) fn hash_key(node: &Node<'_>) -> Option<HashKey> {
+    node.string(
+        "a secret of at least 16 bytes, such as the output of `openssl rand -hex 32`",
+        HashKey::new,
+    )
 }
 
 pub(crate) fn ports(node: &Node<'_>) -> Option<PortRange> {

@@ -3,7 +3,7 @@
 //! Field names are part of the interface: scripts read them. Counts start when the daemon starts.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub(crate) struct ServiceStatus {
     /// Name.
     pub(crate) name: String,
     /// Virtual address and port.
-    pub(crate) listen: SocketAddrV4,
+    pub(crate) listen: SocketAddr,
     /// What carries it: `l4`, `http/af_xdp` or `http/kernel`.
     pub(crate) mode: String,
     /// Why this transport, when the configuration left the choice open.
@@ -67,7 +67,7 @@ pub(crate) struct ServerStatus {
     /// Name.
     pub(crate) name: String,
     /// Address and port.
-    pub(crate) address: SocketAddrV4,
+    pub(crate) address: SocketAddr,
     /// Whether it takes new connections.
     pub(crate) up: bool,
     /// Why it is up or down.

@@ -9,6 +9,7 @@ mod neighbours;
 mod reconcile;
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use lb_ebpf::abi::Settings;
 use lb_ebpf::family::Family;
-use lb_ebpf::flow::{Table, Timeouts};
+use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts};
 use lb_ebpf::mapped::MappedFlows;
+use lb_ebpf::rewrite::Mode;
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop};
 
@@ -31,20 +33,39 @@ use reconcile::Reconciler;
 /// million flows. A flow ends that many seconds late at most.
 const SWEEP_PARTS: usize = 16;
 
-/// When flows end that nobody will miss. Without this a closed flow would keep its SNAT port for ever,
-/// and a busy host would run out of ports, not of memory.
-const IDLE: Timeouts = Timeouts {
-    // Five retransmissions of a SYN take 63 s.
-    half_open: 64,
-    // Exchange's order of timeouts: server's keep-alive (15 to 30 min), ours, then the firewall's (1 h).
-    established: 2400,
-    // RFC 5382 REQ-5: at least four minutes for a connection that is half closed.
-    closing: 240,
-    // Linux' own TIME_WAIT: a late segment of the old connection must not reach another client's.
-    closed: 60,
-    // RFC 4787 REQ-5 recommends five minutes.
-    datagrams: 300,
-};
+/// When flows of a service end without a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    timeouts: Timeouts,
+    cut_failed: bool,
+}
+
+impl Ending {
+    /// Of a service whose flows may be silent for `idle` seconds; `cut_failed` says whether those of a failed server
+    /// end at once.
+    pub(crate) fn new(idle: u32, cut_failed: bool) -> Self {
+        Self {
+            timeouts: Timeouts {
+                // Five retransmissions of a SYN take 63 s.
+                half_open: 64,
+                established: idle,
+                // RFC 5382 REQ-5: at least four minutes for a connection that is half closed.
+                closing: 240,
+                // Linux' own TIME_WAIT: a late segment of the old connection must not reach another client's.
+                closed: 60,
+                datagrams: idle,
+            },
+            cut_failed,
+        }
+    }
+}
+
+/// Of a service that has no flows.
+impl Default for Ending {
+    fn default() -> Self {
+        Self::new(0, false)
+    }
+}
 
 /// One service under control.
 pub(crate) struct Controlled {
@@ -52,6 +73,8 @@ pub(crate) struct Controlled {
     pub(crate) name: String,
     /// What the maps should say.
     pub(crate) desired: DesiredService,
+    /// When its flows end.
+    pub(crate) ending: Ending,
     /// Its servers in the order of the configuration.
     pub(crate) servers: Vec<ControlledServer>,
 }
@@ -61,7 +84,7 @@ pub(crate) struct ControlledServer {
     /// For the log and `lb status`.
     pub(crate) name: String,
     /// Where it listens.
-    pub(crate) address: std::net::SocketAddrV4,
+    pub(crate) address: SocketAddr,
     /// The proxy's view of it; `None` for L4.
     pub(crate) http: Option<Arc<lb_proxy::Server>>,
     /// What its checks said last.
@@ -129,17 +152,54 @@ impl Control {
         &self.services
     }
 
+    /// Address of the server of a flow.
+    pub(crate) fn server_of(&self, service: u8, backend: u16) -> Option<SocketAddr> {
+        let service = usize::from(service);
+        let server = self.reconciler.server(service, backend)?;
+        let server = self.services.get(service)?.servers.get(server)?;
+        Some(server.address)
+    }
+
     /// Advances the coarse clock to `tick` seconds, and sweeps the part of the flow table whose turn
     /// it is.
     fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
         self.settings.tick = tick;
         self.dataplane.set_settings(&self.settings)?;
-        let ended = sweep(self.dataplane.flows(), &self.settings)
-            + sweep(self.dataplane.flows6(), &self.settings);
+        let ended = self.sweep(self.dataplane.flows()) + self.sweep(self.dataplane.flows6());
         if ended > 0 {
             tracing::debug!(entries = ended, "idle flows ended");
         }
         Ok(())
+    }
+
+    /// Ends the flows that are due in the part of a table whose turn it is; the number of entries that are free now.
+    fn sweep<F: Family>(&self, flows: &MappedFlows<F>) -> u32 {
+        let table = Table::new(flows, &self.settings);
+        let due = flows
+            .chunks(flows.len().div_ceil(SWEEP_PARTS))
+            .nth(self.settings.tick as usize % SWEEP_PARTS);
+        let sets = due.into_iter().flatten();
+        sets.map(|set| table.sweep(set, |flow| self.fate(flow)))
+            .sum()
+    }
+
+    /// What is to become of a flow.
+    fn fate<F: Family>(&self, flow: &FlowSnapshot<F>) -> Fate<'_> {
+        // Of a flow of nobody, which an earlier configuration opened, nobody can say when it ends.
+        let Some(service) = self.services.get(usize::from(flow.service)) else {
+            return Fate::End;
+        };
+        let server = self
+            .reconciler
+            .server(usize::from(flow.service), flow.backend);
+        let failed = server
+            .and_then(|server| service.servers.get(server))
+            .is_some_and(|server| !server.up());
+        if failed && service.ending.cut_failed {
+            Fate::End
+        } else {
+            Fate::Age(&service.ending.timeouts)
+        }
     }
 
     /// Takes a server's new health. The health monitor has logged the change.
@@ -176,6 +236,14 @@ impl Control {
         ) else {
             return Ok(());
         };
+        let next_hop = match next_hop {
+            Ok(hop)
+                if entry.desired.forward == Mode::Dsr && hop.neighbour != known.address.ip() =>
+            {
+                Err(NoNextHop::NotOnLink(known.address.ip(), hop.neighbour))
+            }
+            found => found,
+        };
         let unreachable = next_hop.as_ref().err().map(ToString::to_string);
         if unreachable == known.unreachable && next_hop.as_ref().ok() == desired.next_hop.as_ref() {
             return Ok(());
@@ -211,16 +279,6 @@ impl Control {
         }
         Ok(())
     }
-}
-
-/// Ends the idle flows in the part of a table whose turn it is; the number of entries that are free now.
-fn sweep<F: Family>(flows: &MappedFlows<F>, settings: &Settings) -> u32 {
-    let table = Table::new(flows, settings);
-    let due = flows
-        .chunks(flows.len().div_ceil(SWEEP_PARTS))
-        .nth(settings.tick as usize % SWEEP_PARTS);
-    let sets = due.into_iter().flatten();
-    sets.map(|set| table.sweep(set, &IDLE)).sum()
 }
 
 /// The program's clock: one tick a second, and with each a part of the sweep. Returns only on error.

@@ -1,7 +1,7 @@
 //! Follows the way to each L4 server: route, interface, hardware addresses.
 
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Control;
@@ -38,11 +38,11 @@ pub(crate) async fn follow(
     }
 }
 
-fn l4_servers(control: &Control) -> Vec<(usize, usize, Ipv4Addr)> {
+fn l4_servers(control: &Control) -> Vec<(usize, usize, IpAddr)> {
     let mut servers = Vec::new();
     for (service, controlled) in control.services().iter().enumerate() {
         for (server, desired) in controlled.desired.servers.iter().enumerate() {
-            servers.push((service, server, *desired.address.ip()));
+            servers.push((service, server, desired.address.ip()));
         }
     }
     servers

@@ -5,19 +5,17 @@
 //! list of [`Write`]s, so that a health change touches one service, not all.
 //! Not here: deciding who is healthy (`health`), and how a map is written (`dataplane`).
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_ebpf::abi::{
     BACKEND_FLAG_REACHABLE, Backend, MAX_BACKENDS, PREFILTER_WORDS, RING_EMPTY, RING_SIZE, Service,
-    ServiceKey, mapped,
+    mapped,
 };
-use lb_ebpf::flow::prefilter_bit;
+use lb_ebpf::flow::{prefilter_bit, prefilter_bit6};
 use lb_ebpf::maglev::{self, Candidate};
+use lb_ebpf::rewrite::Mode;
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop};
-
-/// IP protocol number of TCP.
-const TCP: u8 = 6;
 
 type Ring = [u32; RING_SIZE as usize];
 
@@ -33,12 +31,12 @@ fn empty_ring() -> Box<Ring> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DesiredServer {
     /// Where the server listens.
-    pub(crate) address: SocketAddrV4,
+    pub(crate) address: SocketAddr,
     /// Share of new flows; 0 gets none.
     pub(crate) weight: u16,
     /// Whether health checks let it take new flows.
     pub(crate) up: bool,
-    /// Where frames for it leave; `None` until ARP has answered.
+    /// Where frames for it leave; `None` until its neighbour has answered.
     pub(crate) next_hop: Option<NextHop>,
 }
 
@@ -46,25 +44,20 @@ pub(crate) struct DesiredServer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DesiredService {
     /// Virtual address and port.
-    pub(crate) listen: SocketAddrV4,
+    pub(crate) listen: SocketAddr,
+    /// IP protocol number.
+    pub(crate) protocol: u8,
     /// `SERVICE_KIND_*`.
     pub(crate) kind: u8,
     /// `SERVICE_FLAG_*`.
     pub(crate) flags: u8,
+    /// How packets get to the server.
+    pub(crate) forward: Mode,
     /// Servers; empty for a service that a worker answers.
     pub(crate) servers: Vec<DesiredServer>,
 }
 
 impl DesiredService {
-    fn key(&self) -> ServiceKey {
-        ServiceKey {
-            address: self.listen.ip().octets(),
-            port: self.listen.port().to_be_bytes(),
-            protocol: TCP,
-            zero: 0,
-        }
-    }
-
     /// A server takes new flows when it is healthy *and* frames can reach it: a ring slot that
     /// points at an unresolved neighbour would drop every SYN that hashes to it.
     fn weights(&self) -> Vec<u16> {
@@ -100,8 +93,10 @@ pub(crate) enum Write {
     },
     /// A service; makes a ring live.
     Service {
-        /// Its key.
-        key: ServiceKey,
+        /// Its virtual address and port.
+        listen: SocketAddr,
+        /// Its IP protocol number.
+        protocol: u8,
         /// Its value.
         service: Service,
     },
@@ -116,7 +111,11 @@ impl Write {
                 dataplane.write_ring(*first, &ring[..]);
                 Ok(())
             }
-            Self::Service { key, service } => dataplane.set_service(*key, *service),
+            Self::Service {
+                listen,
+                protocol,
+                service,
+            } => dataplane.set_service(*listen, *protocol, *service),
         }
     }
 }
@@ -152,6 +151,13 @@ impl Reconciler {
             })
             .collect();
         Self { actual }
+    }
+
+    /// Which server of service `id` an element of `BACKENDS` is, in the order of the configuration.
+    pub(crate) fn server(&self, id: usize, backend: u16) -> Option<usize> {
+        let first = self.actual.get(id)?.first_backend;
+        let position = u32::from(backend).checked_sub(first)?;
+        usize::try_from(position).ok()
     }
 
     /// The writes that bring the maps from what was last written for service `id` to what is
@@ -219,11 +225,14 @@ impl Actual {
             flags: desired.flags,
             id,
             ring: live,
-            previous_ring: RING_EMPTY,
+            // In the half that is not written now, and whole until the next change.
+            previous_ring: self.service.map_or(RING_EMPTY, |service| service.ring),
+            forward: desired.forward as u8,
             ..Service::default()
         };
         writes.push(Write::Service {
-            key: desired.key(),
+            listen: desired.listen,
+            protocol: desired.protocol,
             service,
         });
         self.weights = weights;
@@ -239,11 +248,27 @@ fn candidates(desired: &DesiredService, weights: &[u16], first: u32) -> Vec<Cand
     servers
         .into_iter()
         .map(|((server, &weight), index)| {
-            let address = u64::from(u32::from(*server.address.ip()));
-            let identity = address << 16 | u64::from(server.address.port());
-            Candidate::new(index, identity, u32::from(weight))
+            Candidate::new(index, identity(server.address), u32::from(weight))
         })
         .collect()
+}
+
+/// What a server is to the ring: the same number on every host, and another for every server.
+#[expect(clippy::many_single_char_names, reason = "segments in their order")]
+fn identity(server: SocketAddr) -> u64 {
+    let port = u64::from(server.port());
+    match server.ip() {
+        IpAddr::V4(address) => u64::from(u32::from(address)) << 16 | port,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, e, f, g, h] = address.segments().map(u64::from);
+            let (high, low) = (
+                a << 48 | b << 32 | c << 16 | d,
+                e << 48 | f << 32 | g << 16 | h,
+            );
+            // Fibonacci hashing of the prefix; two servers of a pool differ in the rest.
+            high.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ low.rotate_left(16) ^ port
+        }
+    }
 }
 
 /// The half of the service's ring slots that the program isn't reading.
@@ -257,7 +282,7 @@ fn free_half(id: u16, live: Option<u32>) -> u32 {
 }
 
 fn backend(server: &DesiredServer) -> Backend {
-    let address = mapped(server.address.ip().octets());
+    let address = octets(server.address.ip());
     let port = server.address.port().to_be_bytes();
     match server.next_hop {
         Some(hop) => Backend {
@@ -267,6 +292,8 @@ fn backend(server: &DesiredServer) -> Backend {
             source_mac: hop.source_mac,
             flags: BACKEND_FLAG_REACHABLE,
             ifindex: hop.ifindex,
+            tunnel_source: octets(hop.source),
+            mtu: hop.mtu,
             ..Backend::default()
         },
         None => Backend {
@@ -277,11 +304,21 @@ fn backend(server: &DesiredServer) -> Backend {
     }
 }
 
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => mapped(address.octets()),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
 /// Bits of the prefilter for every address that the program must look at.
-pub(crate) fn prefilter(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<u32> {
+pub(crate) fn prefilter(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<u32> {
     let mut words = vec![0; PREFILTER_WORDS as usize];
     for address in addresses {
-        let (word, mask) = prefilter_bit(address.octets());
+        let (word, mask) = match address {
+            IpAddr::V4(address) => prefilter_bit(address.octets()),
+            IpAddr::V6(address) => prefilter_bit6(address.octets()),
+        };
         words[word as usize] |= mask;
     }
     words

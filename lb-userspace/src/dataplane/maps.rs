@@ -2,7 +2,7 @@
 //!
 //! Called by `control` (write) and `admin` (read).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd};
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, XskMap};
@@ -159,10 +159,18 @@ impl Dataplane {
     /// Writes the addresses that the program may use as SNAT sources, in the order of the config.
     pub(crate) fn set_snat_addresses(
         &mut self,
-        addresses: &[Ipv4Addr],
+        addresses: &[IpAddr],
     ) -> Result<(), MapAccessError> {
-        let octets: Vec<_> = addresses.iter().map(Ipv4Addr::octets).collect();
-        set_all(&mut self.maps.snat_addresses, "SNAT_ADDRESSES", 0, &octets)
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => v4.push(address.octets()),
+                IpAddr::V6(address) => v6.push(address.octets()),
+            }
+        }
+        let maps = &mut self.maps;
+        set_all(&mut maps.snat_addresses, "SNAT_ADDRESSES", 0, &v4)?;
+        set_all(&mut maps.snat_addresses6, "SNAT_ADDRESSES6", 0, &v6)
     }
 
     /// Writes the whole address prefilter.
@@ -173,13 +181,37 @@ impl Dataplane {
     /// Creates or replaces one service; packets see the old or the new value, never a mixture.
     pub(crate) fn set_service(
         &mut self,
-        key: ServiceKey,
+        listen: SocketAddr,
+        protocol: u8,
         service: Service,
     ) -> Result<(), MapAccessError> {
-        self.maps
-            .services
-            .insert(key, service, 0)
-            .map_err(refused("SERVICES"))
+        let port = listen.port().to_be_bytes();
+        match listen.ip() {
+            IpAddr::V4(address) => {
+                let key = ServiceKey {
+                    address: address.octets(),
+                    port,
+                    protocol,
+                    zero: 0,
+                };
+                let services = &mut self.maps.services;
+                services
+                    .insert(key, service, 0)
+                    .map_err(refused("SERVICES"))
+            }
+            IpAddr::V6(address) => {
+                let key = ServiceKey6 {
+                    address: address.octets(),
+                    port,
+                    protocol,
+                    zero: 0,
+                };
+                let services = &mut self.maps.services6;
+                services
+                    .insert(key, service, 0)
+                    .map_err(refused("SERVICES6"))
+            }
+        }
     }
 
     /// Writes a Maglev ring into slots that no service uses at this moment.

@@ -7,7 +7,7 @@
 //! and leaves nothing behind when the daemon is killed.
 //! Called by the control loop only.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::{
@@ -27,6 +27,12 @@ pub(crate) struct NextHop {
     pub(crate) source_mac: [u8; 6],
     /// Hardware address of the server or of the router towards it.
     pub(crate) destination_mac: [u8; 6],
+    /// Address of the one whose hardware address it is.
+    pub(crate) neighbour: IpAddr,
+    /// The host's own address towards the server, for packets that it is the sender of.
+    pub(crate) source: IpAddr,
+    /// Greatest IP packet that the interface takes, in bytes.
+    pub(crate) mtu: u16,
 }
 
 /// What the data path must know of an interface.
@@ -43,15 +49,20 @@ pub(crate) struct Link {
 pub(crate) enum NoNextHop {
     /// The kernel has no route.
     #[error("no route to {0}: add one, or correct the server's address")]
-    NoRoute(Ipv4Addr),
+    NoRoute(IpAddr),
     /// The address is one of this host's own: there is no wire to forward to.
     #[error("{0} is an address of this host; an l4 service needs servers on other hosts")]
-    Local(Ipv4Addr),
-    /// ARP has not answered yet, or failed.
-    #[error("neighbour {next_hop} on interface {ifindex} does not answer ARP (state {state:?})")]
+    Local(IpAddr),
+    /// Direct server return does not cross routers.
+    #[error(
+        "{0} is behind the router {1}; forward = \"dsr\" needs servers on a link of this host, so take \"ipip\" or \"gue\""
+    )]
+    NotOnLink(IpAddr, IpAddr),
+    /// The neighbour has not answered yet, or failed.
+    #[error("neighbour {next_hop} on interface {ifindex} does not answer (state {state:?})")]
     Unresolved {
         /// The address that was asked for.
-        next_hop: Ipv4Addr,
+        next_hop: IpAddr,
         /// Interface on which it was asked.
         ifindex: u32,
         /// The kernel's neighbour state.
@@ -63,6 +74,22 @@ pub(crate) enum NoNextHop {
     /// rtnetlink failed.
     #[error("rtnetlink: {0}")]
     Netlink(#[from] rtnetlink::Error),
+}
+
+/// The kernel's way to an address.
+struct Route {
+    ifindex: u32,
+    /// The address itself, or the router's.
+    next_hop: IpAddr,
+    source: IpAddr,
+}
+
+fn address(found: &RouteAddress) -> Option<IpAddr> {
+    match found {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
 }
 
 /// Asks the kernel through one rtnetlink socket.
@@ -81,9 +108,14 @@ impl Resolver {
 
     /// Finds the next hop towards `server`, and makes the kernel (re)confirm the neighbour when it
     /// is not known to be reachable just now.
-    pub(crate) async fn resolve(&self, server: Ipv4Addr) -> Result<NextHop, NoNextHop> {
-        let (ifindex, next_hop) = self.route(server).await?;
+    pub(crate) async fn resolve(&self, server: IpAddr) -> Result<NextHop, NoNextHop> {
+        let Route {
+            ifindex,
+            next_hop,
+            source,
+        } = self.route(server).await?;
         let source_mac = self.link_address(ifindex).await?;
+        let mtu = self.link(ifindex).await?.mtu;
         let (state, mac) = self.neighbour(ifindex, next_hop).await?;
         if !matches!(
             state,
@@ -104,15 +136,24 @@ impl Resolver {
                 ifindex,
                 source_mac,
                 destination_mac,
+                neighbour: next_hop,
+                source,
+                // No IP packet is longer.
+                mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
             }),
         }
     }
 
-    async fn route(&self, server: Ipv4Addr) -> Result<(u32, Ipv4Addr), NoNextHop> {
+    async fn route(&self, server: IpAddr) -> Result<Route, NoNextHop> {
         use rtnetlink::packet_route::route::RouteType;
-        let query = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(server, 32)
-            .build();
+        let query = match server {
+            IpAddr::V4(server) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(server, 32)
+                .build(),
+            IpAddr::V6(server) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(server, 128)
+                .build(),
+        };
         // ENETUNREACH arrives as an error of the first item.
         let Ok(Some(route)) = self.handle.route().get(query).execute().try_next().await else {
             return Err(NoNextHop::NoRoute(server));
@@ -120,18 +161,25 @@ impl Resolver {
         if route.header.kind == RouteType::Local {
             return Err(NoNextHop::Local(server));
         }
-        let mut ifindex = None;
+        let (mut ifindex, mut source) = (None, None);
         let mut next_hop = server;
         for attribute in &route.attributes {
             match attribute {
                 RouteAttribute::Oif(index) => ifindex = Some(*index),
-                RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => next_hop = *gateway,
+                RouteAttribute::Gateway(gateway) => next_hop = address(gateway).unwrap_or(next_hop),
+                RouteAttribute::PrefSource(preferred) => source = address(preferred),
                 _ => {}
             }
         }
-        ifindex
-            .map(|index| (index, next_hop))
-            .ok_or(NoNextHop::NoRoute(server))
+        match (ifindex, source) {
+            (Some(ifindex), Some(source)) => Ok(Route {
+                ifindex,
+                next_hop,
+                source,
+            }),
+            // The kernel names the source that it would take itself; a host without any can send nothing.
+            _ => Err(NoNextHop::NoRoute(server)),
+        }
     }
 
     /// Looks an interface up.
@@ -181,14 +229,14 @@ impl Resolver {
     async fn neighbour(
         &self,
         ifindex: u32,
-        next_hop: Ipv4Addr,
+        next_hop: IpAddr,
     ) -> Result<(NeighbourState, Option<[u8; 6]>), NoNextHop> {
-        let wanted = NeighbourAttribute::Destination(NeighbourAddress::Inet(next_hop));
-        let request = self
-            .handle
-            .neighbours()
-            .get()
-            .set_address_family(AddressFamily::Inet);
+        let (family, wanted) = match next_hop {
+            IpAddr::V4(next_hop) => (AddressFamily::Inet, NeighbourAddress::Inet(next_hop)),
+            IpAddr::V6(next_hop) => (AddressFamily::Inet6, NeighbourAddress::Inet6(next_hop)),
+        };
+        let wanted = NeighbourAttribute::Destination(wanted);
+        let request = self.handle.neighbours().get().set_address_family(family);
         let mut entries = std::pin::pin!(request.execute());
         let mut found = (NeighbourState::None, None);
         // The dump is read to its end: an abandoned one would leave answers in the socket.
@@ -209,11 +257,11 @@ impl Resolver {
         Ok(found)
     }
 
-    async fn solicit(&self, ifindex: u32, next_hop: Ipv4Addr) -> Result<(), NoNextHop> {
+    async fn solicit(&self, ifindex: u32, next_hop: IpAddr) -> Result<(), NoNextHop> {
         let request = self
             .handle
             .neighbours()
-            .add(ifindex, IpAddr::V4(next_hop))
+            .add(ifindex, next_hop)
             .state(NeighbourState::None)
             .flags(NeighbourFlags::Use)
             .replace();

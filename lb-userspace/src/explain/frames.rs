@@ -2,26 +2,29 @@
 //!
 //! Runs in the command, not in the daemon: whoever may ask may not thereby make the daemon read files.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use lb_ebpf::checksum;
 use lb_ebpf::tcp::Flags;
-use lb_ebpf::wire::{ETHERTYPE_IPV4, PROTOCOL_TCP};
+use lb_ebpf::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_TCP, PROTOCOL_UDP};
 
 use super::MAX_FRAMES;
 
 /// Where the packets come from; one of three.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Source {
-    /// Sender of a TCP segment over IPv4.
+    /// Sender of a packet.
     #[arg(long, value_name = "ADDR:PORT", requires = "to", required_unless_present_any = ["hex", "pcap"], conflicts_with_all = ["hex", "pcap"])]
-    from: Option<SocketAddrV4>,
+    from: Option<SocketAddr>,
     /// Its receiver.
     #[arg(long, value_name = "ADDR:PORT", requires = "from")]
-    to: Option<SocketAddrV4>,
-    /// Its flags.
+    to: Option<SocketAddr>,
+    /// What it is.
+    #[arg(long, value_enum, default_value = "tcp", requires = "from")]
+    protocol: Protocol,
+    /// Flags of a TCP segment.
     #[arg(
         long,
         value_enum,
@@ -36,6 +39,15 @@ pub(crate) struct Source {
     /// A capture file (classic pcap, Ethernet), for example of `tcpdump -w`.
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+}
+
+/// Transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Protocol {
+    /// A segment.
+    Tcp,
+    /// A datagram.
+    Udp,
 }
 
 /// A control bit of TCP.
@@ -71,7 +83,7 @@ impl Source {
                     .flags
                     .iter()
                     .fold(Flags::default(), |all, flag| all | flag.bits());
-                vec![segment(from, to, flags)]
+                vec![packet(from, to, self.protocol, flags)?]
             }
             (_, _, Some(digits), _) => vec![unhex(digits).context("--hex")?],
             (_, _, _, Some(path)) => {
@@ -88,29 +100,58 @@ impl Source {
     }
 }
 
-/// A segment without data. Hardware addresses don't matter for a decision, and are zero.
-fn segment(from: SocketAddrV4, to: SocketAddrV4, flags: Flags) -> Vec<u8> {
-    let mut tcp = Vec::with_capacity(20);
-    tcp.extend(from.port().to_be_bytes());
-    tcp.extend(to.port().to_be_bytes());
-    tcp.extend([0; 8]);
-    tcp.extend([0x50, flags.0, 0xff, 0xff, 0, 0, 0, 0]);
-    let mut ip = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, PROTOCOL_TCP, 0, 0];
-    ip.extend(from.ip().octets());
-    ip.extend(to.ip().octets());
-    let sum = checksum::of(&ip);
-    ip.splice(10..12, sum);
-
-    let mut covered = ip.iter().copied().skip(12).collect::<Vec<_>>();
-    covered.extend([0, PROTOCOL_TCP, 0, 20]);
-    covered.extend(&tcp);
-    tcp.splice(16..18, checksum::of(&covered));
+/// A packet without data. Hardware addresses don't matter for a decision, and are zero.
+fn packet(
+    from: SocketAddr,
+    to: SocketAddr,
+    protocol: Protocol,
+    flags: Flags,
+) -> anyhow::Result<Vec<u8>> {
+    let mut transport = Vec::with_capacity(20);
+    transport.extend(from.port().to_be_bytes());
+    transport.extend(to.port().to_be_bytes());
+    let (number, checksum) = match protocol {
+        Protocol::Tcp => {
+            transport.extend([0; 8]);
+            transport.extend([0x50, flags.0, 0xff, 0xff, 0, 0, 0, 0]);
+            (PROTOCOL_TCP, 16)
+        }
+        Protocol::Udp => {
+            transport.extend([0, 8, 0, 0]);
+            (PROTOCOL_UDP, 6)
+        }
+    };
+    let length = u8::try_from(transport.len())?;
+    let mut covered = addresses(from.ip(), to.ip())?;
+    covered.extend([0, number, 0, length]);
+    covered.extend(&transport);
+    transport.splice(checksum..checksum + 2, checksum::of(&covered));
 
     let mut frame = vec![0; 12];
-    frame.extend(ETHERTYPE_IPV4);
-    frame.extend(ip);
-    frame.extend(tcp);
-    frame
+    if from.is_ipv4() {
+        let mut ip = vec![0x45, 0, 0, 20 + length, 0, 0, 0x40, 0, 64, number, 0, 0];
+        ip.extend(addresses(from.ip(), to.ip())?);
+        let sum = checksum::of(&ip);
+        ip.splice(10..12, sum);
+        frame.extend(ETHERTYPE_IPV4);
+        frame.extend(ip);
+    } else {
+        frame.extend(ETHERTYPE_IPV6);
+        frame.extend([0x60, 0, 0, 0, 0, length, number, 64]);
+        frame.extend(addresses(from.ip(), to.ip())?);
+    }
+    frame.extend(transport);
+    Ok(frame)
+}
+
+fn addresses(from: IpAddr, to: IpAddr) -> anyhow::Result<Vec<u8>> {
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => Ok([from.octets(), to.octets()].concat()),
+        (IpAddr::V6(from), IpAddr::V6(to)) => Ok([from.octets(), to.octets()].concat()),
+        _ => {
+            anyhow::bail!("--from {from} and --to {to} are of different families; give two of one")
+        }
+    }
 }
 
 fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
@@ -183,7 +224,7 @@ mod tests {
     fn a_segment_has_the_checksums_that_a_receiver_expects() {
         let from = "192.0.2.1:40000".parse().unwrap();
         let to = "198.51.100.1:25".parse().unwrap();
-        let frame = segment(from, to, Flags::SYN);
+        let frame = packet(from, to, Protocol::Tcp, Flags::SYN).unwrap();
         assert_eq!(frame.len(), 54);
         // A sum over data that includes its own checksum is zero.
         assert_eq!(checksum::of(&frame[14..34]), [0, 0]);
@@ -192,6 +233,32 @@ mod tests {
         covered.extend(&frame[34..]);
         assert_eq!(checksum::of(&covered), [0, 0]);
         assert_eq!(super::super::addresses(&frame), Some((from, to)));
+    }
+
+    #[test]
+    fn datagrams_and_both_families_are_understood() {
+        for (from, to) in [
+            ("192.0.2.1:40000", "198.51.100.1:53"),
+            ("[2001:db8::1]:40000", "[2001:db8::2]:53"),
+        ] {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let frame = packet(from, to, protocol, Flags::SYN).unwrap();
+                assert_eq!(super::super::addresses(&frame), Some((from, to)));
+            }
+        }
+        let mixed = packet(
+            "192.0.2.1:1".parse().unwrap(),
+            "[2001:db8::1]:1".parse().unwrap(),
+            Protocol::Udp,
+            Flags::SYN,
+        );
+        assert!(
+            mixed
+                .unwrap_err()
+                .to_string()
+                .contains("different families")
+        );
     }
 
     #[test]

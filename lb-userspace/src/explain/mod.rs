@@ -9,18 +9,22 @@
 mod frames;
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use lb_ebpf::decide::{Ingress, decide_fully};
+use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::Key;
+use lb_ebpf::rewrite::Layout;
 use lb_ebpf::verdict::Verdict;
-use lb_ebpf::wire::{ETHERTYPE_IPV4, Eth, Ipv4, PROTOCOL_TCP, Packet, Tcp};
+use lb_ebpf::wire::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Eth, Ipv4, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Udp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
 use crate::dataplane::Trial;
-use crate::flows::tuple;
+use crate::flows::{Addressed, tuple};
 
 pub(crate) use frames::Source;
 
@@ -60,10 +64,10 @@ pub(crate) struct Outcome {
     pub(crate) flow: Option<String>,
     /// Source and destination as the packet arrives; none if it isn't TCP over IPv4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) arrives: Option<(SocketAddrV4, SocketAddrV4)>,
+    pub(crate) arrives: Option<(SocketAddr, SocketAddr)>,
     /// Source and destination as it leaves, if it is forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) leaves: Option<(SocketAddrV4, SocketAddrV4)>,
+    pub(crate) leaves: Option<(SocketAddr, SocketAddr)>,
     /// Index of the interface that it leaves by, if it is forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ifindex: Option<u32>,
@@ -139,22 +143,34 @@ fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: In
     }
 }
 
-/// Source and destination of TCP over IPv4 without options, which is all that is ever forwarded.
-fn addresses(frame: &impl Packet) -> Option<(SocketAddrV4, SocketAddrV4)> {
+/// Source and destination of a plain frame; of a tunnel, those of the outer header.
+fn addresses(frame: &impl Packet) -> Option<(SocketAddr, SocketAddr)> {
     let eth = frame.header::<Eth>(0)?;
-    let ip = frame.header::<Ipv4>(Eth::LEN)?;
-    if eth.ethertype != ETHERTYPE_IPV4
-        || ip.protocol != PROTOCOL_TCP
-        || ip.header_len() != Ipv4::LEN
-        || !ip.is_first_fragment()
-    {
-        return None;
+    match eth.ethertype {
+        ETHERTYPE_IPV4 => {
+            let ip = frame.header::<Ipv4>(Eth::LEN)?;
+            let whole = ip.header_len() == Ipv4::LEN && ip.is_first_fragment();
+            whole.then(|| endpoints::<V4>(frame, ip)).flatten()
+        }
+        ETHERTYPE_IPV6 => endpoints::<V6>(frame, frame.header(Eth::LEN)?),
+        _ => None,
     }
-    let tcp = frame.header::<Tcp>(Eth::LEN + Ipv4::LEN)?;
-    Some(tuple(Key {
-        addresses: u64::from_ne_bytes(ip.addresses),
-        ports: u32::from_ne_bytes(tcp.ports),
-        protocol: ip.protocol,
+}
+
+fn endpoints<F: Addressed>(
+    frame: &impl Packet,
+    ip: &F::Header,
+) -> Option<(SocketAddr, SocketAddr)> {
+    let protocol = F::protocol(ip);
+    let ports = match protocol {
+        // In the same place in both.
+        PROTOCOL_TCP | PROTOCOL_UDP => frame.header::<Udp>(Layout::plain::<F>().transport)?.ports,
+        _ => [0; 4],
+    };
+    Some(tuple(&Key::<F> {
+        addresses: F::addresses(ip),
+        ports: u32::from_ne_bytes(ports),
+        protocol,
     }))
 }
 

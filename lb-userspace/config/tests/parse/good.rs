@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lb_config::{Check, Cost, HeaderMode, Health, Mode, Source, Transport, Verify, parse};
+use lb_config::{Check, Cost, Forward, HeaderMode, Health, Mode, Source, Transport, Verify, parse};
 
 use crate::{GOOD, changed};
 
@@ -42,7 +42,7 @@ fn a_good_file_is_understood() {
             (
                 server.name.as_str(),
                 server.address.to_string(),
-                server.weight.get(),
+                server.weight,
             )
         })
         .collect();
@@ -63,10 +63,13 @@ fn a_good_file_is_understood() {
     assert_eq!((schedule.rise.get(), schedule.fall.get()), (2, 2));
 
     let sources = [smtp, imap].map(|service| match &service.mode {
-        Mode::L4(l4) => l4.source,
+        Mode::L4(l4) => l4.forward,
         Mode::Http(_) => panic!("l4"),
     });
-    assert_eq!(sources, [Source::Client, Source::Nat]);
+    assert_eq!(
+        sources,
+        [Forward::Nat(Source::Client), Forward::Nat(Source::Nat)]
+    );
     assert!(matches!(
         smtp.health,
         Health::Checked {

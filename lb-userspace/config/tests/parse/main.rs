@@ -4,6 +4,7 @@
 
 use lb_config::parse;
 
+mod forwarding;
 mod good;
 mod mistakes;
 mod table;

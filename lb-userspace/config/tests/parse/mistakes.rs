@@ -33,7 +33,7 @@ servers = ["10.203.2.11:25"]
     check(
         text,
         &[
-            r#"lb.toml:5:10: service "exchange": listen: `10.203.1.100` is not an IPv4 address and a port, such as "10.203.1.100:443""#,
+            r#"lb.toml:5:10: service "exchange": listen: `10.203.1.100` is not an address and a port, such as "10.203.1.100:443" or "[fd00:203:1::100]:443""#,
             r#"lb.toml:7:1: service "exchange": headres: unknown key; did you mean `headers`?"#,
             r#"lb.toml:15:51: service "smtp": servers[0].weight: expected an integer without quotes, found a string"#,
             r#"lb.toml:18:8: service "smtp": name: `smtp` is used already, by service[1].name in line 11; give each its own"#,
@@ -50,7 +50,7 @@ fn what_could_be_read_of_a_bad_server_or_service_still_counts() {
 name = "smtp"
 listen = "10.203.1.101:25"
 mode = "l5"
-servers = [{ address = "10.203.2.11:25", weight = 0 }, "10.203.2.11:25"]
+servers = [{ address = "10.203.2.11:25", weight = 1001 }, "10.203.2.11:25"]
 
 [[service]]
 name = "smtp"
@@ -63,8 +63,8 @@ servers = ["10.203.1.101:25"]
         text,
         &[
             r#"lb.toml:6:8: service "smtp": mode: `l5` is not "http" or "l4""#,
-            r#"lb.toml:7:51: service "smtp": servers[0].weight: `0` is not an integer from 1 to 1000"#,
-            r#"lb.toml:7:56: service "smtp": servers[1]: `10.203.2.11:25` is used already, by service[0].servers[0].address in line 7; give each its own"#,
+            r#"lb.toml:7:51: service "smtp": servers[0].weight: `1001` is not an integer from 0 to 1000"#,
+            r#"lb.toml:7:59: service "smtp": servers[1]: `10.203.2.11:25` is used already, by service[0].servers[0].address in line 7; give each its own"#,
             r#"lb.toml:10:8: service "smtp": name: `smtp` is used already, by service[0].name in line 4; give each its own"#,
             r#"lb.toml:14:12: service "smtp": servers[0]: 10.203.1.101:25 is service[0].listen of this load balancer itself; give the address of a real server"#,
         ],

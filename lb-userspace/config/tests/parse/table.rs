@@ -72,7 +72,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         "10.203.2.100",
         "10.203.2.300",
         &[
-            r#"lb.toml:8:14: nat.addresses[0]: `10.203.2.300` is not an IPv4 address, such as "10.203.2.100""#,
+            r#"lb.toml:8:14: nat.addresses[0]: `10.203.2.300` is not an address, such as "10.203.2.100" or "fd00:203:2::100""#,
         ],
     ),
     (
@@ -110,7 +110,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         "[nat]\naddresses = [\"10.203.2.100\"]\nports = \"1024-65535\"\n",
         "",
         &[
-            r#"lb.toml:28:1: service "imap": source: source = "nat" (the default) needs [nat] with addresses that are routed to this host; add it, or set source = "client""#,
+            r#"lb.toml:28:1: service "imap": source: source = "nat" (the default) needs [nat] with IPv4 addresses that are routed to this host; add one, or set source = "client""#,
         ],
     ),
     (
@@ -155,16 +155,9 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ),
     (
         "10.203.1.101:993",
-        "[fd00:203::1]:993",
-        &[
-            r#"lb.toml:33:10: service "imap": listen: IPv6 is not supported yet; give an IPv4 address and a port"#,
-        ],
-    ),
-    (
-        "10.203.1.101:993",
         "10.203.1.101",
         &[
-            r#"lb.toml:33:10: service "imap": listen: `10.203.1.101` is not an IPv4 address and a port, such as "10.203.1.100:443""#,
+            r#"lb.toml:33:10: service "imap": listen: `10.203.1.101` is not an address and a port, such as "10.203.1.100:443" or "[fd00:203:1::100]:443""#,
         ],
     ),
     (
@@ -182,7 +175,6 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
             r#"lb.toml:18:1: service "exchange": tls: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
             r#"lb.toml:19:1: service "exchange": upstream_tls: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
             r#"lb.toml:21:10: service "exchange": health.ca: missing; add it, the PEM file with the root certificate of the servers (or verify = "none")"#,
-            r#"lb.toml:22:1: service "exchange": idle_timeout: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
         ],
     ),
     (
@@ -287,14 +279,14 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         "weight = 2",
         "weight = 0",
         &[
-            r#"lb.toml:20:71: service "exchange": servers[1].weight: `0` is not an integer from 1 to 1000"#,
+            r#"lb.toml:20:71: service "exchange": servers[1].weight: 0 drains a server of mode = "l4"; in mode = "http" remove the server instead"#,
         ],
     ),
     (
         "weight = 2",
         "weight = 1001",
         &[
-            r#"lb.toml:20:71: service "exchange": servers[1].weight: `1001` is not an integer from 1 to 1000"#,
+            r#"lb.toml:20:71: service "exchange": servers[1].weight: `1001` is not an integer from 0 to 1000"#,
         ],
     ),
     (

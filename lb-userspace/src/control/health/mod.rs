@@ -8,7 +8,7 @@ mod probe;
 mod state;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use futures_util::future::join_all;
 use lb_config::Schedule;
@@ -30,7 +30,7 @@ pub(crate) struct Target {
     /// `service/server`, for the log.
     pub(crate) label: String,
     /// Where it listens.
-    pub(crate) address: SocketAddrV4,
+    pub(crate) address: SocketAddr,
     /// What a probe does.
     pub(crate) probe: Probe,
     /// When, and how many results make a change.

@@ -5,7 +5,7 @@
 //! [`super::state`]).
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Empty};
@@ -78,7 +78,7 @@ const KEPT: usize = 512;
 /// Probes the server at `address`; gives what it said, for the log.
 pub(crate) async fn probe(
     probe: &Probe,
-    address: SocketAddrV4,
+    address: SocketAddr,
     deadline: Instant,
 ) -> Result<String, Failure> {
     let stream = within(deadline, "connect", TcpStream::connect(address))

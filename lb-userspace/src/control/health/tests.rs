@@ -25,12 +25,12 @@ use super::*;
 const HEALTHY: &str =
     "HTTP/1.1 200 OK\r\ncontent-length: 27\r\n\r\n200 OK<br/>EX1.LAB.TEST\r\n\r\n";
 
-async fn listen() -> (TcpListener, SocketAddrV4) {
+async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .await
         .expect("bind");
     match listener.local_addr().expect("bound") {
-        SocketAddr::V4(address) => (listener, address),
+        address @ SocketAddr::V4(_) => (listener, address),
         SocketAddr::V6(_) => panic!("bound to IPv4"),
     }
 }
@@ -330,7 +330,7 @@ async fn the_certificate_must_be_the_right_one() {
     }
 }
 
-fn target(server: usize, address: SocketAddrV4, probe: Probe) -> Target {
+fn target(server: usize, address: SocketAddr, probe: Probe) -> Target {
     let two = NonZeroU8::new(2).expect("not zero");
     let interval = Duration::from_millis(1);
     let timeout = Duration::from_secs(20);

@@ -1,8 +1,10 @@
 //! What is written when health and neighbours change, and in which order.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use lb_ebpf::abi::{BACKEND_FLAG_REACHABLE, RING_EMPTY, RING_SIZE, SERVICE_KIND_L4};
+
+use lb_ebpf::rewrite::Mode;
 
 use super::{DesiredServer, DesiredService, Reconciler, Write};
 use crate::dataplane::NextHop;
@@ -11,19 +13,24 @@ const HOP: NextHop = NextHop {
     ifindex: 7,
     source_mac: [2, 0, 0, 0, 0, 1],
     destination_mac: [2, 0, 0, 0, 0, 2],
+    neighbour: IpAddr::V4(Ipv4Addr::new(10, 203, 2, 254)),
+    source: IpAddr::V4(Ipv4Addr::new(10, 203, 2, 1)),
+    mtu: 1500,
 };
 
 fn service(last_octet: u8, servers: u8) -> DesiredService {
     let server = |number| DesiredServer {
-        address: std::net::SocketAddrV4::new(Ipv4Addr::new(10, 203, 2, number), 25),
+        address: (Ipv4Addr::new(10, 203, 2, number), 25).into(),
         weight: 1,
         up: true,
         next_hop: Some(HOP),
     };
     DesiredService {
-        listen: std::net::SocketAddrV4::new(Ipv4Addr::new(10, 203, 1, last_octet), 25),
+        listen: (Ipv4Addr::new(10, 203, 1, last_octet), 25).into(),
         kind: SERVICE_KIND_L4,
         flags: 0,
+        protocol: 6,
+        forward: Mode::Nat,
         servers: (1..=servers).map(server).collect(),
     }
 }
