@@ -17,4 +17,5 @@ pub mod lab;
 pub mod pool;
 pub mod preflight;
 pub mod vm;
+pub mod witness;
 pub mod world;

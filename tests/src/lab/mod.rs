@@ -14,6 +14,7 @@
 mod lock;
 mod namespace;
 mod process;
+mod second_family;
 mod topology;
 
 pub use self::{
@@ -98,6 +99,17 @@ impl Lab {
     /// Number of pool servers and queues.
     pub fn size(&self) -> Size {
         self.size
+    }
+
+    /// Gives every interface its IPv6 address as well. Not from the start, because a benchmark that counts packets
+    /// wants none of its own accord.
+    pub fn speak_ipv6(&self) -> Result<()> {
+        second_family::add(self.size)
+    }
+
+    /// Makes pool server `number` the owner of a virtual address, as servers that answer clients themselves must be.
+    pub fn own_virtual_address(&self, number: u8, address: std::net::IpAddr) -> Result<()> {
+        second_family::own(&self.pool(number), address)
     }
 
     /// The client's namespace.
