@@ -15,6 +15,7 @@ import sys
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 GUE_PORT = 6080
+SO_RCVBUFFORCE = 33
 NAME = b"lb-tun0"
 
 
@@ -35,6 +36,8 @@ def main(mode, version):
         wrapped.bind(("", GUE_PORT))
     else:
         wrapped = socket.socket(family, socket.SOCK_RAW, 4 if version == "4" else 41)
+    # A burst of full frames must wait here while this loop is not running.
+    wrapped.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
     device = tun()
     print("ready", flush=True)
     while True:

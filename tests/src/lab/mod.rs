@@ -109,7 +109,7 @@ impl Lab {
 
     /// Makes pool server `number` the owner of a virtual address, as servers that answer clients themselves must be.
     pub fn own_virtual_address(&self, number: u8, address: std::net::IpAddr) -> Result<()> {
-        second_family::own(&self.pool(number), address)
+        second_family::own(number, address)
     }
 
     /// The client's namespace.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
 
-use super::{Namespace, Size, ip};
+use super::{Namespace, Size, ip, run};
 use crate::address::{
     CLIENT, EDGE_BACK, EDGE_FRONT, PREFIX6, SNAT, VIP_HTTP, VIP_SMTP, ipv6, server,
 };
@@ -32,7 +32,13 @@ pub(super) fn add(size: Size) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn own(pool: &Namespace, address: IpAddr) -> Result<()> {
+pub(super) fn own(number: u8, address: IpAddr) -> Result<()> {
+    let pool = &Namespace::pool(number);
+    // What arrives in a tunnel shall be what was sent: merged segments have no checksum that an unwrapper could pass on,
+    // and the kernel merges in IPIP whether it can unwrap it or not.
+    let port = format!("lb-port{number}");
+    offloads(&Namespace::switch(), &port, &["tx", "off", "gso", "off"])?;
+    offloads(pool, "lb-eth0", &["gro", "off"])?;
     let prefix = if address.is_ipv4() { 32 } else { 128 };
     if address.is_ipv6() {
         enable(pool, &["lo"])?;
@@ -90,6 +96,12 @@ fn route(namespace: &Namespace, gateway: Ipv4Addr) -> Result<()> {
         ipv6(gateway)
     ))
     .map(drop)
+}
+
+fn offloads(namespace: &Namespace, interface: &str, settings: &[&str]) -> Result<()> {
+    let path = format!("--net=/run/netns/{}", namespace.name());
+    let command = [path.as_str(), "--", "ethtool", "-K", interface];
+    run("nsenter", &[&command, settings].concat()).map(drop)
 }
 
 fn sysctl(namespace: &Namespace, key: &str, value: &str) -> Result<()> {
