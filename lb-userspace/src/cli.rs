@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::admin::{Answer, Status};
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{Flows, Query};
-use crate::{admin, compose, run};
+use crate::{admin, compose, dataplane, run};
 
 /// An XDP-assisted load balancer for Exchange pools.
 #[derive(Debug, Parser)]
@@ -23,7 +23,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Balance until SIGTERM or SIGINT.
-    Run(ConfigFile),
+    Run(RunArgs),
+    /// End what a daemon with `--pin` has left behind: its L4 flows, too.
+    Detach(DetachArgs),
     /// Read the configuration and every file that it names, say all that is wrong, change nothing.
     Check(ConfigFile),
     /// Services, servers and packet counters of the running daemon.
@@ -39,6 +41,23 @@ struct ConfigFile {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = "/etc/lb/lb.toml")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Directory on a BPF file system, such as /sys/fs/bpf/lb: L4 flows then go on when the daemon is killed, and the
+    /// next one with the same directory takes them over. When it is stopped in order (SIGTERM, SIGINT) they end.
+    #[arg(long, value_name = "DIR")]
+    pin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct DetachArgs {
+    /// The directory that `lb run` was given.
+    #[arg(long, value_name = "DIR")]
+    pin: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -114,7 +133,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Runs one command.
 pub fn execute(cli: Cli) -> Result<(), Failure> {
     match cli.command {
-        Command::Run(file) => run::run(&compose::load(&file.config)?),
+        Command::Run(RunArgs { file, pin }) => {
+            run::run(&compose::load(&file.config)?, pin.as_deref())
+        }
+        Command::Detach(DetachArgs { pin }) => Ok(dataplane::detach(&pin)?),
         Command::Check(file) => check(&file.config),
         Command::Status(daemon) => daemon.print(&admin::status(&daemon.admin)?, Status::to_string),
         Command::Flows(FlowsArgs { daemon, query }) => {

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::io::IsTerminal as _;
 use std::net::IpAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::carrier::{self, Decision};
 use crate::cli::Failure;
 use crate::compose::Plan;
 use crate::control::{self, Control, health};
-use crate::dataplane::{Dataplane, Resolver, possible_cpus};
+use crate::dataplane::{Dataplane, Pins, Resolver, possible_cpus};
 use crate::report::{Desk, Reporter};
 use crate::worker::{self, ListenerPlan, Workers};
 use crate::{admin, host, keys};
@@ -29,7 +30,7 @@ use crate::{admin, host, keys};
 const HEALTH_BACKLOG: usize = 64;
 
 /// Balances until SIGTERM or SIGINT.
-pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
+pub(crate) fn run(plan: &Plan, pin: Option<&Path>) -> Result<(), Failure> {
     init_log();
     for warning in &plan.config.warnings {
         tracing::warn!("{warning}");
@@ -38,7 +39,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the control thread")?;
-    LocalSet::new().block_on(&runtime, balance(plan))?;
+    LocalSet::new().block_on(&runtime, balance(plan, pin))?;
     Ok(())
 }
 
@@ -53,7 +54,7 @@ fn init_log() {
         .init();
 }
 
-async fn balance(plan: &Plan) -> anyhow::Result<()> {
+async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
     // First, so that a signal during the start is not lost but stops us in order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -62,7 +63,8 @@ async fn balance(plan: &Plan) -> anyhow::Result<()> {
     let socket = admin::Socket::bind(&plan.config.admin)?;
     let resolver = Resolver::new().context("opening rtnetlink")?;
 
-    let mut dataplane = Dataplane::load(plan.sizing())?;
+    let pins = pin.map(Pins::open).transpose()?;
+    let mut dataplane = Dataplane::load(plan.sizing(), pins)?;
     dataplane.spawn_logger();
     for interface in &plan.config.interfaces {
         dataplane.attach(interface.as_str())?;
@@ -85,8 +87,8 @@ async fn balance(plan: &Plan) -> anyhow::Result<()> {
         control: Rc::clone(&control),
     };
     let result = tokio::select! {
-        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }
-        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); Ok(()) }
+        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); stop(&control) }
+        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); stop(&control) }
         error = workers.failed() => Err(error),
         Err(error) = control::tick(&control) => Err(error.into()),
         Err(error) = control::follow_health(&control, received) => Err(error.into()),
@@ -98,6 +100,11 @@ async fn balance(plan: &Plan) -> anyhow::Result<()> {
     // Workers first: their flows need the program to the last segment.
     workers.stop();
     result
+}
+
+/// Asked for, and so the end of everything; any other end leaves what is pinned for the next daemon.
+fn stop(control: &RefCell<Control>) -> anyhow::Result<()> {
+    Ok(control.borrow().dataplane().unpin()?)
 }
 
 fn require_local_addresses(plan: &Plan) -> anyhow::Result<()> {
@@ -216,17 +223,25 @@ fn start_control(
     } else {
         SETTINGS_MATCH_SOURCE
     };
-    let control = Control::new(dataplane, services, settings(plan, flags)?, &prefilter)?;
+    let settings = settings(plan, flags, dataplane.inherited())?;
+    dataplane.require_keys(&settings.hash_key)?;
+    let mut control = Control::new(dataplane, services, settings, &prefilter)?;
+    let interfaces = config.interfaces.iter();
+    let names = interfaces.map(lb_config::InterfaceName::as_str);
+    control.dataplane_mut().take_over(names)?;
     Ok(control)
 }
 
-fn settings(plan: &Plan, flags: u32) -> anyhow::Result<Settings> {
+/// What the program must know. Keys and clock of an earlier daemon go on, because its flows do.
+fn settings(plan: &Plan, flags: u32, before: Option<&Settings>) -> anyhow::Result<Settings> {
     let nat = &plan.config.nat;
     Ok(Settings {
         abi_version: ABI_VERSION,
-        hash_key: match &plan.config.flows.hash_key {
-            Some(secret) => keys::derived(secret.as_str()),
-            None => keys::random().context("reading random keys for the flow hash")?,
+        tick: before.map_or(0, |before| before.tick),
+        hash_key: match (&plan.config.flows.hash_key, before) {
+            (Some(secret), _) => keys::derived(secret.as_str()),
+            (None, Some(before)) => before.hash_key,
+            (None, None) => keys::random().context("reading random keys for the flow hash")?,
         },
         flow_set_mask: plan.sizing().flow_sets() - 1,
         flow6_set_mask: plan.sizing().flow6_sets() - 1,

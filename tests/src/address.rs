@@ -1,6 +1,6 @@
 //! The lab's addressing plan: every address that a namespace, a configuration or a test may use.
 //!
-//! Invariant: all of it lies in 10.203.0.0/16 and fd00:203::/32, which no host is expected to route.
+//! Invariant: all of it lies in `10.203.0.0/16` and `fd00:203::/32`, which no host is expected to route.
 //! Not here: who gets which address (`lab::topology`).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -35,7 +35,7 @@ pub const MAX_SERVERS: u8 = 89;
 /// Prefix length of both IPv6 networks, in bits.
 pub const PREFIX6: u8 = 64;
 
-/// The IPv6 address beside `address`: fd00:203:1::/64 is the client's side, fd00:203:2::/64 the pool's.
+/// The IPv6 address beside `address`: `fd00:203:1::/64` is the client's side, `fd00:203:2::/64` the pool's.
 pub const fn ipv6(address: Ipv4Addr) -> Ipv6Addr {
     let [_, _, net, host] = address.octets();
     Ipv6Addr::new(0xfd00, 0x203, net as u16, 0, 0, 0, 0, host as u16)

@@ -5,6 +5,7 @@
 //! Used by the tests and by the demo.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::SocketAddrV4,
     path::{Path, PathBuf},
@@ -108,6 +109,16 @@ impl World {
     /// Starts `lb run` on the edge with this configuration, before which it puts the interfaces and the admin
     /// socket; the caller waits for the services.
     pub fn balance(&self, services: &str) -> Result<Balancer> {
+        self.balance_with(services, &[])
+    }
+
+    /// As [`World::balance`], with a data plane that outlives the daemon by its pins in `directory`, which the caller
+    /// removes.
+    pub fn balance_pinned(&self, services: &str, directory: &Path) -> Result<Balancer> {
+        self.balance_with(services, &["--pin".as_ref(), directory.as_os_str()])
+    }
+
+    fn balance_with(&self, services: &str, options: &[&OsStr]) -> Result<Balancer> {
         let path = self.directory().join("lb.toml");
         let admin = self.directory().join("lb.sock");
         let configuration = format!(
@@ -122,6 +133,7 @@ impl World {
             command
                 .args(["run", "--config"])
                 .arg(&path)
+                .args(options)
                 .stdout(output)
                 .stderr(errors);
         })?;
@@ -163,6 +175,21 @@ impl Balancer {
     /// Its process number.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Kills it, without a word (SIGKILL).
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let mut status = None;
+        eventually("lb ends by itself", || {
+            status = self.process.ended()?;
+            Ok(status.is_some())
+        })?;
+        status.context("it has ended")
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.

@@ -210,7 +210,7 @@ fn configuration(family: Family, forward: Forward) -> String {
     text
 }
 
-/// A program that passes everything, on the client's interface: veth throws away what its peer sends by XDP_TX (here,
+/// A program that passes everything, on the client's interface: veth throws away what its peer sends by `XDP_TX` (here,
 /// error messages) unless it has one, where a network card just sends.
 fn client_program(world: &World) -> Ebpf {
     let object = std::env::var_os("LB_XDP_OBJECT").unwrap();

@@ -147,6 +147,11 @@ impl Control {
         &self.dataplane
     }
 
+    /// The data plane, for replacing an earlier one.
+    pub(crate) const fn dataplane_mut(&mut self) -> &mut Dataplane {
+        &mut self.dataplane
+    }
+
     /// Services in the order of the configuration.
     pub(crate) fn services(&self) -> &[Controlled] {
         &self.services
@@ -284,6 +289,8 @@ impl Control {
 /// The program's clock: one tick a second, and with each a part of the sweep. Returns only on error.
 pub(crate) async fn tick(control: &RefCell<Control>) -> Result<(), MapAccessError> {
     let start = Instant::now();
+    // Not zero if the flows of an earlier daemon were taken over, which counted before.
+    let first = control.borrow().settings.tick;
     let mut seconds = interval(Duration::from_secs(1));
     // The clock may skip after a pause, but must never run fast to catch up.
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -294,8 +301,8 @@ pub(crate) async fn tick(control: &RefCell<Control>) -> Result<(), MapAccessErro
             clippy::cast_possible_truncation,
             reason = "wraps after 136 years, harmlessly"
         )]
-        let tick = start.elapsed().as_secs() as u32;
-        control.borrow_mut().tick(tick)?;
+        let elapsed = start.elapsed().as_secs() as u32;
+        control.borrow_mut().tick(first.wrapping_add(elapsed))?;
     }
 }
 

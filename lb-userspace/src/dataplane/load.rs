@@ -2,13 +2,14 @@
 
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{EbpfError, EbpfLoader};
-use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE};
+use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE, Settings};
 use lb_ebpf::family::V6;
 use lb_ebpf::flow::FlowSet;
 use lb_ebpf::verdict::Stage;
 
 use super::Dataplane;
 use super::maps::{MapAccessError, Maps};
+use super::pin::{self, PinError, Pins};
 
 /// The object that `cargo xtask build-ebpf` made, embedded by `build.rs`; empty when this binary
 /// was built without one.
@@ -82,6 +83,12 @@ pub(crate) enum LoadError {
     /// A map is not as this binary expects.
     #[error(transparent)]
     Maps(#[from] MapAccessError),
+    /// What shall outlive the daemon can't.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    /// There is no such interface.
+    #[error("interface {0}: {1}; `ip link` lists those that there are")]
+    NoInterface(String, lb_xsk::Error),
     /// Native XDP is not possible on an interface.
     #[error(
         "attaching native XDP to interface {interface}: {source}; the driver must support native \
@@ -98,16 +105,25 @@ pub(crate) enum LoadError {
 impl Dataplane {
     /// Loads the program and sizes its maps. Nothing is attached yet, and with empty maps the
     /// program passes every packet.
-    pub(crate) fn load(sizing: Sizing) -> Result<Self, LoadError> {
+    pub(crate) fn load(sizing: Sizing, pins: Option<Pins>) -> Result<Self, LoadError> {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .map_max_entries("FLOWS", sizing.flow_sets())
             .map_max_entries("FLOWS6", sizing.flow6_sets())
-            .map_max_entries("RINGS", sizing.ring_slots())
-            .load(OBJECT)
-            .map_err(LoadError::Load)?;
+            .map_max_entries("RINGS", sizing.ring_slots());
+        if let Some(pins) = &pins {
+            pins.require_sizes([sizing.flow_sets(), sizing.flow6_sets()])?;
+            // Tables that are there are taken, and not looked at: that is what `require_sizes` is for.
+            loader
+                .map_pin_path("FLOWS", pins.path(pin::FLOWS))
+                .map_pin_path("FLOWS6", pins.path(pin::FLOWS6))
+                .map_pin_path("SETTINGS", pins.waiting(pin::SETTINGS))
+                .map_pin_path("PROGRAMS", pins.waiting(pin::PROGRAMS));
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(LoadError::Load)?;
         let mut maps = Maps::take(&mut ebpf, sizing)?;
         program(&mut ebpf, PROGRAM)?
             .load()
@@ -117,19 +133,81 @@ impl Dataplane {
             program.load().map_err(LoadError::Program)?;
             maps.enter(*stage, program.fd().map_err(LoadError::Program)?)?;
         }
-        Ok(Self { maps, ebpf })
+        Ok(Self {
+            maps,
+            ebpf,
+            pins,
+            pinned: Vec::new(),
+        })
     }
 
-    /// Attaches the program to an interface in native mode. Generic mode is never used: it sees
-    /// packets after the stack has built and perhaps merged them.
+    /// Attaches the program to an interface in native mode, unless an earlier daemon's program is there, which
+    /// [`take_over`](Self::take_over) replaces. Generic mode is never used: it sees packets after the stack has built and
+    /// perhaps merged them.
     pub(crate) fn attach(&mut self, interface: &str) -> Result<(), LoadError> {
-        program(&mut self.ebpf, PROGRAM)?
+        if self.inherited().is_some() {
+            return Ok(());
+        }
+        self.attach_now(interface)
+    }
+
+    fn attach_now(&mut self, interface: &str) -> Result<(), LoadError> {
+        let refused = |source| LoadError::Attach {
+            interface: interface.to_owned(),
+            source,
+        };
+        let program = program(&mut self.ebpf, PROGRAM)?;
+        let link = program
             .attach(interface, XdpMode::Driver)
-            .map_err(|source| LoadError::Attach {
-                interface: interface.to_owned(),
-                source,
-            })?;
+            .map_err(refused)?;
+        if let Some(pins) = &self.pins {
+            let link = program.take_link(link).map_err(refused)?;
+            self.pinned.push(pins.keep(link, ifindex(interface)?)?);
+        }
         Ok(())
+    }
+
+    /// When all maps are filled: makes this data plane the one that outlives the daemon, and puts its program in the
+    /// place of an earlier one's.
+    pub(crate) fn take_over<'a>(
+        &mut self,
+        interfaces: impl Iterator<Item = &'a str>,
+    ) -> Result<(), LoadError> {
+        let Some(pins) = &mut self.pins else {
+            return Ok(());
+        };
+        pins.commit()?;
+        if pins.inherited().is_none() {
+            return Ok(());
+        }
+        for interface in interfaces {
+            let program = program(&mut self.ebpf, PROGRAM)?;
+            let replaced = match &self.pins {
+                Some(pins) => pins.replace(program, ifindex(interface)?)?,
+                None => false,
+            };
+            if !replaced {
+                self.attach_now(interface)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings of the daemon before this one, whose flows this one has taken over.
+    pub(crate) fn inherited(&self) -> Option<&Settings> {
+        self.pins.as_ref()?.inherited()
+    }
+
+    /// Fails if flows were taken over that other keys have placed.
+    pub(crate) fn require_keys(&self, keys: &[u64]) -> Result<(), PinError> {
+        self.pins
+            .as_ref()
+            .map_or(Ok(()), |pins| pins.require_keys(keys))
+    }
+
+    /// Lets the data plane end with the daemon.
+    pub(crate) fn unpin(&self) -> Result<(), PinError> {
+        self.pins.as_ref().map_or(Ok(()), Pins::remove_all)
     }
 
     /// Starts copying the program's rare log records into `tracing`; the task ends with the runtime.
@@ -151,6 +229,12 @@ async fn drain_log(mut logger: aya_log::EbpfLogger<&'static dyn log::Log>) {
         seconds.tick().await;
         logger.flush();
     }
+}
+
+/// The kernel's number of an interface of this network namespace.
+fn ifindex(interface: &str) -> Result<u32, LoadError> {
+    lb_xsk::interface_index(interface)
+        .map_err(|error| LoadError::NoInterface(interface.to_owned(), error))
 }
 
 fn program<'a>(ebpf: &'a mut aya::Ebpf, name: &'static str) -> Result<&'a mut Xdp, LoadError> {

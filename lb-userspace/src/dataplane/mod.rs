@@ -8,19 +8,25 @@
 mod load;
 mod maps;
 mod neighbour;
+mod pin;
 
 use aya::Ebpf;
 
 pub(crate) use load::Sizing;
 pub(crate) use maps::{MapAccessError, Trial};
 pub(crate) use neighbour::{Link, NextHop, NoNextHop, Resolver};
+pub(crate) use pin::{Pins, detach};
 
 /// The loaded program with its maps and attachments. Dropping it detaches the program from every
-/// interface: packets then go to the stack as if `lb` had never run.
+/// interface that holds no pinned link: packets then go to the stack as if `lb` had never run.
 pub(crate) struct Dataplane {
     maps: maps::Maps,
     /// The program and its links.
     ebpf: Ebpf,
+    /// What shall outlive the daemon, if anything.
+    pins: Option<Pins>,
+    /// Links that are pinned, and so don't belong to `ebpf`.
+    pinned: Vec<aya::programs::links::PinnedLink>,
 }
 
 /// CPUs that the machine may have, for partitioning what two CPUs must not both choose.

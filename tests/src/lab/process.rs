@@ -68,6 +68,13 @@ impl Process {
         self.child.wait().context("waiting for the process")
     }
 
+    /// Kills the process (SIGKILL) and waits for its end.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("sending SIGKILL")?;
+        self.child.wait().context("waiting for the process")?;
+        Ok(())
+    }
+
     /// The exit status, if the process has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child
