@@ -74,6 +74,9 @@ pub struct Settings {
 /// their destination: the prefilter must look at both.
 pub const SETTINGS_MATCH_SOURCE: u32 = 1;
 
+/// At least one service has a [`Service::mss`], so each SYN must be asked for its own.
+pub const SETTINGS_LIMIT_MSS: u32 = 2;
+
 /// Key of map `SERVICES`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,7 +124,7 @@ pub struct Service {
     pub forward: u8,
     /// Always zero.
     pub zero: u8,
-    /// Greatest TCP MSS that a SYN of either side may announce, in bytes; 0 leaves it alone.
+    /// Greatest TCP MSS that a SYN of either side may announce, in bytes; 0 leaves it alone. Needs [`SETTINGS_LIMIT_MSS`].
     pub mss: u16,
 }
 

@@ -23,14 +23,17 @@
 //! program with kernel maps, and by tests with vectors.
 
 mod answer;
+mod mss;
 mod open;
 mod parse;
 
 pub use answer::answer_too_big;
+pub use mss::{Handover, limit_mss};
 
 use crate::abi::{
     ABI_VERSION, Backend, Interface, PREFILTER_WORDS, SERVICE_KIND_L4, SERVICE_KIND_STACK,
-    SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service, ServiceCounters, Settings,
+    SERVICE_KIND_WORKER, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Service, ServiceCounters,
+    Settings,
 };
 use crate::family::{Family, V4, V6};
 use crate::flow::{FlowEntry, Found, Key, Sets, Table};
@@ -73,6 +76,10 @@ pub trait Shared {
     fn interface(&self, ifindex: u32) -> Option<Interface>;
     /// Adds to map `SERVICE_COUNTERS`.
     fn count(&self, service: u8, counters: ServiceCounters);
+    /// Leaves a note for the next stage of the packet.
+    fn hand_over(&self, handover: Handover);
+    /// Takes the note of the stage before.
+    fn take_over(&self) -> Handover;
 }
 
 /// What userspace has told us about one family.
@@ -89,8 +96,7 @@ where
     T: Tables<V4>,
 {
     let layout = Layout::plain::<V4>();
-    let rewrite =
-        parse_ipv4(packet).and_then(|ip| forward::<V4, _, _>(packet, tables, ip, layout, ingress));
+    let rewrite = parse_ipv4(packet).and_then(|ip| forward::<V4, _, _>(packet, tables, ip, layout));
     send(packet, rewrite, layout, ingress)
 }
 
@@ -102,8 +108,7 @@ where
     T: Tables<V6>,
 {
     let layout = Layout::plain::<V6>();
-    let rewrite =
-        parse_ipv6(packet).and_then(|ip| forward::<V6, _, _>(packet, tables, ip, layout, ingress));
+    let rewrite = parse_ipv6(packet).and_then(|ip| forward::<V6, _, _>(packet, tables, ip, layout));
     send(packet, rewrite, layout, ingress)
 }
 
@@ -116,32 +121,33 @@ where
     let mut verdict = decide(packet, tables, ingress);
     while let Continue(stage) = verdict {
         verdict = match stage {
+            Stage::Ipv4 => decide(packet, tables, ingress),
+            Stage::Open => decide_unknown::<V4, _, _>(packet, tables, ingress),
+            Stage::Open6 => decide_unknown::<V6, _, _>(packet, tables, ingress),
             Stage::Ipv6 => decide_ipv6(packet, tables, ingress),
             Stage::TooBig => answer_too_big::<V4, _, _>(packet, tables),
             Stage::TooBig6 => answer_too_big::<V6, _, _>(packet, tables),
+            Stage::Mss => limit_mss::<V4, _, _>(packet, tables),
+            Stage::Mss6 => limit_mss::<V6, _, _>(packet, tables),
         };
     }
     verdict
 }
 
-/// The rewrite for a packet of a flow, old or new; any other packet's verdict is the error.
+/// The rewrite for a packet of a flow that is there; what is for no flow of ours goes to [`open_or_pass`].
 #[inline(always)]
 fn forward<F, P, T>(
     packet: &P,
     tables: &T,
     ip: &F::Header,
     layout: Layout,
-    ingress: Ingress,
 ) -> Result<Rewrite<F>, Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let settings = tables
-        .settings()
-        .filter(|settings| settings.abi_version == ABI_VERSION)
-        .ok_or(Pass(NotReady))?;
+    let settings = settings(tables)?;
     let addresses = F::addresses(ip);
     if !may_be_ours::<F, T>(tables, settings, addresses) {
         return Err(Pass(NotOurs));
@@ -150,10 +156,55 @@ where
         return Err(fragment::<F, P, T>(packet, tables, ip, layout));
     }
     let segment = parse_transport::<F, P>(packet, ip, layout)?;
+    if segment.flags.has(Flags::SYN)
+        && settings.flags & SETTINGS_LIMIT_MSS != 0
+        && tables.take_over() != Handover::MssLimited
+    {
+        return Err(Continue(F::MSS));
+    }
+    let table = Table::new(tables, settings);
+    match table.find(&segment.key) {
+        Some(found) if !is_reopened(&found, &segment) => established(&table, &found, &segment),
+        _ => Err(Continue(F::OPEN)),
+    }
+}
+
+/// Decides about a packet of [`Stage::Open`]: for us, as it seems, and of no flow.
+#[inline(always)]
+pub fn decide_unknown<F, P, T>(packet: &mut P, tables: &T, ingress: Ingress) -> Verdict
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Tables<F>,
+{
+    let layout = Layout::plain::<F>();
+    let rewrite = open_or_pass::<F, P, T>(packet, tables, layout, ingress);
+    send(packet, rewrite, layout, ingress)
+}
+
+/// The rewrite for the first packet of a flow; any other packet's verdict is the error.
+#[inline(always)]
+fn open_or_pass<F, P, T>(
+    packet: &P,
+    tables: &T,
+    layout: Layout,
+    ingress: Ingress,
+) -> Result<Rewrite<F>, Verdict>
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Tables<F>,
+{
+    let settings = settings(tables)?;
+    let ip = packet
+        .header::<F::Header>(layout.network)
+        .ok_or(Pass(Malformed))?;
+    let segment = parse_transport::<F, P>(packet, ip, layout)?;
     let table = Table::new(tables, settings);
     if let Some(found) = table.find(&segment.key) {
-        if !(segment.flags.opens() && is_over(&found)) {
-            return established(&table, &found, &segment);
+        if !is_reopened(&found, &segment) {
+            // Another CPU has opened it since.
+            return Err(Continue(F::FIRST));
         }
         // The client reuses its port: a new connection, which may go to another server.
         if let Some(peer) = found.rewrite.peer(segment.key.protocol) {
@@ -177,6 +228,15 @@ where
         SERVICE_KIND_STACK => Err(Pass(StackService)),
         _ => Err(Pass(segment.no_service())),
     }
+}
+
+/// The settings, once userspace has written them.
+#[inline(always)]
+fn settings<T: Shared>(tables: &T) -> Result<&Settings, Verdict> {
+    tables
+        .settings()
+        .filter(|settings| settings.abi_version == ABI_VERSION)
+        .ok_or(Pass(NotReady))
 }
 
 impl<F: Family> Key<F> {
@@ -239,14 +299,15 @@ fn fragment<F: Family, P: Packet + ?Sized, T: Tables<F>>(
     }
 }
 
-/// Whether a new SYN may open another flow in the place of this one. Of a one-way flow only one side's FIN is ever seen.
+/// Whether the packet opens another flow in the place of this one. Of a one-way flow only one side's FIN is ever seen.
 #[inline(always)]
-fn is_over<F: Family>(found: &Found<'_, F>) -> bool {
-    match found.entry.state() {
-        State::Closed => true,
-        State::Closing => !found.rewrite.mode.is_two_way(),
-        State::HalfOpen | State::Established => false,
-    }
+fn is_reopened<F: Family>(found: &Found<'_, F>, segment: &Segment<F>) -> bool {
+    segment.flags.opens()
+        && match found.entry.state() {
+            State::Closed => true,
+            State::Closing => !found.rewrite.mode.is_two_way(),
+            State::HalfOpen | State::Established => false,
+        }
 }
 
 /// A packet of a flow that we know.

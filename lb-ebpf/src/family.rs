@@ -36,6 +36,12 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     const ETHERTYPE: [u8; 2];
     /// What an IP header says it carries if that is a packet of this family.
     const TUNNELLED: u8;
+    /// The program that plain packets enter.
+    const FIRST: Stage;
+    /// Who decides about packets of no flow.
+    const OPEN: Stage;
+    /// Who lowers the MSS that a SYN announces.
+    const MSS: Stage;
     /// Who answers a packet that is too big for its tunnel.
     const TOO_BIG: Stage;
     /// Kind and code of that answer.

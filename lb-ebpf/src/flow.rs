@@ -264,6 +264,12 @@ impl<F: Family> FlowEntry<F> {
         self.service.load()
     }
 
+    /// Which way its packets go.
+    #[inline(always)]
+    pub fn direction(&self) -> Direction {
+        direction(self.word.load())
+    }
+
     /// Where the connection stands.
     #[inline(always)]
     pub fn state(&self) -> State {
@@ -300,16 +306,22 @@ impl<F: Family> FlowEntry<F> {
         self.told.store(self.told.load() | flags.0);
     }
 
-    /// How willingly the entry is given up for a new flow: 0 never, 3 gladly.
+    /// How willingly the entry of this word is given up for a new flow: 0 never (it is being written, or in use), 1 if
+    /// it is idle, 2 if half-open, 3 if closed.
+    ///
+    /// [`State::of`] in sums and shifts: of branches, the verifier would follow each through each way of a set.
     #[inline(always)]
-    fn expendable(&self, tick: u32) -> u32 {
-        let idle = tick.saturating_sub(self.tick.load());
-        match self.state() {
-            State::Closed => 3,
-            State::HalfOpen => 2,
-            State::Established | State::Closing if idle > DISPLACE_AFTER => 1,
-            State::Established | State::Closing => 0,
-        }
+    fn expendable(&self, word: u64, tick: u32) -> u64 {
+        let (seen, told) = (u64::from(self.seen.load()), u64::from(self.told.load()));
+        let (both, reverse) = (seen | told, word / REVERSE & 1);
+        let client = seen ^ (seen ^ told) & reverse.wrapping_neg();
+        let last = u64::from(self.tick.load()) + u64::from(DISPLACE_AFTER);
+        let idle = last.wrapping_sub(u64::from(tick)) >> 63;
+        let closed = (bit(both, Flags::RST) | bit(seen & told, Flags::FIN)) & 1;
+        let used = (bit(client, Flags::ACK) | bit(both, Flags::FIN)) & 1;
+        let open = closed ^ 1;
+        let rank = closed * 3 | open * (used ^ 1) * 2 | open * used * idle;
+        rank * (word / BUSY & 1 ^ 1)
     }
 
     /// Gives the entry up, if its version is still `version`; says whether it did.
@@ -389,6 +401,12 @@ impl<F: Family> FlowSnapshot<F> {
     pub fn peer(&self) -> Option<Key<F>> {
         self.mode.is_two_way().then(|| self.rewritten.reversed())
     }
+}
+
+/// The lowest bit says whether the flag is set.
+#[inline(always)]
+const fn bit(flags: u64, flag: Flags) -> u64 {
+    flags >> flag.0.trailing_zeros()
 }
 
 #[inline(always)]

@@ -25,7 +25,7 @@ pub enum Verdict {
     },
     /// Made into an error message to its sender, out of the interface it came from.
     Answer(Reason),
-    /// Unchanged so far, to another program of ours.
+    /// Not decided yet: to another program of ours.
     Continue(Stage),
 }
 
@@ -39,11 +39,30 @@ pub enum Stage {
     TooBig,
     /// As [`TooBig`](Self::TooBig), over IPv6.
     TooBig6,
+    /// Lowers the MSS in a SYN.
+    Mss,
+    /// As [`Mss`](Self::Mss), over IPv6.
+    Mss6,
+    /// A packet for us that belongs to no flow: opens one.
+    Open,
+    /// As [`Open`](Self::Open), over IPv6.
+    Open6,
+    /// Plain IPv4, where every packet enters.
+    Ipv4,
 }
 
 impl Stage {
     /// All stages, in the order of their slots.
-    pub const ALL: &[Self] = &[Self::Ipv6, Self::TooBig, Self::TooBig6];
+    pub const ALL: &[Self] = &[
+        Self::Ipv6,
+        Self::TooBig,
+        Self::TooBig6,
+        Self::Mss,
+        Self::Mss6,
+        Self::Open,
+        Self::Open6,
+        Self::Ipv4,
+    ];
 
     /// Name of the program in the object.
     pub const fn program(self) -> &'static str {
@@ -51,6 +70,11 @@ impl Stage {
             Self::Ipv6 => "lb_xdp_ipv6",
             Self::TooBig => "lb_xdp_too_big",
             Self::TooBig6 => "lb_xdp_too_big6",
+            Self::Mss => "lb_xdp_mss",
+            Self::Mss6 => "lb_xdp_mss6",
+            Self::Open => "lb_xdp_open",
+            Self::Open6 => "lb_xdp_open6",
+            Self::Ipv4 => "lb_xdp",
         }
     }
 
@@ -60,6 +84,7 @@ impl Stage {
         match self {
             Self::Ipv6 => Reason::Ipv6,
             Self::TooBig | Self::TooBig6 => Reason::TooBigUnanswered,
+            Self::Mss | Self::Mss6 | Self::Open | Self::Open6 | Self::Ipv4 => Reason::StageMissing,
         }
     }
 }
@@ -133,11 +158,12 @@ reasons! {
     NoHeadroom "no_headroom" "Dropped: the driver leaves no room before the packet for the headers of a tunnel."
     TooBig "too_big" "Answered with ICMP packet too big: with the headers of the tunnel it would not fit into the way to the server."
     TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and the program that answers such packets is not loaded."
+    StageMissing "stage_missing" "Passed: the program that would have gone on with the packet is not loaded."
 }
 
 impl Reason {
     /// Number of reasons, and so of counters.
-    pub const COUNT: u32 = Self::TooBigUnanswered as u32 + 1;
+    pub const COUNT: u32 = Self::StageMissing as u32 + 1;
 }
 
 const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);

@@ -1,6 +1,6 @@
 //! Properties that hold for any traffic, beside the fixtures' examples.
 
-use super::{Ingress, decide};
+use super::{Ingress, decide_fully};
 use crate::checksum;
 use crate::fixtures::{HostTables, INGRESS, Segment, Traffic, VIP};
 use crate::flow::{FlowEntry, FlowSet, FlowSnapshot};
@@ -29,7 +29,7 @@ fn run(seed: u64, mut each: impl FnMut(&[u8], &[u8], Verdict)) -> HostTables {
         let before = traffic.packet();
         let mut after = before.clone();
         let cpu = number % 2;
-        let verdict = decide(&mut after, &tables, Ingress { cpu, ..INGRESS });
+        let verdict = decide_fully(&mut after, &tables, Ingress { cpu, ..INGRESS });
         each(&before, &after, verdict);
         if verdict.reason() == Reason::Forwarded {
             traffic.deliver(&after);
@@ -131,7 +131,7 @@ fn cpus_have_ports_of_their_own() {
                 payload: Vec::new(),
             }
             .bytes();
-            let verdict = decide(
+            let verdict = decide_fully(
                 &mut packet,
                 &tables,
                 Ingress {

@@ -16,6 +16,9 @@ impl Family for V4 {
     type ServiceKey = ServiceKey;
     const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV4;
     const TUNNELLED: u8 = 4;
+    const FIRST: Stage = Stage::Ipv4;
+    const MSS: Stage = Stage::Mss;
+    const OPEN: Stage = Stage::Open;
     const TOO_BIG: Stage = Stage::TooBig;
     /// Destination unreachable, fragmentation needed and don't-fragment set (RFC 792).
     const TOO_BIG_KIND: (u8, u8) = (3, 4);

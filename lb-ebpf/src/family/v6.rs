@@ -16,6 +16,9 @@ impl Family for V6 {
     type ServiceKey = ServiceKey6;
     const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV6;
     const TUNNELLED: u8 = 41;
+    const FIRST: Stage = Stage::Ipv6;
+    const MSS: Stage = Stage::Mss6;
+    const OPEN: Stage = Stage::Open6;
     const TOO_BIG: Stage = Stage::TooBig6;
     /// Packet too big (RFC 4443 §3.2).
     const TOO_BIG_KIND: (u8, u8) = (2, 0);

@@ -47,18 +47,20 @@ impl<F: Family> FlowSet<F> {
     /// Takes the entry that is missed least, and with it the tuple of its other direction, if it has one.
     #[inline(always)]
     fn displace(&self, tick: u32) -> Option<(Claim<'_, F>, Option<Key<F>>)> {
-        let mut victim = None;
+        // Rank and way in one number, of equal ranks the first way: one state for the verifier, not one for each pair.
         let mut best = 0;
         for way in 0..WAYS {
             let entry = self.way(way)?;
-            let word = entry.word.load();
-            let rank = entry.expendable(tick);
-            if word & BUSY == 0 && rank > best {
-                best = rank;
-                victim = Some((entry, word));
-            }
+            let rank = entry.expendable(entry.word.load(), tick);
+            best = best.max(rank << 2 | u64::from(way ^ (WAYS - 1)));
         }
-        let (entry, word) = victim?;
+        let [way, ..] = best.to_le_bytes();
+        let entry = self.way(u32::from(way) ^ (WAYS - 1))?;
+        // It may have changed since; what counts is what the word that is taken stands for.
+        let word = entry.word.load();
+        if entry.expendable(word, tick) == 0 {
+            return None;
+        }
         let busy = next(word) | BUSY;
         entry.word.compare_exchange(word, busy).then(|| {
             let peer = entry.rewrite(word).peer(protocol(word));

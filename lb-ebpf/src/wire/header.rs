@@ -81,6 +81,7 @@ header! {
     super::Ipv4: 20,
     super::Ipv6: 40,
     super::Tcp: 20,
+    super::Mss: 4,
     super::Udp: 8,
     super::Icmp: 8,
     super::Quote: 512,

@@ -18,5 +18,5 @@ pub use header::{Header, Packet};
 pub use icmp::{Icmp, Quote};
 pub use ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
 pub use ipv6::{Ipv6, PROTOCOL_FRAGMENT, PROTOCOL_ICMPV6, is_extension};
-pub use tcp::Tcp;
+pub use tcp::{Mss, Tcp};
 pub use udp::Udp;

@@ -22,6 +22,29 @@ pub struct Tcp {
     pub urgent: [u8; 2],
 }
 
+/// The one option that is looked at, maximum segment size (§3.7.1): a SYN says how much data its sender takes at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Mss {
+    /// `Mss::KIND`; of another option, the first bytes of which are laid out alike, its kind.
+    pub kind: u8,
+    /// Of the whole option, in bytes.
+    pub length: u8,
+    /// Bytes of data.
+    pub size: [u8; 2],
+}
+
+impl Mss {
+    /// What tells it from other options.
+    pub const KIND: u8 = 2;
+    /// Length of the option, in bytes.
+    pub const LEN: usize = 4;
+    /// The end of the options; without a length.
+    pub const END: u8 = 0;
+    /// Padding between options; without a length.
+    pub const NO_OPERATION: u8 = 1;
+}
+
 impl Tcp {
     /// Length of a header without options, in bytes.
     pub const LEN: usize = 20;

@@ -10,6 +10,7 @@ use lb_ebpf::abi::{
     Backend, Interface, MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_XSKS,
     PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
 };
+use lb_ebpf::decide::Handover;
 use lb_ebpf::family::V6;
 use lb_ebpf::flow::FlowSet;
 use lb_ebpf::verdict::{Reason, Stage};
@@ -60,6 +61,9 @@ pub(super) static FLOWS6: Array<FlowSet<V6>, 1024, { BPF_F_MMAPABLE as usize }> 
 /// The other programs of this object, each in the slot of its [`Stage`].
 #[btf_map]
 pub(super) static PROGRAMS: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::new();
+
+#[btf_map]
+pub(super) static HANDOVER: PerCpuArray<Handover, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();

@@ -10,7 +10,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
 use frame::Frame;
-use lb_ebpf::decide::{Ingress, answer_too_big, decide, decide_ipv6};
+use lb_ebpf::decide::{Ingress, answer_too_big, decide, decide_ipv6, decide_unknown, limit_mss};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use maps::{PROGRAMS, XSKS};
@@ -48,6 +48,38 @@ pub(crate) fn lb_xdp_too_big6(context: XdpContext) -> u32 {
     finish(&context, verdict)
 }
 
+/// [`Stage::Open`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp]
+pub(crate) fn lb_xdp_open(context: XdpContext) -> u32 {
+    let verdict = decide_unknown::<V4, _, _>(&mut Frame::of(&context), &Maps, ingress(&context));
+    finish(&context, verdict)
+}
+
+/// [`Stage::Open6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp]
+pub(crate) fn lb_xdp_open6(context: XdpContext) -> u32 {
+    let verdict = decide_unknown::<V6, _, _>(&mut Frame::of(&context), &Maps, ingress(&context));
+    finish(&context, verdict)
+}
+
+/// [`Stage::Mss`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp]
+pub(crate) fn lb_xdp_mss(context: XdpContext) -> u32 {
+    let verdict = limit_mss::<V4, _, _>(&mut Frame::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
+/// [`Stage::Mss6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp]
+pub(crate) fn lb_xdp_mss6(context: XdpContext) -> u32 {
+    let verdict = limit_mss::<V6, _, _>(&mut Frame::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
 /// Hands the packet on to another program, or counts it and says what the kernel shall do.
 #[inline(always)]
 fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
@@ -79,6 +111,26 @@ fn enter(context: &XdpContext, stage: Stage) {
         // SAFETY: as above.
         Stage::TooBig6 => unsafe {
             PROGRAMS.tail_call(context, Stage::TooBig6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Mss => unsafe {
+            PROGRAMS.tail_call(context, Stage::Mss as u32);
+        },
+        // SAFETY: as above.
+        Stage::Mss6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Mss6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Open => unsafe {
+            PROGRAMS.tail_call(context, Stage::Open as u32);
+        },
+        // SAFETY: as above.
+        Stage::Open6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Open6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Ipv4 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Ipv4 as u32);
         },
     }
 }

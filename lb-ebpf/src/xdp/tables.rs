@@ -5,13 +5,13 @@
 )]
 
 use super::maps::{
-    BACKENDS, COUNTERS, FLOWS, FLOWS6, INTERFACES, PREFILTER, RINGS, SERVICE_COUNTERS, SERVICES,
-    SERVICES6, SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6,
+    BACKENDS, COUNTERS, FLOWS, FLOWS6, HANDOVER, INTERFACES, PREFILTER, RINGS, SERVICE_COUNTERS,
+    SERVICES, SERVICES6, SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6,
 };
 use lb_ebpf::abi::{
     Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
 };
-use lb_ebpf::decide::{Shared, Tables};
+use lb_ebpf::decide::{Handover, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::nat::SourceAddresses;
@@ -59,6 +59,22 @@ impl Shared for Maps {
             total.flows += counters.flows;
             total.forwarded += counters.forwarded;
         }
+    }
+
+    #[inline(always)]
+    fn hand_over(&self, handover: Handover) {
+        if let Some(element) = HANDOVER.get_ptr_mut(0) {
+            // SAFETY: as in `count`.
+            unsafe { *element = handover }
+        }
+    }
+
+    #[inline(always)]
+    fn take_over(&self) -> Handover {
+        HANDOVER.get_ptr_mut(0).map_or(Handover::None, |element| {
+            // SAFETY: as in `count`.
+            unsafe { element.replace(Handover::None) }
+        })
     }
 }
 

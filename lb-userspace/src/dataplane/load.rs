@@ -125,9 +125,6 @@ impl Dataplane {
         }
         let mut ebpf = loader.load(OBJECT).map_err(LoadError::Load)?;
         let mut maps = Maps::take(&mut ebpf, sizing)?;
-        program(&mut ebpf, PROGRAM)?
-            .load()
-            .map_err(LoadError::Program)?;
         for stage in Stage::ALL {
             let program = program(&mut ebpf, stage.program())?;
             program.load().map_err(LoadError::Program)?;

@@ -40,9 +40,7 @@ impl Kernel {
             .map_max_entries("FLOWS6", world.settings.flow6_set_mask + 1)
             .load_file(&object)
             .with_context(|| format!("loading {}", object.display()))?;
-        let program: &mut Xdp = ebpf.program_mut(PROGRAM).context(PROGRAM)?.try_into()?;
-        program.load().context("the kernel refused the program")?;
-        let programs = enter_stages(&mut ebpf).context("loading the programs behind it")?;
+        let programs = enter_stages(&mut ebpf).context("loading the programs")?;
         let Some(Map::Array(flows)) = ebpf.map("FLOWS") else {
             anyhow::bail!("the object has no array FLOWS");
         };
@@ -132,7 +130,9 @@ fn enter_stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>> {
     for stage in Stage::ALL {
         let name = stage.program();
         let program: &mut Xdp = ebpf.program_mut(name).context(name)?.try_into()?;
-        program.load().context(name)?;
+        program
+            .load()
+            .with_context(|| format!("the kernel refused {name}"))?;
         programs.set(*stage as u32, program.fd()?, 0)?;
     }
     Ok(programs)

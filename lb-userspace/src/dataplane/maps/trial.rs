@@ -10,7 +10,7 @@ use std::cell::{Cell, OnceCell};
 use lb_ebpf::abi::{
     Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
 };
-use lb_ebpf::decide::{Shared, Tables};
+use lb_ebpf::decide::{Handover, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::nat::SourceAddresses;
@@ -25,6 +25,7 @@ pub(crate) struct Trial<'a> {
     sets6: Kept<FlowSet<V6>>,
     backends: Kept<Backend>,
     noted: Cell<Noted>,
+    handover: Cell<Handover>,
 }
 
 /// What a decision counted.
@@ -45,6 +46,7 @@ impl<'a> Trial<'a> {
             sets6: Kept::default(),
             backends: Kept::default(),
             noted: Cell::default(),
+            handover: Cell::default(),
         }
     }
 
@@ -82,6 +84,14 @@ impl Shared for Trial<'_> {
             service: Some(service),
             flows: self.noted.get().flows + counters.flows,
         });
+    }
+
+    fn hand_over(&self, handover: Handover) {
+        self.handover.set(handover);
+    }
+
+    fn take_over(&self) -> Handover {
+        self.handover.take()
     }
 }
 
