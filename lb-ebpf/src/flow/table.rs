@@ -37,16 +37,16 @@ impl<F: Family> FlowSet<F> {
             if word & (LIVE | BUSY) == 0 {
                 let busy = next(word) | BUSY;
                 if entry.word.compare_exchange(word, busy) {
-                    return Some(Claim { entry, busy });
+                    return Some(Claim { entry });
                 }
             }
         }
         None
     }
 
-    /// Takes the entry that is missed least, and with it the tuple of its other direction, if it has one.
+    /// Gives up the entry that is missed least; the key of its other direction, if it has one.
     #[inline(always)]
-    fn displace(&self, tick: u32) -> Option<(Claim<'_, F>, Option<Key<F>>)> {
+    fn displace(&self, tick: u32) -> Option<Key<F>> {
         // Rank and way in one number, of equal ranks the first way: one state for the verifier, not one for each pair.
         let mut best = 0;
         for way in 0..WAYS {
@@ -56,16 +56,13 @@ impl<F: Family> FlowSet<F> {
         }
         let [way, ..] = best.to_le_bytes();
         let entry = self.way(u32::from(way) ^ (WAYS - 1))?;
-        // It may have changed since; what counts is what the word that is taken stands for.
+        // It may have changed since; what counts is what the word that is given up stands for.
         let word = entry.word.load();
         if entry.expendable(word, tick) == 0 {
             return None;
         }
-        let busy = next(word) | BUSY;
-        entry.word.compare_exchange(word, busy).then(|| {
-            let peer = entry.rewrite(word).peer(protocol(word));
-            (Claim { entry, busy }, peer)
-        })
+        let peer = entry.rewrite(word).peer(protocol(word));
+        if entry.release(word) { peer } else { None }
     }
 }
 
@@ -77,11 +74,11 @@ pub struct Found<'a, F: Family> {
     pub rewrite: Rewrite<F>,
 }
 
-/// An entry that is ours to fill. One that is neither published nor abandoned stays BUSY for good.
+/// An entry that is ours to fill: nobody else changes a BUSY word. One that is neither published nor abandoned stays so
+/// for good.
 #[must_use]
 pub(super) struct Claim<'a, F: Family> {
     entry: &'a FlowEntry<F>,
-    busy: u64,
 }
 
 impl<F: Family> Claim<'_, F> {
@@ -95,12 +92,12 @@ impl<F: Family> Claim<'_, F> {
         let mode = u64::from(value.rewrite.mode as u8) << MODE_SHIFT;
         self.entry
             .word
-            .store(self.busy & !BUSY | key.word() | reverse | mode);
+            .store(self.entry.word.load() & !BUSY | key.word() | reverse | mode);
     }
 
     #[inline(always)]
     fn abandon(self) {
-        self.entry.word.store(self.busy & !BUSY);
+        self.entry.word.store(self.entry.word.load() & !BUSY);
     }
 }
 
@@ -191,23 +188,38 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         }
     }
 
-    #[inline(never)]
+    /// An entry for `key`, if need be in the place of a flow that nobody would miss.
+    #[inline(always)]
     fn claim(&self, key: &Key<F>) -> Option<Claim<'a, F>> {
+        self.claim_free(key).or_else(|| {
+            self.make_room(key);
+            // Unless another CPU was faster, and then it is as if there had been no room.
+            self.claim_free(key)
+        })
+    }
+
+    #[inline(never)]
+    fn claim_free(&self, key: &Key<F>) -> Option<Claim<'a, F>> {
         let key = kept_whole(key);
         let (hash, primary) = self.primary(key)?;
         if let Some(claim) = primary.claim_free(preferred(hash)) {
             return Some(claim);
         }
         let (hash, alternate) = self.alternate(key)?;
-        if let Some(claim) = alternate.claim_free(preferred(hash)) {
-            primary.way(0)?.overflow.store(1);
-            return Some(claim);
-        }
-        let (claim, peer) = primary.displace(self.settings.tick)?;
-        if let Some(peer) = peer {
+        let claim = alternate.claim_free(preferred(hash))?;
+        primary.way(0)?.overflow.store(1);
+        Some(claim)
+    }
+
+    /// Displaces a flow from the primary set of `key`, in both directions, if there is one that nobody would miss.
+    #[inline(never)]
+    fn make_room(&self, key: &Key<F>) {
+        let displaced = self
+            .primary(kept_whole(key))
+            .and_then(|(_, set)| set.displace(self.settings.tick));
+        if let Some(peer) = displaced {
             self.remove(&peer);
         }
-        Some(claim)
     }
 
     /// The slot of a Maglev ring for a new flow.

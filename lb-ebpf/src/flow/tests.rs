@@ -1,7 +1,11 @@
 //! The table by itself: hashing, reversal, and what two CPUs may see of each other.
 
-use super::{BUSY, Direction, Fate, FlowSet, Key, Sets, Table, Timeouts, Value, prefilter_bit};
+use super::{
+    BUSY, DISPLACE_AFTER, Direction, Fate, FlowEntry, FlowSet, Key, LIVE, REVERSE, Sets, Table,
+    Timeouts, Value, prefilter_bit,
+};
 use crate::abi::{PREFILTER_WORDS, Settings};
+use crate::family::V4;
 use crate::rewrite::{Macs, Mode, Rewrite};
 use crate::tcp::{Flags, State};
 use crate::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
@@ -173,6 +177,62 @@ fn sweeping() {
         check(PROTOCOL_UDP, flags, 300, 9000, 0);
         check(PROTOCOL_UDP, flags, 301, 301, 2);
     }
+}
+
+/// What gives way is told without branches; it must be what the states say.
+#[test]
+fn ranks_follow_from_states() {
+    let entry = FlowEntry::<V4>::default();
+    let words = [LIVE, LIVE | REVERSE];
+    for (word, seen, told) in words
+        .into_iter()
+        .flat_map(|word| (0..32).map(move |seen| (word, seen)))
+        .flat_map(|(word, seen)| (0..32).map(move |told| (word, seen, told)))
+    {
+        for quiet in [0, DISPLACE_AFTER, DISPLACE_AFTER + 1] {
+            entry.word.store(word);
+            entry.seen.store(seen);
+            entry.told.store(told);
+            entry.tick.store(10_000 - quiet);
+            let expected = match entry.state() {
+                State::Closed => 3,
+                State::HalfOpen => 2,
+                State::Established | State::Closing => u64::from(quiet > DISPLACE_AFTER),
+            };
+            let place = (word, seen, told, quiet);
+            assert_eq!(entry.expendable(word, 10_000), expected, "{place:?}");
+            assert_eq!(entry.expendable(word | BUSY, 10_000), 0, "{place:?}");
+            // A packet newer than this one's clock.
+            assert!(entry.expendable(word, 9000) != 1, "{place:?}");
+        }
+    }
+}
+
+/// An entry without another direction: swept by its own age alone, and nothing else with it.
+#[test]
+fn sweeping_one_way() {
+    let timeouts = Timeouts::default();
+    let sets = Slice(Vec::from([FlowSet::default()]));
+    let settings = Settings {
+        tick: 10_000,
+        ..Settings::default()
+    };
+    let table = Table::new(&sets, &settings);
+    let mut to = value(1, Direction::Forward);
+    to.rewrite.mode = Mode::Dsr;
+    // What would be its peer by its rewritten tuple is another client's flow.
+    (to.rewrite.addresses, to.rewrite.ports) =
+        (key(2).reversed().addresses, key(2).reversed().ports);
+    let mut other = value(2, Direction::Forward);
+    other.rewrite.mode = Mode::Dsr;
+    for (number, value, quiet) in [(1, &to, 241), (2, &other, 10)] {
+        assert_eq!(table.insert_one_way(&key(number), value), Ok(()));
+        let entry = table.find_cold(&key(number)).expect("inserted");
+        entry.count(60, settings.tick - quiet);
+    }
+    assert_eq!(table.sweep(&sets.0[0], |_| Fate::Age(&timeouts)), 1);
+    assert!(table.find_cold(&key(1)).is_none());
+    assert!(table.find_cold(&key(2)).is_some());
 }
 
 /// Opens and closes three flows in turn, so that one entry has many owners in a short time.
