@@ -313,15 +313,15 @@ impl<F: Family> FlowEntry<F> {
     #[inline(always)]
     fn expendable(&self, word: u64, tick: u32) -> u64 {
         let (seen, told) = (u64::from(self.seen.load()), u64::from(self.told.load()));
-        let (both, reverse) = (seen | told, word / REVERSE & 1);
+        let (both, reverse) = (seen | told, (word / REVERSE) & 1);
         let client = seen ^ (seen ^ told) & reverse.wrapping_neg();
         let last = u64::from(self.tick.load()) + u64::from(DISPLACE_AFTER);
         let idle = last.wrapping_sub(u64::from(tick)) >> 63;
         let closed = (bit(both, Flags::RST) | bit(seen & told, Flags::FIN)) & 1;
         let used = (bit(client, Flags::ACK) | bit(both, Flags::FIN)) & 1;
         let open = closed ^ 1;
-        let rank = closed * 3 | open * (used ^ 1) * 2 | open * used * idle;
-        rank * (word / BUSY & 1 ^ 1)
+        let rank = (closed * 3) | (open * (used ^ 1) * 2) | (open * used * idle);
+        rank * (((word / BUSY) & 1) ^ 1)
     }
 
     /// Gives the entry up, if its version is still `version`; says whether it did.

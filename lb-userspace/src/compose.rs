@@ -284,7 +284,12 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
             (flags, forward, servers)
         }
     };
+    let mss = match &service.mode {
+        Mode::L4(l4) => l4.mss.map_or(0, NonZeroU16::get),
+        Mode::Http(_) => 0,
+    };
     DesiredService {
+        mss,
         listen: service.listen,
         protocol: match service.protocol {
             Protocol::Tcp => PROTOCOL_TCP,

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use lb_config::{Forward, Mode, Source};
-use lb_ebpf::abi::{ABI_VERSION, Interface, MAX_XSKS, SETTINGS_MATCH_SOURCE, Settings};
+use lb_ebpf::abi::{
+    ABI_VERSION, Interface, MAX_XSKS, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Settings,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -218,11 +220,13 @@ fn start_control(
         .chain(config.nat.addresses.iter().copied())
         .chain(sources.map(|server| server.address.ip()));
     let prefilter = control::prefilter(addresses.collect::<Vec<IpAddr>>());
-    let flags = if transparent.is_empty() {
-        0
-    } else {
-        SETTINGS_MATCH_SOURCE
-    };
+    let mut flags = 0;
+    if !transparent.is_empty() {
+        flags |= SETTINGS_MATCH_SOURCE;
+    }
+    if services.iter().any(|service| service.desired.mss != 0) {
+        flags |= SETTINGS_LIMIT_MSS;
+    }
     let settings = settings(plan, flags, dataplane.inherited())?;
     dataplane.require_keys(&settings.hash_key)?;
     let mut control = Control::new(dataplane, services, settings, &prefilter)?;

@@ -51,6 +51,7 @@
 //! | `forward` | `"nat"` (addresses and ports are rewritten, answers come back here), `"dsr"` (the server is on the same link), `"ipip"`, `"gue"` (in a tunnel); in the last three the server has the virtual address on its loopback, listens on the same port, and answers the client itself | `"nat"` |
 //! | `source` | only with `forward = "nat"`: `"nat"` (server sees `nat.addresses`), `"client"` (server sees the client, and its route to the client must lead through this host) | `"nat"` |
 //! | `affinity` | `"none"`, `"client"` (all flows of a client address to one server) | `"none"` |
+//! | `mss` | greatest TCP segment, in bytes, that either side may announce in its SYN, 536 to 8960: for ways that take less than their ends believe | left alone |
 //! | `when_server_fails` | `"leave"` (its flows stay), `"cut"` (they are forgotten: clients are reset, or with another `forward` than `"nat"` given another server) | `"leave"` |
 //!
 //! **`health`**:

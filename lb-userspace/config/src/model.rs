@@ -326,6 +326,8 @@ pub struct L4 {
     pub affinity: Affinity,
     /// Silence in both directions after which a flow is forgotten.
     pub idle_timeout: Duration,
+    /// Greatest MSS that either side may announce in its SYN; `None` leaves it to them.
+    pub mss: Option<NonZeroU16>,
     /// What becomes of the flows of a server that fails.
     pub when_server_fails: WhenServerFails,
 }

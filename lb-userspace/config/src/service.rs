@@ -6,6 +6,7 @@
 //! Not here: health checks ([`crate::health`]).
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -219,6 +220,7 @@ fn l4(table: &Table<'_>, protocol: Option<Protocol>) -> Option<L4> {
     let idle_timeout = table.optional("idle_timeout", default_idle, |node| {
         value::duration(node, TIMEOUTS)
     });
+    let mss = table.optional("mss", None, |node| mss(node, protocol).map(Some));
     let choices = [
         ("leave", WhenServerFails::Leave),
         ("cut", WhenServerFails::Cut),
@@ -230,8 +232,18 @@ fn l4(table: &Table<'_>, protocol: Option<Protocol>) -> Option<L4> {
         forward: forward?,
         affinity: affinity?,
         idle_timeout: idle_timeout?,
+        mss: mss?,
         when_server_fails: when_server_fails?,
     })
+}
+
+fn mss(node: &Node<'_>, protocol: Option<Protocol>) -> Option<NonZeroU16> {
+    if protocol == Some(Protocol::Udp) {
+        let problem = "is for TCP, and protocol = \"udp\" has none; remove it";
+        return node.fail(Problem::Contradiction(problem.to_owned()));
+    }
+    let mss = node.number(MSS)?;
+    NonZeroU16::new(u16::try_from(mss).ok()?)
 }
 
 #[derive(Clone, Copy)]
@@ -412,7 +424,7 @@ const HTTP_KEYS: Schema = &[
     "upstream_tls",
     "response_timeout",
 ];
-const L4_KEYS: Schema = &["source", "forward", "affinity", "when_server_fails"];
+const L4_KEYS: Schema = &["source", "forward", "affinity", "mss", "when_server_fails"];
 const SCHEMA: Schema = &[
     "name",
     "listen",
@@ -430,6 +442,7 @@ const SCHEMA: Schema = &[
     "source",
     "forward",
     "affinity",
+    "mss",
     "when_server_fails",
 ];
 
@@ -448,6 +461,9 @@ const TRANSPORTS: [(&str, Transport); 3] = [
     ("af_xdp", Transport::AfXdp),
     ("kernel", Transport::Kernel),
 ];
+
+/// From what every IPv4 host takes (RFC 9293 §3.7.1) to what fits into a jumbo frame.
+const MSS: RangeInclusive<u32> = 536..=8960;
 
 /// LoadMaster's range of `Idletime` is up to 86,400 s as well.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);

@@ -53,6 +53,8 @@ pub(crate) struct DesiredService {
     pub(crate) flags: u8,
     /// How packets get to the server.
     pub(crate) forward: Mode,
+    /// Greatest MSS in a SYN; 0 for any.
+    pub(crate) mss: u16,
     /// Servers; empty for a service that a worker answers.
     pub(crate) servers: Vec<DesiredServer>,
 }
@@ -228,6 +230,7 @@ impl Actual {
             // In the half that is not written now, and whole until the next change.
             previous_ring: self.service.map_or(RING_EMPTY, |service| service.ring),
             forward: desired.forward as u8,
+            mss: desired.mss,
             ..Service::default()
         };
         writes.push(Write::Service {

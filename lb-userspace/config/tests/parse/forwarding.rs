@@ -36,6 +36,9 @@ fn every_mode_and_choice_has_its_word() {
     let (found, protocol) = l4(&format!(
         "{rest}protocol = \"udp\"\nsource = \"client\"\naffinity = \"client\"\nwhen_server_fails = \"cut\"\n"
     ));
+    let (clamped, _) = l4(&format!("{rest}source = \"client\"\nmss = 1400\n"));
+    assert_eq!(clamped.mss.map(std::num::NonZeroU16::get), Some(1400));
+    assert_eq!(found.mss, None);
     assert_eq!(found.forward, Forward::Nat(Source::Client));
     assert_eq!(
         (protocol, found.affinity),

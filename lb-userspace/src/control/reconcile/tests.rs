@@ -31,6 +31,7 @@ fn service(last_octet: u8, servers: u8) -> DesiredService {
         flags: 0,
         protocol: 6,
         forward: Mode::Nat,
+        mss: 0,
         servers: (1..=servers).map(server).collect(),
     }
 }
