@@ -16,6 +16,7 @@ pub mod guard;
 pub mod lab;
 pub mod pool;
 pub mod preflight;
+pub mod stages;
 pub mod vm;
 pub mod witness;
 pub mod world;

@@ -23,6 +23,7 @@ use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit, prefilter_b
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::tcp::Direction;
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
+use lb_tests::stages;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::collections::{HashMap as StdHashMap, HashSet};
@@ -58,18 +59,7 @@ impl Kernel {
             .map_max_entries("FLOWS6", world.settings.flow6_set_mask + 1)
             .load_file(&object)
             .unwrap_or_else(|error| panic!("cannot load {}: {error:?}", object.display()));
-        let mut programs = ProgramArray::try_from(ebpf.take_map("PROGRAMS").unwrap()).unwrap();
-        for stage in Stage::ALL {
-            let program: &mut Xdp = ebpf
-                .program_mut(stage.program())
-                .unwrap()
-                .try_into()
-                .unwrap();
-            program.load().expect("loading needs root");
-            programs
-                .set(*stage as u32, program.fd().unwrap(), 0)
-                .unwrap();
-        }
+        let programs = stages::enter(&mut ebpf).expect("loading needs root");
         let Some(Map::Array(flows)) = ebpf.map("FLOWS") else {
             panic!("FLOWS is no array");
         };

@@ -16,12 +16,13 @@ use std::thread;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, MapData, XskMap};
+use aya::maps::{Array, HashMap, MapData, ProgramArray, XskMap};
 use aya::programs::{Xdp, XdpMode};
 use lb_ebpf::abi::{self, Interface, SERVICE_KIND_WORKER, Service, ServiceKey, Settings};
 use lb_ebpf::flow::prefilter_bit;
 use lb_tests::address::VIP_HTTP;
 use lb_tests::lab::{Lab, Size};
+use lb_tests::stages;
 use lb_transport::Listener as _;
 use lb_transport::af_xdp::{Counters, Engine, EngineConfig, PortConfig, RxChecksums, Stream};
 use lb_xsk::{
@@ -196,7 +197,7 @@ async fn echo(stream: Stream) {
 }
 
 /// Tells the XDP program to hand the service to the sockets.
-fn attach(ifindex: u32, sockets: &[Socket]) -> Ebpf {
+fn attach(ifindex: u32, sockets: &[Socket]) -> (Ebpf, ProgramArray<MapData>) {
     let object = std::env::var_os("LB_XDP_OBJECT")
         .expect("LB_XDP_OBJECT is not set: run `cargo xtask test`, or set it to the built object");
     let mut ebpf = Ebpf::load_file(&object).unwrap();
@@ -239,10 +240,10 @@ fn attach(ifindex: u32, sockets: &[Socket]) -> Ebpf {
     for (slot, socket) in (0..).zip(sockets) {
         xsks.set(slot, socket.as_fd(), 0).unwrap();
     }
+    let programs = stages::enter(&mut ebpf).unwrap();
     let program: &mut Xdp = ebpf.program_mut("lb_xdp").unwrap().try_into().unwrap();
-    program.load().unwrap();
     program.attach(FRONT, XdpMode::Driver).unwrap();
-    ebpf
+    (ebpf, programs)
 }
 
 fn array<'a, T: aya::Pod>(ebpf: &'a mut Ebpf, name: &str) -> Array<&'a mut MapData, T> {

@@ -16,8 +16,10 @@ use lb_ebpf::{
     fixtures::World,
     flow::{FlowSet, prefilter_bit},
     mapped::MappedFlows,
-    verdict::{Reason, Stage},
+    verdict::Reason,
 };
+
+use crate::stages;
 
 /// A loaded program and its maps.
 pub(super) struct Kernel {
@@ -40,7 +42,7 @@ impl Kernel {
             .map_max_entries("FLOWS6", world.settings.flow6_set_mask + 1)
             .load_file(&object)
             .with_context(|| format!("loading {}", object.display()))?;
-        let programs = enter_stages(&mut ebpf).context("loading the programs")?;
+        let programs = stages::enter(&mut ebpf).context("loading the programs")?;
         let Some(Map::Array(flows)) = ebpf.map("FLOWS") else {
             anyhow::bail!("the object has no array FLOWS");
         };
@@ -122,20 +124,6 @@ impl Kernel {
     pub(super) fn flows(&self) -> &[FlowSet] {
         &self.flows
     }
-}
-
-/// Puts the programs of the stages into their slots.
-fn enter_stages(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>> {
-    let mut programs = ProgramArray::try_from(ebpf.take_map("PROGRAMS").context("PROGRAMS")?)?;
-    for stage in Stage::ALL {
-        let name = stage.program();
-        let program: &mut Xdp = ebpf.program_mut(name).context(name)?.try_into()?;
-        program
-            .load()
-            .with_context(|| format!("the kernel refused {name}"))?;
-        programs.set(*stage as u32, program.fd()?, 0)?;
-    }
-    Ok(programs)
 }
 
 /// The product's object: `LB_XDP_OBJECT`, which `cargo xtask` sets.
