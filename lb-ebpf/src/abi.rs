@@ -6,10 +6,14 @@
 //! Userspace writes everything here except [`FlowEntry`](crate::flow::FlowEntry) and the counters;
 //! the map table in `ARCHITECTURE.md` says who writes what, and when.
 
+use crate::family::{V4, V6};
+use crate::layout::{FragmentKey, Handover, MAX_TAGS, Tags};
+use crate::wire::Tag;
+
 /// Version of everything in this module and of the flow entries. Userspace does not reuse a pinned map
 /// whose [`Settings::abi_version`] differs, and the program passes all packets while it does: zero,
 /// for instance, before userspace has written anything.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Slots of one Maglev table: prime, and more than 100 times the servers we expect in one pool, which
 /// keeps the imbalance below 1 % (Eisenbud et al., "Maglev", NSDI 2016, §5.3).
@@ -26,6 +30,12 @@ pub const MAX_SNAT_ADDRESSES: u32 = 64;
 
 /// Interfaces that the program is attached to.
 pub const MAX_INTERFACES: u32 = 16;
+
+/// VLANs on those interfaces.
+pub const MAX_VLANS: u32 = 256;
+
+/// Datagrams of which fragments are under way at once; of each family.
+pub const MAX_FRAGMENTED: u32 = 8192;
 
 /// Slots of the `AF_XDP` socket map: `Interface::xsk_base + rx queue`.
 pub const MAX_XSKS: u32 = 256;
@@ -169,7 +179,7 @@ pub struct Backend {
     pub destination_mac: [u8; 6],
     /// Hardware address of our interface towards it.
     pub source_mac: [u8; 6],
-    /// Interface towards the server.
+    /// Interface towards the server: its kernel index, or [`LINK_VLAN`] and an index of map `VLANS`.
     pub ifindex: u32,
     /// Server port.
     pub port: [u8; 2],
@@ -224,6 +234,50 @@ pub struct ServiceCounters {
     pub forwarded: u64,
 }
 
+/// In the place of an interface index: a VLAN, whose index of map `VLANS` is in the other bits. The interface that carries it
+/// is the one that the program is attached to; packets for it get its tags.
+pub const LINK_VLAN: u32 = 1 << 31;
+
+/// Element of map `VLANS`: a VLAN device of the kernel, stacked on an interface that the program is attached to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vlan {
+    /// Kernel index of the interface at the bottom of the stack.
+    pub ifindex: u32,
+    /// Tags that packets carry there, 1 or 2; 0 if the element is not in use.
+    pub count: u32,
+    /// The tags as they stand in the frame, outermost first, with priority zero.
+    pub tags: [Tag; MAX_TAGS],
+}
+
+impl Vlan {
+    /// What map `VLAN_IDS` knows it by.
+    #[must_use]
+    pub fn key(&self) -> VlanKey {
+        let tags = Tags {
+            count: MAX_TAGS,
+            tags: self.tags,
+        };
+        VlanKey {
+            vlans: tags.vlans(),
+            ifindex: self.ifindex,
+            zero: 0,
+        }
+    }
+}
+
+/// Key of map `VLAN_IDS`, whose values are indices of map `VLANS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VlanKey {
+    /// [`Tags::vlans`](crate::layout::Tags::vlans).
+    pub vlans: u64,
+    /// As in [`Vlan`].
+    pub ifindex: u32,
+    /// Always zero: the map compares bytes.
+    pub zero: u32,
+}
+
 macro_rules! pod {
     ($($type:ty: $size:literal),* $(,)?) => {$(
         const _: () = assert!(size_of::<$type>() == $size, "layout is part of the ABI");
@@ -241,5 +295,10 @@ pod! {
     Service: 16,
     Backend: 64,
     Interface: 8,
+    Vlan: 16,
+    VlanKey: 16,
+    Handover: 12,
+    FragmentKey<V4>: 16,
+    FragmentKey<V6>: 40,
     ServiceCounters: 32,
 }

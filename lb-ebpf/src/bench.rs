@@ -34,7 +34,7 @@ static ARRIVED: Array<u64, 1> = Array::new();
 
 /// Prepares the frame and runs the program under test on it.
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 fn replay(context: XdpContext) -> u32 {
     if let Some(plan) = PLAN.get_ptr_mut(0) {
         // SAFETY: a map element of this type; one thread runs a benchmark, so nobody else writes it meanwhile.
@@ -46,7 +46,7 @@ fn replay(context: XdpContext) -> u32 {
 }
 
 /// Instead of the program under test: what the wrapper alone costs.
-#[xdp]
+#[xdp(frags)]
 fn nothing(_context: XdpContext) -> u32 {
     XDP_PASS
 }
@@ -57,7 +57,7 @@ fn nothing(_context: XdpContext) -> u32 {
     clippy::cast_sign_loss,
     reason = "the helper returns an action"
 )]
-#[xdp]
+#[xdp(frags)]
 fn redirect(_context: XdpContext) -> u32 {
     // SAFETY: takes two integers; an index without an interface drops the frame.
     OUT.get(0)
@@ -66,7 +66,7 @@ fn redirect(_context: XdpContext) -> u32 {
 
 /// Counts and swallows IPv4; lets the rest (ARP) through, without which nobody would send here.
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 fn sink(context: XdpContext) -> u32 {
     let ipv4 = field::<u16>(&context, 12)
         // SAFETY: `field` has checked the bounds.

@@ -15,11 +15,13 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{
     Backend, Interface, PREFILTER_WORDS, Service, ServiceCounters, ServiceKey, ServiceKey6,
-    Settings,
+    Settings, Vlan, VlanKey,
 };
 use lb_ebpf::decide::decide_fully;
+use lb_ebpf::family::{Family, V4, V6};
 use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all};
 use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit, prefilter_bit6};
+use lb_ebpf::layout::FragmentKey;
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::tcp::Direction;
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
@@ -119,6 +121,14 @@ impl Kernel {
         for (ifindex, interface) in &world.interfaces {
             interfaces.insert(*ifindex, *interface, 0).unwrap();
         }
+        let mut vlans = self.array("VLANS");
+        for (index, vlan) in (0..).zip(&world.vlans) {
+            vlans.set(index, *vlan, 0).unwrap();
+        }
+        let mut ids = HashMap::try_from(self.ebpf.map_mut("VLAN_IDS").unwrap()).unwrap();
+        for (index, vlan) in (0_u32..).zip(&world.vlans) {
+            ids.insert(vlan.key(), index, 0).unwrap();
+        }
     }
 
     /// Undoes what `world` and the packets in it have written, so that the next one needs no other program: loading takes
@@ -162,6 +172,29 @@ impl Kernel {
         let mut interfaces = HashMap::<_, u32, Interface>::try_from(map).unwrap();
         for (ifindex, _) in &world.interfaces {
             interfaces.remove(ifindex).unwrap();
+        }
+        let mut vlans = self.array("VLANS");
+        for (index, _) in (0..).zip(&world.vlans) {
+            vlans.set(index, Vlan::default(), 0).unwrap();
+        }
+        let map = self.ebpf.map_mut("VLAN_IDS").unwrap();
+        let mut ids = HashMap::<_, VlanKey, u32>::try_from(map).unwrap();
+        for vlan in &world.vlans {
+            ids.remove(&vlan.key()).unwrap();
+        }
+        self.forget_fragments::<V4>("FRAGMENTS");
+        self.forget_fragments::<V6>("FRAGMENTS6");
+    }
+
+    fn forget_fragments<F: Family>(&mut self, name: &str)
+    where
+        FragmentKey<F>: aya::Pod,
+    {
+        let map = self.ebpf.map_mut(name).unwrap();
+        let mut fragments = HashMap::<_, FragmentKey<F>, u32>::try_from(map).unwrap();
+        let keys: Vec<_> = fragments.keys().map(Result::unwrap).collect();
+        for key in keys {
+            fragments.remove(&key).unwrap();
         }
     }
 

@@ -12,7 +12,8 @@ use super::{Shared, Tables};
 use crate::abi::ABI_VERSION;
 use crate::family::Family;
 use crate::flow::Table;
-use crate::rewrite::{Layout, Macs};
+use crate::layout::{Layout, Tags};
+use crate::rewrite::{Macs, distance};
 use crate::verdict::Reason::{Malformed, NoHeadroom, NotReady, TooBig};
 use crate::verdict::Verdict::{self, Answer, Drop, Pass};
 use crate::wire::{Eth, Icmp, Packet, Quote};
@@ -25,7 +26,10 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    match inner_mtu::<F, P, T>(packet, tables).and_then(|mtu| write::<F, P>(packet, mtu)) {
+    let layout = tables.take_over().layout();
+    let written = inner_mtu::<F, P, T>(packet, tables, layout)
+        .and_then(|mtu| write::<F, P>(packet, layout.network, mtu));
+    match written {
         Ok(()) => Answer(TooBig),
         Err(verdict) => verdict,
     }
@@ -33,7 +37,7 @@ where
 
 /// The greatest packet that fits.
 #[inline(always)]
-fn inner_mtu<F, P, T>(packet: &P, tables: &T) -> Result<usize, Verdict>
+fn inner_mtu<F, P, T>(packet: &P, tables: &T, layout: Layout) -> Result<usize, Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
@@ -42,33 +46,36 @@ where
     let settings = Shared::settings(tables)
         .filter(|settings| settings.abi_version == ABI_VERSION)
         .ok_or(Pass(NotReady))?;
-    let layout = Layout::plain::<F>();
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
-    let segment = parse_transport::<F, P>(packet, ip, layout)?;
+    let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
     // It was there when this packet was found too big; if it is gone by now, its sender tries again.
     let flow = Table::new(tables, settings).find(&segment.key);
     flow.map(|found| found.rewrite.inner_mtu())
         .ok_or(Drop(TooBig))
 }
 
-/// Turns the packet into the answer: the two headers of the message, then the start of the packet as it came.
+/// Turns the packet into the answer: the two headers of the message, then the start of the packet as it came, whose
+/// network header is at `front`. It leaves by the link that it came by, with the same tags.
 #[inline(always)]
-fn write<F: Family, P: Packet + ?Sized>(packet: &mut P, mtu: usize) -> Result<(), Verdict> {
+fn write<F: Family, P: Packet + ?Sized>(
+    packet: &mut P,
+    front: usize,
+    mtu: usize,
+) -> Result<(), Verdict> {
     let network = size_of::<F::Header>();
     let macs = Macs::of(packet.header::<Eth>(0).ok_or(Pass(Malformed))?);
-    let ip = *packet
-        .header::<F::Header>(Eth::LEN)
-        .ok_or(Pass(Malformed))?;
-    let quote = packet.header::<Quote>(Eth::LEN).ok_or(Pass(Malformed))?;
+    let tags = Tags::of(packet, front).ok_or(Pass(Malformed))?;
+    let ip = *packet.header::<F::Header>(front).ok_or(Pass(Malformed))?;
+    let quote = packet.header::<Quote>(front).ok_or(Pass(Malformed))?;
     let quoted = sum(quote);
     let addresses = F::swapped(F::addresses(&ip));
     let length = Icmp::LEN + Quote::LEN;
 
     packet
-        .truncate(Eth::LEN + Quote::LEN)
-        .and_then(|()| packet.grow_front(network + Icmp::LEN))
+        .truncate(front + Quote::LEN)
+        .and_then(|()| packet.move_front(distance(network + Icmp::LEN, 0)))
         .ok_or(Drop(NoHeadroom))?;
     let (kind, code) = F::TOO_BIG_KIND;
     let [.., high, low] = mtu.to_be_bytes();
@@ -77,19 +84,18 @@ fn write<F: Family, P: Packet + ?Sized>(packet: &mut P, mtu: usize) -> Result<()
         .word(0, u32::from_ne_bytes([kind, code, high, low]))
         .long(0, quoted)
         .finish();
-    let icmp = packet.header_mut::<Icmp>(Eth::LEN + network);
+    let icmp = packet.header_mut::<Icmp>(front + network);
     *icmp.ok_or(Drop(Malformed))? = Icmp {
         kind,
         code,
         checksum,
         rest,
     };
-    let outer = packet.header_mut::<F::Header>(Eth::LEN);
+    let outer = packet.header_mut::<F::Header>(front);
     *outer.ok_or(Drop(Malformed))? = F::outer(&ip, length, F::ICMP, addresses);
     let eth = packet.header_mut::<Eth>(0).ok_or(Drop(Malformed))?;
     macs.swapped().write(eth);
-    eth.ethertype = F::ETHERTYPE;
-    Ok(())
+    tags.write(packet, F::ETHERTYPE).ok_or(Drop(Malformed))
 }
 
 /// The one's-complement sum of the quoted bytes, as a long.

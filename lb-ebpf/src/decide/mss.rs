@@ -15,23 +15,12 @@ use super::{Tables, settings};
 use crate::checksum::Update;
 use crate::family::Family;
 use crate::flow::{Key, Table};
-use crate::rewrite::Layout;
+use crate::layout::{HANDOVER_MSS_LIMITED, Layout};
 use crate::tcp::Direction;
 use crate::verdict::Reason::Malformed;
 use crate::verdict::Verdict::{self, Continue, Pass};
 use crate::wire::{Mss, Packet, Tcp};
 use core::hint;
-
-/// What one stage leaves for the next one of the same packet: the element of the per-CPU map `HANDOVER`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Handover {
-    /// Nothing.
-    #[default]
-    None,
-    /// This SYN has been here.
-    MssLimited,
-}
 
 /// Decides about a packet of [`Stage::Mss`](crate::verdict::Stage::Mss): a SYN, of which nothing else is known.
 #[inline(always)]
@@ -41,13 +30,14 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let layout = Layout::plain::<F>();
+    let note = tables.take_over();
+    let layout = note.layout();
     match greatest_mss::<F, P, T>(packet, tables, layout) {
         Ok(0) => {}
         Ok(greatest) => clamp(packet, layout.transport, greatest),
         Err(verdict) => return verdict,
     }
-    tables.hand_over(Handover::MssLimited);
+    tables.hand_over(note.with_flags(HANDOVER_MSS_LIMITED));
     Continue(F::FIRST)
 }
 
@@ -63,7 +53,7 @@ where
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
-    let segment = parse_transport::<F, P>(packet, ip, layout)?;
+    let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
     let table = Table::new(tables, settings);
     let service = tables.service(&to_service(&table, &segment).service());
     Ok(service.map_or(0, |service| service.mss))

@@ -1,18 +1,21 @@
 //! The first packet of a flow: its server, its tuple there, and the entries that make the rest of it fast.
 
+use super::extended::remember_first;
 use super::parse::Segment;
-use super::{Ingress, Tables, counters_of};
+use super::{Arrival, Shared, Tables, counters_of};
 use crate::abi::{
-    BACKEND_FLAG_REACHABLE, Backend, RING_EMPTY, SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE,
-    Service, ServiceCounters,
+    BACKEND_FLAG_REACHABLE, Backend, LINK_VLAN, RING_EMPTY, SERVICE_FLAG_AFFINITY,
+    SERVICE_FLAG_KEEP_SOURCE, Service, ServiceCounters, VlanKey,
 };
 use crate::family::Family;
 use crate::flow::{self, Key, Table, Value};
+use crate::layout::Tags;
 use crate::nat;
 use crate::rewrite::{Macs, Mode, Rewrite, tunnel_ports};
 use crate::tcp::{Direction, Flags};
 use crate::verdict::Reason::{
     self, Malformed, NoServer, ServerUnreachable, SnatExhausted, TableFull, TtlExpired, TupleInUse,
+    Vlan,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{Eth, Packet};
@@ -24,7 +27,7 @@ pub(super) fn open<F, P, T>(
     table: &Table<'_, T, F>,
     segment: &Segment<F>,
     service: Service,
-    ingress: Ingress,
+    arrival: Arrival,
 ) -> Result<Rewrite<F>, Verdict>
 where
     F: Family,
@@ -35,6 +38,8 @@ where
         return Err(Pass(TtlExpired));
     }
     let chosen = choose(table, &segment.key, service).map_err(Drop)?;
+    let Arrival { layout, ingress } = arrival;
+    remember_first::<F, P, T>(packet, table.sets, layout, segment.key.ports);
     if !Mode::of_bits(service.forward).is_two_way() {
         return Ok(open_one_way(table, segment, service, &chosen));
     }
@@ -46,6 +51,7 @@ where
     };
     let eth = packet.header::<Eth>(0).ok_or(Pass(Malformed))?;
     let answer = segment.key.reversed();
+    let link = arrived_by(packet, table.sets, arrival)?;
     let to = chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports);
     let back = Value {
         rewrite: Rewrite {
@@ -53,7 +59,7 @@ where
             addresses: answer.addresses,
             ports: answer.ports,
             macs: Macs::of(eth).swapped(),
-            ifindex: ingress.ifindex,
+            ifindex: link,
         },
         direction: Direction::Reverse,
         seen: Flags::default(),
@@ -64,6 +70,27 @@ where
         .map_err(|flow::Full| Drop(TableFull))?;
     table.sets.count(to.service, OPENED);
     Ok(to.rewrite)
+}
+
+/// The way back: the interface, or the VLAN whose tags the packet has.
+#[inline(always)]
+fn arrived_by<P, T>(packet: &P, tables: &T, arrival: Arrival) -> Result<u32, Verdict>
+where
+    P: Packet + ?Sized,
+    T: Shared,
+{
+    let Arrival { layout, ingress } = arrival;
+    if layout.network == Eth::LEN {
+        return Ok(ingress.ifindex);
+    }
+    let tags = Tags::of(packet, layout.network).ok_or(Pass(Malformed))?;
+    let key = VlanKey {
+        vlans: tags.vlans(),
+        ifindex: ingress.ifindex,
+        zero: 0,
+    };
+    let index = tables.vlan_index(&key).ok_or(Pass(Vlan))?;
+    Ok(LINK_VLAN | index)
 }
 
 /// As [`open`], in the modes in which the server answers its client itself.
@@ -114,7 +141,7 @@ pub(super) fn adopt<F, P, T>(
     table: &Table<'_, T, F>,
     segment: &Segment<F>,
     service: Service,
-    ingress: Ingress,
+    arrival: Arrival,
 ) -> Result<Rewrite<F>, Verdict>
 where
     F: Family,
@@ -125,7 +152,7 @@ where
         RING_EMPTY => service.ring,
         previous => previous,
     };
-    open(packet, table, segment, Service { ring, ..service }, ingress)
+    open(packet, table, segment, Service { ring, ..service }, arrival)
 }
 
 /// Any port that tells the flows of a client apart, so that the server's card deals them out to its queues. Not a keyed

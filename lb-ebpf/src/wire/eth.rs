@@ -28,3 +28,41 @@ impl Eth {
     /// Offset of the header that follows.
     pub const LEN: usize = 14;
 }
+
+/// What follows, where tags may stand before it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ethertype(pub [u8; 2]);
+
+/// A VLAN tag (IEEE 802.1Q §9.3).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tag {
+    /// [`ETHERTYPE_VLAN`] or [`ETHERTYPE_QINQ`].
+    pub kind: [u8; 2],
+    /// Priority in the four high bits, VLAN in the others.
+    pub control: [u8; 2],
+}
+
+impl Tag {
+    /// Length, in bytes.
+    pub const LEN: usize = 4;
+    /// Where the first one stands: between the addresses and the ethertype.
+    pub const FIRST: usize = 12;
+    /// In the place of one that isn't there.
+    pub const NONE: Self = Self {
+        kind: [0; 2],
+        control: [0; 2],
+    };
+
+    /// The same VLAN with priority zero.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without_priority(self) -> Self {
+        let [high, low] = self.control;
+        Self {
+            control: [high & 0xf, low],
+            ..self
+        }
+    }
+}

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use lb_ebpf::decide::{Ingress, decide_fully};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::Key;
-use lb_ebpf::rewrite::Layout;
+use lb_ebpf::layout::Layout;
 use lb_ebpf::verdict::Verdict;
 use lb_ebpf::wire::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Eth, Ipv4, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Udp,
@@ -149,7 +149,7 @@ fn addresses(frame: &impl Packet) -> Option<(SocketAddr, SocketAddr)> {
     match eth.ethertype {
         ETHERTYPE_IPV4 => {
             let ip = frame.header::<Ipv4>(Eth::LEN)?;
-            let whole = ip.header_len() == Ipv4::LEN && ip.is_first_fragment();
+            let whole = ip.header_len() == Ipv4::LEN && !ip.is_fragment();
             whole.then(|| endpoints::<V4>(frame, ip)).flatten()
         }
         ETHERTYPE_IPV6 => endpoints::<V6>(frame, frame.header(Eth::LEN)?),
@@ -164,7 +164,11 @@ fn endpoints<F: Addressed>(
     let protocol = F::protocol(ip);
     let ports = match protocol {
         // In the same place in both.
-        PROTOCOL_TCP | PROTOCOL_UDP => frame.header::<Udp>(Layout::plain::<F>().transport)?.ports,
+        PROTOCOL_TCP | PROTOCOL_UDP => {
+            frame
+                .header::<Udp>(Layout::plain::<F>(protocol).transport)?
+                .ports
+        }
         _ => [0; 4],
     };
     Some(tuple(&Key::<F> {

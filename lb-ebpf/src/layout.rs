@@ -1,0 +1,227 @@
+//! Where in a frame its headers are, and what stands before them on the link.
+//!
+//! Most frames are plain: Ethernet, an IP header of constant length, TCP or UDP. Then every offset is a constant and
+//! costs nothing. Tags, options, extension headers and fragments move them; who has found out where to (the stage for such
+//! frames, [`crate::decide`]) leaves the [`Layout`] to the next stage in a [`Handover`], so that it is found once.
+//!
+//! Deliberately not here: reading it out of a frame (`decide::extended`).
+
+use crate::family::Family;
+use crate::wire::{Eth, Ethertype, Packet, Tag};
+
+/// Where the headers of a frame start, in bytes, and what they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The network header.
+    pub network: usize,
+    /// The transport header; of a later piece of a datagram, what stands in its place.
+    pub transport: usize,
+    /// Protocol of the transport header.
+    pub protocol: u8,
+    /// Which part of its datagram the packet is.
+    pub piece: Piece,
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// All of it.
+    Whole,
+    /// The first fragment, which has the transport header. With the identification that all of them share.
+    First(u32),
+    /// Another fragment: with the identification as well, and with the ports of the first one once they are known.
+    Later(u32),
+}
+
+impl Layout {
+    /// Of a frame without tags, options, extension headers or fragments.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plain<F: Family>(protocol: u8) -> Self {
+        Self {
+            network: Eth::LEN,
+            transport: Eth::LEN + size_of::<F::Header>(),
+            protocol,
+            piece: Piece::Whole,
+        }
+    }
+
+    /// Whether it is that of [`plain`](Self::plain).
+    #[inline(always)]
+    #[must_use]
+    pub fn is_plain<F: Family>(&self) -> bool {
+        *self == Self::plain::<F>(self.protocol)
+    }
+
+    /// Whether the transport header is in the packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_transport(&self) -> bool {
+        !matches!(self.piece, Piece::Later(_))
+    }
+}
+
+/// What one stage leaves for the next one of the same packet: the element of the per-CPU map `HANDOVER`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handover {
+    network: u16,
+    transport: u16,
+    protocol: u8,
+    piece: u8,
+    /// Bits `HANDOVER_*`.
+    pub flags: u16,
+    /// Of a [`Piece`].
+    shared: u32,
+}
+
+/// The MSS of this SYN has been limited.
+pub const HANDOVER_MSS_LIMITED: u16 = 1;
+
+const WHOLE: u8 = 0;
+const FIRST: u8 = 1;
+
+/// Offsets end below these, whatever a map holds: the verifier can't know who wrote it.
+const NETWORK_MASK: usize = 31;
+pub(crate) const TRANSPORT_MASK: usize = 255;
+
+impl Handover {
+    /// The note about a packet of this layout.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(layout: Layout) -> Self {
+        let (piece, shared) = match layout.piece {
+            Piece::Whole => (WHOLE, 0),
+            Piece::First(identification) => (FIRST, identification),
+            Piece::Later(shared) => (FIRST + 1, shared),
+        };
+        Self {
+            network: narrow(layout.network),
+            transport: narrow(layout.transport),
+            protocol: layout.protocol,
+            piece,
+            flags: 0,
+            shared,
+        }
+    }
+
+    /// With these bits `HANDOVER_*` and no others.
+    #[inline(always)]
+    #[must_use]
+    pub fn with_flags(self, flags: u16) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// The layout in it.
+    #[inline(always)]
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        Layout {
+            network: usize::from(self.network) & NETWORK_MASK,
+            transport: usize::from(self.transport) & TRANSPORT_MASK,
+            protocol: self.protocol,
+            piece: match self.piece {
+                WHOLE => Piece::Whole,
+                FIRST => Piece::First(self.shared),
+                _ => Piece::Later(self.shared),
+            },
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "offsets are below 256")]
+#[inline(always)]
+const fn narrow(offset: usize) -> u16 {
+    offset as u16
+}
+
+/// The pieces of one datagram (RFC 791 §3.2, RFC 8200 §4.5): key of maps `FRAGMENTS` and `FRAGMENTS6`, whose values are
+/// ports as in [`crate::wire::Tcp::ports`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FragmentKey<F: Family> {
+    /// Source and destination.
+    pub addresses: F::Addresses,
+    /// What tells the datagrams of two hosts apart.
+    pub identification: u32,
+    /// Protocol of the transport header.
+    pub protocol: u32,
+}
+
+/// The VLAN tags of a frame (IEEE 802.1Q, 802.1ad), outermost first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// Those that count.
+    pub count: usize,
+    /// As they stand in the frame.
+    pub tags: [Tag; MAX_TAGS],
+}
+
+/// Tags that a frame may have: one of the customer in one of the provider.
+pub const MAX_TAGS: usize = 2;
+
+impl Tags {
+    /// No tags.
+    pub const NONE: Self = Self {
+        count: 0,
+        tags: [Tag::NONE; MAX_TAGS],
+    };
+
+    /// Where the network header of a frame with these tags starts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn network(&self) -> usize {
+        Eth::LEN + self.count * Tag::LEN
+    }
+
+    /// The tags of a frame whose network header starts at `network`.
+    #[inline(always)]
+    pub fn of<P: Packet + ?Sized>(packet: &P, network: usize) -> Option<Self> {
+        let mut found = Self::NONE;
+        if network >= Eth::LEN + Tag::LEN {
+            let [first, second] = &mut found.tags;
+            *first = *packet.header(Tag::FIRST)?;
+            found.count = 1;
+            if network >= Eth::LEN + 2 * Tag::LEN {
+                *second = *packet.header(Tag::FIRST + Tag::LEN)?;
+                found.count = 2;
+            }
+        }
+        Some(found)
+    }
+
+    /// The same VLANs with the priority of the outermost of `other`.
+    #[inline(always)]
+    #[must_use]
+    pub fn with_priority_of(mut self, other: Self) -> Self {
+        let ([first, _], [from, _]) = (&mut self.tags, other.tags);
+        let ([high, _], [priority, _]) = (&mut first.control, from.control);
+        *high |= priority & 0xf0;
+        self
+    }
+
+    /// The VLANs without the priorities, by which a link is known.
+    #[inline(always)]
+    #[must_use]
+    pub fn vlans(&self) -> u64 {
+        let [first, second] = self.tags.map(Tag::without_priority);
+        let ([a, b], [c, d]) = (first.kind, first.control);
+        let ([e, f], [g, h]) = (second.kind, second.control);
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// Writes the tags and what follows them; the frame has the room.
+    #[inline(always)]
+    pub fn write<P: Packet + ?Sized>(&self, packet: &mut P, ethertype: [u8; 2]) -> Option<()> {
+        let [first, second] = self.tags;
+        if self.count > 0 {
+            *packet.header_mut(Tag::FIRST)? = first;
+        }
+        if self.count > 1 {
+            *packet.header_mut(Tag::FIRST + Tag::LEN)? = second;
+        }
+        let at = Tag::FIRST + self.count * Tag::LEN;
+        *packet.header_mut(at)? = Ethertype(ethertype);
+        Some(())
+    }
+}
