@@ -197,7 +197,7 @@ where
     if settings.flags & SETTINGS_LIMIT_MSS != 0
         && must_limit_mss(settings, segment.flags, tables.take_over())
     {
-        return Err(enter(tables, layout, F::MSS));
+        return Err(enter(tables, Handover::of(layout), F::MSS));
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
@@ -207,14 +207,14 @@ where
             }
             established(&table, &found, &segment)
         }
-        _ => Err(enter(tables, layout, F::OPEN)),
+        _ => Err(enter(tables, segment.note(layout), F::OPEN)),
     }
 }
 
 /// Hands the packet on to another program, which finds its headers where this one has found them.
 #[inline(always)]
-fn enter<T: Shared>(tables: &T, layout: Layout, stage: Stage) -> Verdict {
-    tables.hand_over(Handover::of(layout));
+fn enter<T: Shared>(tables: &T, note: Handover, stage: Stage) -> Verdict {
+    tables.hand_over(note);
     Continue(stage)
 }
 
@@ -234,12 +234,9 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let layout = tables.take_over().layout();
-    match open_or_pass::<F, P, T>(packet, tables, layout, ingress) {
-        Ok(rewrite) => {
-            tables.note_rewrite(&rewrite);
-            enter(tables, layout, F::LEAVE)
-        }
+    let note = tables.take_over();
+    match open_or_pass::<F, P, T>(packet, tables, note, ingress) {
+        Ok(()) => enter(tables, note, F::LEAVE),
         Err(verdict) => verdict,
     }
 }
@@ -257,24 +254,25 @@ where
     send(packet, tables, Ok(rewrite), layout, ingress)
 }
 
-/// The rewrite for the first packet of a flow; any other packet's verdict is the error.
+/// Notes the rewrite for the first packet of a flow; any other packet's verdict is the error.
 #[inline(always)]
 fn open_or_pass<F, P, T>(
     packet: &P,
     tables: &T,
-    layout: Layout,
+    note: Handover,
     ingress: Ingress,
-) -> Result<Rewrite<F>, Verdict>
+) -> Result<(), Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
     T: Tables<F>,
 {
     let settings = settings(tables)?;
+    let layout = note.layout();
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
-    let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
+    let segment = Segment::<F>::of(&note, F::addresses(ip));
     let table = Table::new(tables, settings);
     if let Some(found) = table.find(&segment.key) {
         if !is_reopened(&found, &segment) {
@@ -300,7 +298,7 @@ where
         // Without a flow there is no server to send it to. The stack, which has no such connection
         // either, answers with RST: the client learns at once what a drop would tell it by timeout.
         SERVICE_KIND_L4 => Err(Pass(NoFlow)),
-        SERVICE_KIND_WORKER => Err(worker::<F, P, T>(packet, tables, layout, ingress)),
+        SERVICE_KIND_WORKER => Err(worker::<F, P, T>(packet, tables, note, ingress)),
         SERVICE_KIND_STACK => Err(Pass(StackService)),
         _ => Err(Pass(segment.no_service())),
     }
@@ -397,13 +395,14 @@ fn established<F: Family, T: Tables<F>>(
 fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
     packet: &P,
     tables: &T,
-    layout: Layout,
+    note: Handover,
     ingress: Ingress,
 ) -> Verdict {
+    let layout = note.layout();
     if layout.piece != Piece::Whole {
         return Drop(WorkerFragment);
     }
-    if !layout.is_plain::<F>() || packet.whole_len() > packet.len() {
+    if !layout.is_plain::<F>() || note.length as usize > packet.len() {
         return Drop(WorkerHeaders);
     }
     match tables.interface(ingress.ifindex) {
@@ -506,7 +505,7 @@ where
         None => Drop(NoHeadroom),
         // Nothing is said about a piece that is not the first (RFC 1122 §3.2.2).
         Some(Applied::TooBig) if !layout.has_transport() => Drop(TooBig),
-        Some(Applied::TooBig) => enter(tables, layout, F::TOO_BIG),
+        Some(Applied::TooBig) => enter(tables, Handover::of(layout), F::TOO_BIG),
         Some(Applied::Done) if egress.ifindex == ingress.ifindex => Verdict::Transmit,
         Some(Applied::Done) => Verdict::Redirect {
             ifindex: egress.ifindex,

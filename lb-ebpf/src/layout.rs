@@ -73,6 +73,16 @@ pub struct Handover {
     pub flags: u16,
     /// Of a [`Piece`].
     shared: u32,
+    /// What the transport header says, for the stage that opens flows: ports as in [`crate::wire::Tcp::ports`].
+    pub ports: u32,
+    /// Length of the frame, in bytes.
+    pub length: u32,
+    /// Control bits.
+    pub control: u8,
+    /// Hops left.
+    pub hops: u8,
+    /// Always zero.
+    pub zero: u16,
 }
 
 /// The MSS of this SYN has been limited.
@@ -100,8 +110,8 @@ impl Handover {
             transport: narrow(layout.transport),
             protocol: layout.protocol,
             piece,
-            flags: 0,
             shared,
+            ..Self::default()
         }
     }
 

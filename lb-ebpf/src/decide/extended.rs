@@ -11,7 +11,7 @@
 //! Deliberately not here: reassembly, and options that routers act upon. A packet with a source route is left to the
 //! stack, where the host's policy (`accept_source_route`) is; all others are carried as they are.
 
-use super::parse::parse_transport;
+use super::parse::{Segment, parse_transport};
 use super::{
     Ingress, Tables, enter, established, is_reopened, may_be_ours, must_limit_mss, send, settings,
 };
@@ -98,7 +98,14 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let key = fragment_key::<F, P>(packet, layout, identification).ok_or(Pass(Malformed))?;
+    let ip = packet
+        .header::<F::Header>(layout.network)
+        .ok_or(Pass(Malformed))?;
+    let key = FragmentKey {
+        addresses: F::addresses(ip),
+        identification,
+        protocol: layout.protocol.into(),
+    };
     let ports = tables.fragment(&key).ok_or(Pass(Fragment))?;
     Ok(Layout {
         piece: Piece::Later(ports),
@@ -106,32 +113,16 @@ where
     })
 }
 
+/// Lets the other pieces of a datagram, whose first one this is, find the flow that it will find.
 #[inline(always)]
-fn fragment_key<F: Family, P: Packet + ?Sized>(
-    packet: &P,
-    layout: Layout,
-    identification: u32,
-) -> Option<FragmentKey<F>> {
-    let ip = packet.header::<F::Header>(layout.network)?;
-    Some(FragmentKey {
-        addresses: F::addresses(ip),
-        identification,
-        protocol: layout.protocol.into(),
-    })
-}
-
-/// Lets the other pieces of a datagram, whose first one this is, find the flow that it has found.
-#[inline(always)]
-pub(super) fn remember_first<F, P, T>(packet: &P, tables: &T, layout: Layout, ports: u32)
-where
-    F: Family,
-    P: Packet + ?Sized,
-    T: Tables<F>,
-{
-    if let Piece::First(identification) = layout.piece
-        && let Some(key) = fragment_key::<F, P>(packet, layout, identification)
-    {
-        tables.remember_fragment(&key, ports);
+fn remember_first<F: Family, T: Tables<F>>(tables: &T, segment: &Segment<F>, layout: Layout) {
+    if let Piece::First(identification) = layout.piece {
+        let key = FragmentKey {
+            addresses: segment.key.addresses,
+            identification,
+            protocol: layout.protocol.into(),
+        };
+        tables.remember_fragment(&key, segment.key.ports);
     }
 }
 
@@ -156,17 +147,15 @@ where
         return Err(Pass(NotOurs));
     }
     let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
+    remember_first(tables, &segment, layout);
     if must_limit_mss(settings, segment.flags, note) {
-        return Err(enter(tables, layout, F::MSS));
+        return Err(enter(tables, Handover::of(layout), F::MSS));
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
-        Some(found) if !is_reopened(&found, &segment) => {
-            remember_first::<F, P, T>(packet, tables, layout, segment.key.ports);
-            established(&table, &found, &segment)
-        }
+        Some(found) if !is_reopened(&found, &segment) => established(&table, &found, &segment),
         None if !layout.has_transport() => Err(Pass(Fragment)),
-        _ => Err(enter(tables, layout, F::OPEN)),
+        _ => Err(enter(tables, segment.note(layout), F::OPEN)),
     }
 }
 

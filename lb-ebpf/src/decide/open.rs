@@ -1,6 +1,5 @@
 //! The first packet of a flow: its server, its tuple there, and the entries that make the rest of it fast.
 
-use super::extended::remember_first;
 use super::parse::Segment;
 use super::{Arrival, Shared, Tables, counters_of};
 use crate::abi::{
@@ -28,7 +27,7 @@ pub(super) fn open<F, P, T>(
     segment: &Segment<F>,
     service: Service,
     arrival: Arrival,
-) -> Result<Rewrite<F>, Verdict>
+) -> Result<(), Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
@@ -38,13 +37,12 @@ where
         return Err(Pass(TtlExpired));
     }
     let chosen = choose(table, &segment.key, service).map_err(Drop)?;
-    let Arrival { layout, ingress } = arrival;
-    remember_first::<F, P, T>(packet, table.sets, layout, segment.key.ports);
     if !Mode::of_bits(service.forward).is_two_way() {
-        return Ok(open_one_way(table, segment, service, &chosen));
+        open_one_way(table, segment, service, &chosen);
+        return Ok(());
     }
     let tuple = if service.flags & SERVICE_FLAG_KEEP_SOURCE == 0 {
-        nat::map_source(table, &segment.key, chosen.backend, ingress.cpu)
+        nat::map_source(table, &segment.key, chosen.backend, arrival.ingress.cpu)
             .ok_or(Drop(SnatExhausted))?
     } else {
         nat::keep_source(table, &segment.key, chosen.backend).ok_or(Drop(TupleInUse))?
@@ -53,6 +51,7 @@ where
     let answer = segment.key.reversed();
     let link = arrived_by(packet, table.sets, arrival)?;
     let to = chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports);
+    table.sets.note_rewrite(&to.rewrite);
     let back = Value {
         rewrite: Rewrite {
             mode: Mode::Nat,
@@ -69,7 +68,7 @@ where
         .insert(&segment.key, &to, &tuple.reversed(), &back)
         .map_err(|flow::Full| Drop(TableFull))?;
     table.sets.count(to.service, OPENED);
-    Ok(to.rewrite)
+    Ok(())
 }
 
 /// The way back: the interface, or the VLAN whose tags the packet has.
@@ -102,7 +101,7 @@ fn open_one_way<F: Family, T: Tables<F>>(
     segment: &Segment<F>,
     service: Service,
     chosen: &Chosen<'_>,
-) -> Rewrite<F> {
+) {
     let backend = chosen.backend;
     let mode = Mode::of_bits(service.forward);
     let (addresses, ports) = match mode {
@@ -121,7 +120,7 @@ fn open_one_way<F: Family, T: Tables<F>>(
         Err(flow::Full) => ServiceCounters { flows: 0, ..OPENED },
     };
     table.sets.count(to.service, counters);
-    to.rewrite
+    table.sets.note_rewrite(&to.rewrite);
 }
 
 /// Whether a segment in mid-connection, of a flow that is not here, may be given to the server that its tuple leads to.
@@ -142,7 +141,7 @@ pub(super) fn adopt<F, P, T>(
     segment: &Segment<F>,
     service: Service,
     arrival: Arrival,
-) -> Result<Rewrite<F>, Verdict>
+) -> Result<(), Verdict>
 where
     F: Family,
     P: Packet + ?Sized,

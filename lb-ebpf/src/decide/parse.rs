@@ -6,7 +6,7 @@
 use crate::abi::ServiceCounters;
 use crate::family::{Family, V4, V6};
 use crate::flow::Key;
-use crate::layout::{Layout, Piece};
+use crate::layout::{Handover, Layout, Piece};
 use crate::tcp::Flags;
 use crate::verdict::Reason::{
     self, Arp, Icmp, Malformed, NoService, OtherEthertype, OtherProtocol, Udp,
@@ -30,6 +30,32 @@ pub(super) struct Segment<F: Family> {
 }
 
 impl<F: Family> Segment<F> {
+    /// A note that saves the next stage from reading all this again.
+    #[inline(always)]
+    pub(super) fn note(&self, layout: Layout) -> Handover {
+        let mut note = Handover::of(layout);
+        note.ports = self.key.ports;
+        note.length = self.length;
+        note.control = self.flags.0;
+        note.hops = self.ttl;
+        note
+    }
+
+    /// What was noted, of a packet with these addresses.
+    #[inline(always)]
+    pub(super) fn of(note: &Handover, addresses: F::Addresses) -> Self {
+        Self {
+            key: Key {
+                addresses,
+                ports: note.ports,
+                protocol: note.layout().protocol,
+            },
+            flags: Flags(note.control),
+            ttl: note.hops,
+            length: note.length,
+        }
+    }
+
     /// Whether it starts a flow if there is none: each datagram might be the first.
     #[inline(always)]
     pub(super) fn opens(&self) -> bool {
