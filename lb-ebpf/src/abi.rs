@@ -9,7 +9,7 @@
 /// Version of everything in this module and of the flow entries. Userspace does not reuse a pinned map
 /// whose [`Settings::abi_version`] differs, and the program passes all packets while it does: zero,
 /// for instance, before userspace has written anything.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Slots of one Maglev table: prime, and more than 100 times the servers we expect in one pool, which
 /// keeps the imbalance below 1 % (Eisenbud et al., "Maglev", NSDI 2016, §5.3).
@@ -20,6 +20,17 @@ pub const MAX_SERVICES: u32 = 64;
 
 /// Servers of all services together.
 pub const MAX_BACKENDS: u32 = 4096;
+
+/// Numbers for services: [`Service::id`] is below. More than [`MAX_SERVICES`], because a number that flows still have is
+/// not given to another service.
+pub const SERVICE_IDS: u32 = 256;
+
+/// Numbers for servers, which are indices of map `BACKENDS`. More than [`MAX_BACKENDS`], for the same reason.
+pub const BACKEND_IDS: u32 = 4 * MAX_BACKENDS;
+
+// What a flow's entry has room for.
+const _: () = assert!(MAX_SERVICES * 2 <= SERVICE_IDS && SERVICE_IDS <= 1 << 8);
+const _: () = assert!(MAX_BACKENDS * 2 <= BACKEND_IDS && BACKEND_IDS <= 1 << 16);
 
 /// Source addresses for full NAT.
 pub const MAX_SNAT_ADDRESSES: u32 = 64;
@@ -113,7 +124,7 @@ pub struct Service {
     pub kind: u8,
     /// `SERVICE_FLAG_*`.
     pub flags: u8,
-    /// Index into the per-service counters.
+    /// The number by which flows know it; also the index of its counters. Below [`SERVICE_IDS`].
     pub id: u16,
     /// First slot of the live Maglev ring in map `RINGS`; [`RING_EMPTY`] when no server is up.
     pub ring: u32,
@@ -177,8 +188,10 @@ pub struct Backend {
     pub flags: u16,
     /// Greatest IP packet, in bytes, that the interface towards the server takes.
     pub mtu: u16,
+    /// [`Service::id`] of its service. The program does not ask; the next daemon does, to know whose the number is.
+    pub service: u16,
     /// Always zero.
-    pub zero: [u16; 5],
+    pub zero: [u16; 4],
 }
 
 /// The next hop is resolved; without this bit a packet for the server is dropped and counted.

@@ -348,10 +348,10 @@ fn worker<T: Shared>(tables: &T, ingress: Ingress) -> Verdict {
     }
 }
 
-/// Index of the service's counters. Userspace numbers services from zero, below `MAX_SERVICES`.
+/// Index of the service's counters.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "at most 256 services (asserted in `flow`)"
+    reason = "at most 256 numbers (asserted in `abi`)"
 )]
 #[inline(always)]
 fn counters_of(service: Service) -> u8 {
