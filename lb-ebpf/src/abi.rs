@@ -74,10 +74,11 @@ pub struct Settings {
     /// The SNAT range is dealt out to `1 << snat_partition_bits` CPUs by the low bits of the port, so
     /// that two CPUs never want the same one. Must cover the possible CPUs of the machine.
     pub snat_partition_bits: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// Not zero when userspace is gone: the program has looked at the clock after [`alive_until`](Self::alive_until).
+    /// Userspace writes zero with every tick.
+    pub orphaned: u32,
     /// Nanoseconds of `CLOCK_MONOTONIC_COARSE` after which userspace counts as gone, for services with
-    /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick.
+    /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick; zero if there is no such service.
     pub alive_until: u64,
 }
 
@@ -151,7 +152,7 @@ pub const SERVICE_KIND_STACK: u8 = 3;
 pub const SERVICE_FLAG_KEEP_SOURCE: u8 = 1;
 /// Connections of one client address go to one server: the ring slot depends on nothing else.
 pub const SERVICE_FLAG_AFFINITY: u8 = 2;
-/// When userspace is gone ([`Settings::alive_until`]), pass packets up instead of forwarding them.
+/// When userspace is gone ([`Settings::orphaned`]), pass packets up instead of forwarding them.
 pub const SERVICE_FLAG_PASS_IF_ORPHANED: u8 = 4;
 
 /// Full NAT: destination, and source unless [`SERVICE_FLAG_KEEP_SOURCE`], are rewritten; answers come back here.

@@ -25,15 +25,16 @@
 mod answer;
 mod mss;
 mod open;
+mod orphan;
 mod parse;
 
 pub use answer::answer_too_big;
 pub use mss::{Handover, limit_mss};
+pub use orphan::{WATCH_EVERY, decide_orphaned};
 
 use crate::abi::{
     ABI_VERSION, Backend, Interface, PREFILTER_WORDS, SERVICE_KIND_L4, SERVICE_KIND_STACK,
-    SERVICE_KIND_WORKER, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Service, ServiceCounters,
-    Settings,
+    SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service, ServiceCounters, Settings,
 };
 use crate::family::{Family, V4, V6};
 use crate::flow::{FlowEntry, Found, Key, Sets, Table};
@@ -48,6 +49,7 @@ use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Drop, Pass};
 use crate::wire::{Packet, Udp as Datagram};
 use open::{adopt, may_adopt, open};
+use orphan::detour;
 use parse::{Segment, parse_ipv4, parse_ipv6, parse_transport};
 
 /// How the packet came in.
@@ -129,6 +131,8 @@ where
             Stage::TooBig6 => answer_too_big::<V6, _, _>(packet, tables),
             Stage::Mss => limit_mss::<V4, _, _>(packet, tables),
             Stage::Mss6 => limit_mss::<V6, _, _>(packet, tables),
+            Stage::Orphaned => decide_orphaned::<V4, _, _>(packet, tables),
+            Stage::Orphaned6 => decide_orphaned::<V6, _, _>(packet, tables),
         };
     }
     verdict
@@ -156,11 +160,8 @@ where
         return Err(fragment::<F, P, T>(packet, tables, ip, layout));
     }
     let segment = parse_transport::<F, P>(packet, ip, layout)?;
-    if segment.flags.has(Flags::SYN)
-        && settings.flags & SETTINGS_LIMIT_MSS != 0
-        && tables.take_over() != Handover::MssLimited
-    {
-        return Err(Continue(F::MSS));
+    if let Some(stage) = detour::<F, T>(tables, settings, segment.flags) {
+        return Err(Continue(stage));
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {

@@ -47,6 +47,10 @@ pub enum Stage {
     Open,
     /// As [`Open`](Self::Open), over IPv6.
     Open6,
+    /// A packet for us while userspace is gone: leaves it to the stack, or sends it back.
+    Orphaned,
+    /// As [`Orphaned`](Self::Orphaned), over IPv6.
+    Orphaned6,
     /// Plain IPv4, where every packet enters.
     Ipv4,
 }
@@ -61,6 +65,8 @@ impl Stage {
         Self::Mss6,
         Self::Open,
         Self::Open6,
+        Self::Orphaned,
+        Self::Orphaned6,
         Self::Ipv4,
     ];
 
@@ -74,6 +80,8 @@ impl Stage {
             Self::Mss6 => "lb_xdp_mss6",
             Self::Open => "lb_xdp_open",
             Self::Open6 => "lb_xdp_open6",
+            Self::Orphaned => "lb_xdp_orphaned",
+            Self::Orphaned6 => "lb_xdp_orphaned6",
             Self::Ipv4 => "lb_xdp",
         }
     }
@@ -84,7 +92,13 @@ impl Stage {
         match self {
             Self::Ipv6 => Reason::Ipv6,
             Self::TooBig | Self::TooBig6 => Reason::TooBigUnanswered,
-            Self::Mss | Self::Mss6 | Self::Open | Self::Open6 | Self::Ipv4 => Reason::StageMissing,
+            Self::Mss
+            | Self::Mss6
+            | Self::Open
+            | Self::Open6
+            | Self::Orphaned
+            | Self::Orphaned6
+            | Self::Ipv4 => Reason::StageMissing,
         }
     }
 }
@@ -159,11 +173,12 @@ reasons! {
     TooBig "too_big" "Answered with ICMP packet too big: with the headers of the tunnel it would not fit into the way to the server."
     TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and the program that answers such packets is not loaded."
     StageMissing "stage_missing" "Passed: the program that would have gone on with the packet is not loaded."
+    Orphaned "orphaned" "Passed: no lb runs, for longer than flows.orphaned_after, and its service asks for the stack then."
 }
 
 impl Reason {
     /// Number of reasons, and so of counters.
-    pub const COUNT: u32 = Self::StageMissing as u32 + 1;
+    pub const COUNT: u32 = Self::Orphaned as u32 + 1;
 }
 
 const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);

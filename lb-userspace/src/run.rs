@@ -37,6 +37,11 @@ pub(crate) fn run(plan: &Plan, pin: Option<&Path>) -> Result<(), Failure> {
     for warning in &plan.config.warnings {
         tracing::warn!("{warning}");
     }
+    if pin.is_none() && plan.asks_for_stack() {
+        tracing::warn!(
+            "when_daemon_gone has no effect without --pin: the program goes with the daemon, and packets to the stack"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -231,7 +236,8 @@ fn start_control(
     let before = dataplane.inherited().map(|before| &before.settings);
     let settings = settings(plan, flags, before)?;
     dataplane.require_keys(&settings.hash_key)?;
-    let mut control = Control::new(dataplane, services, numbers, settings, &prefilter)?;
+    let patience = config.flows.orphaned_after;
+    let mut control = Control::new(dataplane, services, numbers, settings, patience, &prefilter)?;
     let interfaces = config.interfaces.iter();
     let names = interfaces.map(lb_config::InterfaceName::as_str);
     control.dataplane_mut().take_over(names)?;

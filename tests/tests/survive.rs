@@ -247,6 +247,52 @@ fn busy(ended: &AtomicBool, transfers: &AtomicUsize) {
     }
 }
 
+/// The daemon is killed. One service goes on without it; the other one is left to a listener of the edge host itself after
+/// two seconds, connections that it has included, until a daemon is there again.
+#[test]
+fn a_service_is_left_to_the_host_when_the_daemon_is_gone_for_long() {
+    let world = World::start(1).unwrap();
+    let _witness = Witness::start(1, &[IpAddr::from(server(1))]).unwrap();
+    let (up, substitute) = (SocketAddr::new(VIP_SMTP.into(), PORT + 1), 99);
+    let _listener = Witness::on_edge(substitute, up).unwrap();
+    let pins = PinDirectory::new("orphan");
+    let unchecked = "health = { kind = \"none\" }";
+    let pass = format!("{unchecked}\nwhen_daemon_gone = \"pass\"");
+    let configuration = format!(
+        "[flows]\norphaned_after = \"2s\"\n\n[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n{}{}",
+        service("goes-on", PORT, &[1], unchecked),
+        service("left", PORT + 1, &[1], &pass)
+    );
+    let mut balancer = start_as(&world, &configuration, &pins);
+    // A connection that is under way when its packets change their way is reset.
+    let answers =
+        |number| move || Ok(witness::ask(up, b"who?").is_ok_and(|seen| seen.server == number));
+    balancer
+        .eventually("the service is forwarded", answers(1))
+        .unwrap();
+    let going_on = idle();
+    let mut left = witness::connect(up).unwrap();
+    left.write_all(b"half of it, ").unwrap();
+    balancer.kill().unwrap();
+
+    lb_tests::world::eventually("the host answers by itself", answers(substitute)).unwrap();
+    assert_eq!(witness::ask(SERVICE, b"who?").unwrap().server, 1);
+    assert_eq!(finish(going_on).bytes, 24);
+    assert!(
+        witness::finish(left).is_err(),
+        "the host knows no such connection"
+    );
+
+    let mut balancer = start_as(&world, &configuration, &pins);
+    balancer
+        .eventually("the service is forwarded again", answers(1))
+        .unwrap();
+    // For longer than it takes to find out that nobody is there.
+    for _ in 0..100 {
+        assert_eq!(witness::ask(up, b"who?").unwrap().server, 1);
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_refused_and_can_be_detached() {
     let world = World::start(1).unwrap();

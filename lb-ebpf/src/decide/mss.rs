@@ -29,8 +29,10 @@ pub enum Handover {
     /// Nothing.
     #[default]
     None,
-    /// This SYN has been here.
+    /// This SYN has been here, and before it where [`KeptUp`](Self::KeptUp) comes from.
     MssLimited,
+    /// Userspace is gone, but the packet's service is kept up.
+    KeptUp,
 }
 
 /// Decides about a packet of [`Stage::Mss`](crate::verdict::Stage::Mss): a SYN, of which nothing else is known.
@@ -71,7 +73,10 @@ where
 
 /// The tuple of a packet to the service: of an answer, which is known by its flow, the one that it answers.
 #[inline(always)]
-fn to_service<F: Family, T: Tables<F>>(table: &Table<'_, T, F>, segment: &Segment<F>) -> Key<F> {
+pub(super) fn to_service<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    segment: &Segment<F>,
+) -> Key<F> {
     match table.find(&segment.key) {
         Some(found) if found.entry.direction() == Direction::Reverse => Key {
             addresses: found.rewrite.addresses,

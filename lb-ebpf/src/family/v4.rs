@@ -18,6 +18,7 @@ impl Family for V4 {
     const TUNNELLED: u8 = 4;
     const FIRST: Stage = Stage::Ipv4;
     const MSS: Stage = Stage::Mss;
+    const ORPHANED: Stage = Stage::Orphaned;
     const OPEN: Stage = Stage::Open;
     const TOO_BIG: Stage = Stage::TooBig;
     /// Destination unreachable, fragmentation needed and don't-fragment set (RFC 792).

@@ -18,6 +18,7 @@ impl Family for V6 {
     const TUNNELLED: u8 = 41;
     const FIRST: Stage = Stage::Ipv6;
     const MSS: Stage = Stage::Mss6;
+    const ORPHANED: Stage = Stage::Orphaned6;
     const OPEN: Stage = Stage::Open6;
     const TOO_BIG: Stage = Stage::TooBig6;
     /// Packet too big (RFC 4443 §3.2).

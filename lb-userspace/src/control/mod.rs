@@ -14,10 +14,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use lb_ebpf::abi::Settings;
+use lb_ebpf::abi::{SERVICE_FLAG_PASS_IF_ORPHANED, Settings};
 use lb_ebpf::family::Family;
 use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts};
 use lb_ebpf::mapped::MappedFlows;
@@ -118,6 +119,8 @@ pub(crate) struct Control {
     reconciler: Reconciler,
     services: Vec<Controlled>,
     settings: Settings,
+    /// How long the program takes the daemon for alive after its last tick; `None` if no service asks.
+    orphaned_after: Option<Duration>,
 }
 
 impl Control {
@@ -127,9 +130,11 @@ impl Control {
         services: Vec<Controlled>,
         numbers: Numbers,
         settings: Settings,
+        orphaned_after: Duration,
         prefilter: &[u32],
     ) -> Result<Self, MapAccessError> {
-        dataplane.set_settings(&settings)?;
+        let mut flags = services.iter().map(|service| service.desired.flags);
+        let asked = flags.any(|flags| flags & SERVICE_FLAG_PASS_IF_ORPHANED != 0);
         let reconciler = Reconciler::new(numbers);
         for write in reconciler.retired() {
             write.apply(&mut dataplane)?;
@@ -139,7 +144,9 @@ impl Control {
             reconciler,
             services,
             settings,
+            orphaned_after: asked.then_some(orphaned_after),
         };
+        control.write_settings()?;
         for position in 0..control.services.len() {
             control.reconcile(position)?;
         }
@@ -192,7 +199,7 @@ impl Control {
     /// it is.
     fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
         self.settings.tick = tick;
-        self.dataplane.set_settings(&self.settings)?;
+        self.write_settings()?;
         for (position, service) in self.services.iter().enumerate() {
             let write = self
                 .reconciler
@@ -206,6 +213,12 @@ impl Control {
             tracing::debug!(entries = ended, "idle flows ended");
         }
         Ok(())
+    }
+
+    /// Writes the settings, and with them that the daemon is alive.
+    fn write_settings(&mut self) -> Result<(), MapAccessError> {
+        self.settings.alive_until = self.orphaned_after.map_or(0, alive_until);
+        self.dataplane.set_settings(&self.settings)
     }
 
     /// Ends the flows that are due in the part of a table whose turn it is; the number of entries that are free now.
@@ -312,6 +325,14 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// When a daemon that shows no sign of life from now on has been gone for `patience`, by the clock that the program reads.
+fn alive_until(patience: Duration) -> u64 {
+    // Every Linux has this clock; without it services go on, which is what they do by default.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::MAX, Duration::from);
+    let until = now.saturating_add(patience).as_nanos();
+    u64::try_from(until).unwrap_or(u64::MAX)
 }
 
 /// The program's clock: one tick a second, and with each a part of the sweep. Returns only on error.
