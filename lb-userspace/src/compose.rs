@@ -51,7 +51,12 @@ pub(crate) fn load(path: &Path) -> Result<Plan, Failure> {
             path.display()
         ))
     })?;
-    let config = lb_config::parse(&text).map_err(|errors| {
+    plan(path, &text)
+}
+
+/// As [`load`], of a file with this text.
+pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
+    let config = lb_config::parse(text).map_err(|errors| {
         Failure::Config(errors.in_file(&path.display().to_string()).to_string())
     })?;
     let directory = path.parent().unwrap_or(Path::new(""));

@@ -5,6 +5,8 @@
 //! map could not be written, and stops the daemon: traffic would otherwise follow a stale decision.
 
 pub(crate) mod health;
+#[cfg(test)]
+mod hosts;
 mod neighbours;
 mod numbers;
 mod reconcile;

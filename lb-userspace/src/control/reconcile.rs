@@ -23,6 +23,10 @@ use crate::dataplane::{Dataplane, MapAccessError, NextHop};
 /// is mostly younger.
 const GRACE: u32 = 300;
 
+/// Ticks that a ring must have been live for to be kept as the one before. When a daemon starts it learns the ways to its
+/// servers one by one, and no flow in flight was opened by a ring that lacked some of them.
+const SETTLED: u32 = 10;
+
 type Ring = [u32; RING_SIZE as usize];
 
 /// A ring on the heap, without a copy on the stack.
@@ -136,7 +140,7 @@ struct Actual {
     servers: Vec<DesiredServer>,
     weights: Vec<u16>,
     service: Option<Service>,
-    /// When the ring before the live one came to be that.
+    /// When the live ring came to be that.
     changed: u32,
 }
 
@@ -268,7 +272,6 @@ impl Actual {
         let mut writes = Vec::new();
         let mut ring = empty_ring();
         let mut candidates = candidates(desired, &weights, &self.numbers.servers);
-        let before = self.service.map_or(RING_EMPTY, |service| service.ring);
         let live = if maglev::build(&mut ring, &mut candidates) {
             let first = self.free_half();
             // Nobody may be sent by a ring that is half this one and half the next.
@@ -288,8 +291,7 @@ impl Actual {
             flags: desired.flags,
             id: self.numbers.id,
             ring: live,
-            // In the half that is not written now.
-            previous_ring: before,
+            previous_ring: self.settled(tick).unwrap_or(RING_EMPTY),
             forward: desired.forward as u8,
             mss: desired.mss,
             ..Service::default()
@@ -298,6 +300,14 @@ impl Actual {
         self.changed = tick;
         writes.push(self.write(desired, service));
         writes
+    }
+
+    /// The live ring, if flows in flight may have been opened by it. It is in the half that is not written now.
+    fn settled(&self, tick: u32) -> Option<u32> {
+        let age = tick.wrapping_sub(self.changed);
+        self.service
+            .filter(|_| SETTLED <= age)
+            .map(|service| service.ring)
     }
 
     /// Makes segments without a flow follow the live ring, unless they do.

@@ -6,7 +6,7 @@ use lb_ebpf::abi::{BACKEND_FLAG_REACHABLE, RING_EMPTY, RING_SIZE, SERVICE_KIND_L
 
 use lb_ebpf::rewrite::Mode;
 
-use super::{DesiredServer, DesiredService, GRACE, Reconciler, Write};
+use super::{DesiredServer, DesiredService, GRACE, Reconciler, SETTLED, Write};
 use crate::control::{Before, InUse, Numbers};
 use crate::dataplane::NextHop;
 
@@ -72,9 +72,15 @@ fn short(writes: &[Write], id: u32) -> Vec<String> {
     writes.iter().map(text).collect()
 }
 
+/// What is written at `tick`.
 #[track_caller]
-fn check(reconciler: &mut Reconciler, id: usize, desired: &DesiredService, expected: &[&str]) {
-    let writes = reconciler.diff(id, desired, 0);
+fn check(
+    reconciler: &mut Reconciler,
+    (id, tick): (usize, u32),
+    desired: &DesiredService,
+    expected: &[&str],
+) {
+    let writes = reconciler.diff(id, desired, tick);
     assert_eq!(short(&writes, u32::try_from(id).unwrap()), expected);
 }
 
@@ -84,12 +90,17 @@ fn a_ring_follows_its_servers_and_precedes_its_service() {
     let mut reconciler = reconciler(&[&services[0], &services[1]]);
     check(
         &mut reconciler,
-        0,
+        (0, 1000),
         &services[0],
         &["b0", "b1", "r0 [0, 1]", "s0"],
     );
-    check(&mut reconciler, 1, &services[1], &["b2", "r0 [2]", "s0"]);
-    check(&mut reconciler, 0, &services[0], &[]);
+    check(
+        &mut reconciler,
+        (1, 2000),
+        &services[1],
+        &["b2", "r0 [2]", "s0"],
+    );
+    check(&mut reconciler, (0, 3000), &services[0], &[]);
 }
 
 #[test]
@@ -98,17 +109,22 @@ fn a_change_of_health_uses_the_half_that_nobody_reads() {
     let mut reconciler = reconciler(&[&desired]);
     reconciler.diff(0, &desired, 0);
     desired.servers[1].up = false;
-    check(&mut reconciler, 0, &desired, &["r1 [0, 2]", "s1/0"]);
+    check(&mut reconciler, (0, 4000), &desired, &["r1 [0, 2]", "s1/0"]);
     desired.servers[1].up = true;
     // The half that is written next is not to be read as the ring before any more.
     let expected = ["s1", "r0 [0, 1, 2]", "s0/1"];
-    check(&mut reconciler, 0, &desired, &expected);
+    check(&mut reconciler, (0, 5000), &desired, &expected);
     for server in &mut desired.servers {
         server.up = false;
     }
-    check(&mut reconciler, 0, &desired, &["s-/0"]);
+    check(&mut reconciler, (0, 6000), &desired, &["s-/0"]);
     desired.servers[0].up = true;
-    check(&mut reconciler, 0, &desired, &["s-", "r0 [0]", "s0"]);
+    check(
+        &mut reconciler,
+        (0, 7000),
+        &desired,
+        &["s-", "r0 [0]", "s0"],
+    );
 }
 
 #[test]
@@ -117,9 +133,15 @@ fn the_ring_before_is_forgotten_when_the_flows_in_flight_have_had_their_time() {
     let mut reconciler = reconciler(&[&desired]);
     reconciler.diff(0, &desired, 7);
     assert_eq!(reconciler.forget_previous(0, &desired, 7 + GRACE), None);
+    // Of the start, which knew only some of the servers yet.
+    desired.servers[1].up = false;
+    let writes = reconciler.diff(0, &desired, 7 + SETTLED - 1);
+    assert_eq!(short(&writes, 0), ["r1 [0]", "s1"]);
+    desired.servers[1].up = true;
+    reconciler.diff(0, &desired, 500);
     desired.servers[1].up = false;
     let writes = reconciler.diff(0, &desired, 1000);
-    assert_eq!(short(&writes, 0), ["r1 [0]", "s1/0"]);
+    assert_eq!(short(&writes, 0), ["s0", "r1 [0]", "s1/0"]);
     let early = reconciler.forget_previous(0, &desired, 1000 + GRACE - 1);
     assert_eq!(early, None);
     let write = reconciler.forget_previous(0, &desired, 1000 + GRACE);
@@ -134,15 +156,20 @@ fn a_server_out_of_reach_leaves_the_ring_before_the_map() {
     let mut reconciler = reconciler(&[&desired]);
     reconciler.diff(0, &desired, 0);
     desired.servers[0].next_hop = None;
-    check(&mut reconciler, 0, &desired, &["r1 [1]", "s1/0", "x0"]);
+    check(
+        &mut reconciler,
+        (0, 8000),
+        &desired,
+        &["r1 [1]", "s1/0", "x0"],
+    );
     let moved = NextHop {
         destination_mac: [2, 0, 0, 0, 0, 9],
         ..HOP
     };
     desired.servers[0].next_hop = Some(moved);
     let expected = ["b0", "s1", "r0 [0, 1]", "s0/1"];
-    check(&mut reconciler, 0, &desired, &expected);
+    check(&mut reconciler, (0, 9000), &desired, &expected);
     // A new network card of a server in use: nothing but its hardware address is written.
     desired.servers[1].next_hop = Some(moved);
-    check(&mut reconciler, 0, &desired, &["b1"]);
+    check(&mut reconciler, (0, 10000), &desired, &["b1"]);
 }
