@@ -25,6 +25,17 @@ pub const MAX_SERVICES: u32 = 64;
 /// Servers of all services together.
 pub const MAX_BACKENDS: u32 = 4096;
 
+/// Numbers for services: [`Service::id`] is below. More than [`MAX_SERVICES`], because a number that flows still have is
+/// not given to another service.
+pub const SERVICE_IDS: u32 = 256;
+
+/// Numbers for servers, which are indices of map `BACKENDS`. More than [`MAX_BACKENDS`], for the same reason.
+pub const BACKEND_IDS: u32 = 4 * MAX_BACKENDS;
+
+// What a flow's entry has room for.
+const _: () = assert!(MAX_SERVICES * 2 <= SERVICE_IDS && SERVICE_IDS <= 1 << 8);
+const _: () = assert!(MAX_BACKENDS * 2 <= BACKEND_IDS && BACKEND_IDS <= 1 << 16);
+
 /// Source addresses for full NAT.
 pub const MAX_SNAT_ADDRESSES: u32 = 64;
 
@@ -73,10 +84,11 @@ pub struct Settings {
     /// The SNAT range is dealt out to `1 << snat_partition_bits` CPUs by the low bits of the port, so
     /// that two CPUs never want the same one. Must cover the possible CPUs of the machine.
     pub snat_partition_bits: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// Not zero when userspace is gone: the program has looked at the clock after [`alive_until`](Self::alive_until).
+    /// Userspace writes zero with every tick.
+    pub orphaned: u32,
     /// Nanoseconds of `CLOCK_MONOTONIC_COARSE` after which userspace counts as gone, for services with
-    /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick.
+    /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick; zero if there is no such service.
     pub alive_until: u64,
 }
 
@@ -123,7 +135,7 @@ pub struct Service {
     pub kind: u8,
     /// `SERVICE_FLAG_*`.
     pub flags: u8,
-    /// Index into the per-service counters.
+    /// The number by which flows know it; also the index of its counters. Below [`SERVICE_IDS`].
     pub id: u16,
     /// First slot of the live Maglev ring in map `RINGS`; [`RING_EMPTY`] when no server is up.
     pub ring: u32,
@@ -150,7 +162,7 @@ pub const SERVICE_KIND_STACK: u8 = 3;
 pub const SERVICE_FLAG_KEEP_SOURCE: u8 = 1;
 /// Connections of one client address go to one server: the ring slot depends on nothing else.
 pub const SERVICE_FLAG_AFFINITY: u8 = 2;
-/// When userspace is gone ([`Settings::alive_until`]), pass packets up instead of forwarding them.
+/// When userspace is gone ([`Settings::orphaned`]), pass packets up instead of forwarding them.
 pub const SERVICE_FLAG_PASS_IF_ORPHANED: u8 = 4;
 
 /// Full NAT: destination, and source unless [`SERVICE_FLAG_KEEP_SOURCE`], are rewritten; answers come back here.
@@ -187,8 +199,10 @@ pub struct Backend {
     pub flags: u16,
     /// Greatest IP packet, in bytes, that the interface towards the server takes.
     pub mtu: u16,
+    /// [`Service::id`] of its service. The program does not ask; the next daemon does, to know whose the number is.
+    pub service: u16,
     /// Always zero.
-    pub zero: [u16; 5],
+    pub zero: [u16; 4],
 }
 
 /// The next hop is resolved; without this bit a packet for the server is dropped and counted.

@@ -26,20 +26,22 @@ mod answer;
 mod extended;
 mod mss;
 mod open;
+mod orphan;
 mod parse;
 
 pub use answer::answer_too_big;
 pub use extended::{decide_extended, decide_extended6};
 pub use mss::limit_mss;
+pub use orphan::{WATCH_EVERY, decide_orphaned};
 
 use crate::abi::{
     ABI_VERSION, Backend, Interface, LINK_VLAN, PREFILTER_WORDS, SERVICE_KIND_L4,
-    SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Service,
-    ServiceCounters, Settings, Vlan, VlanKey,
+    SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service, ServiceCounters,
+    Settings, Vlan, VlanKey,
 };
 use crate::family::{Family, V4, V6};
 use crate::flow::{FlowEntry, Found, Key, Sets, Table};
-use crate::layout::{FragmentKey, HANDOVER_MSS_LIMITED, Handover, Layout, MAX_TAGS, Piece, Tags};
+use crate::layout::{FragmentKey, Handover, Layout, MAX_TAGS, Piece, Tags};
 use crate::nat::SourceAddresses;
 use crate::rewrite::{Applied, Mode, Rewrite};
 use crate::tcp::{Flags, State};
@@ -51,6 +53,7 @@ use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Drop, Pass};
 use crate::wire::Packet;
 use open::{adopt, may_adopt, open};
+use orphan::{detour, may_detour};
 use parse::{Segment, parse_ipv4, parse_ipv6, parse_transport};
 
 /// How the packet came in.
@@ -169,6 +172,8 @@ where
             Stage::Leave6 => decide_leaving::<V6, _, _>(packet, tables, ingress),
             Stage::Extended => decide_extended(packet, tables, ingress),
             Stage::Extended6 => decide_extended6(packet, tables, ingress),
+            Stage::Orphaned => decide_orphaned::<V4, _, _>(packet, tables),
+            Stage::Orphaned6 => decide_orphaned::<V6, _, _>(packet, tables),
         };
     }
     verdict
@@ -194,10 +199,9 @@ where
         return Err(Continue(F::EXTENDED));
     }
     let segment = parse_transport::<F, P>(packet, ip, layout, packet.len())?;
-    if settings.flags & SETTINGS_LIMIT_MSS != 0
-        && must_limit_mss(settings, segment.flags, tables.take_over())
-    {
-        return Err(enter(tables, Handover::of(layout), F::MSS));
+    if may_detour(settings) {
+        let note = Handover::of(layout).with_flag(tables.take_over().flags);
+        detour(tables, settings, segment.flags, note)?;
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
@@ -216,14 +220,6 @@ where
 fn enter<T: Shared>(tables: &T, note: Handover, stage: Stage) -> Verdict {
     tables.hand_over(note);
     Continue(stage)
-}
-
-/// Whether the packet is a SYN that is still to be asked for its MSS.
-#[inline(always)]
-fn must_limit_mss(settings: &Settings, flags: Flags, note: Handover) -> bool {
-    flags.has(Flags::SYN)
-        && settings.flags & SETTINGS_LIMIT_MSS != 0
-        && note.flags & HANDOVER_MSS_LIMITED == 0
 }
 
 /// Decides about a packet of [`Stage::Open`]: for us, as it seems, and of no flow.
@@ -413,10 +409,10 @@ fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
     }
 }
 
-/// Index of the service's counters. Userspace numbers services from zero, below `MAX_SERVICES`.
+/// Index of the service's counters.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "at most 256 services (asserted in `flow`)"
+    reason = "at most 256 numbers (asserted in `abi`)"
 )]
 #[inline(always)]
 fn counters_of(service: Service) -> u8 {

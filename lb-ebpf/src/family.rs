@@ -47,6 +47,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     const LEAVE: Stage;
     /// Who lowers the MSS that a SYN announces.
     const MSS: Stage;
+    /// Who decides what becomes of packets while userspace is gone.
+    const ORPHANED: Stage;
     /// Who answers a packet that is too big for its tunnel.
     const TOO_BIG: Stage;
     /// Kind and code of that answer.

@@ -87,6 +87,8 @@ pub struct Handover {
 
 /// The MSS of this SYN has been limited.
 pub const HANDOVER_MSS_LIMITED: u16 = 1;
+/// Userspace is gone, but the packet's service is kept up.
+pub const HANDOVER_KEPT_UP: u16 = 2;
 
 const WHOLE: u8 = 0;
 const FIRST: u8 = 1;
@@ -115,11 +117,14 @@ impl Handover {
         }
     }
 
-    /// With these bits `HANDOVER_*` and no others.
+    /// With one more of the bits `HANDOVER_*`.
     #[inline(always)]
     #[must_use]
-    pub fn with_flags(self, flags: u16) -> Self {
-        Self { flags, ..self }
+    pub fn with_flag(self, flag: u16) -> Self {
+        Self {
+            flags: self.flags | flag,
+            ..self
+        }
     }
 
     /// The layout in it.

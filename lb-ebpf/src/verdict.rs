@@ -47,6 +47,10 @@ pub enum Stage {
     Open,
     /// As [`Open`](Self::Open), over IPv6.
     Open6,
+    /// A packet for us while userspace is gone: leaves it to the stack, or sends it back.
+    Orphaned,
+    /// As [`Orphaned`](Self::Orphaned), over IPv6.
+    Orphaned6,
     /// Plain IPv4, where every packet enters.
     Ipv4,
     /// Tags, options, fragments, several buffers.
@@ -69,6 +73,8 @@ impl Stage {
         Self::Mss6,
         Self::Open,
         Self::Open6,
+        Self::Orphaned,
+        Self::Orphaned6,
         Self::Ipv4,
         Self::Extended,
         Self::Extended6,
@@ -86,6 +92,8 @@ impl Stage {
             Self::Mss6 => "lb_xdp_mss6",
             Self::Open => "lb_xdp_open",
             Self::Open6 => "lb_xdp_open6",
+            Self::Orphaned => "lb_xdp_orphaned",
+            Self::Orphaned6 => "lb_xdp_orphaned6",
             Self::Ipv4 => "lb_xdp",
             Self::Extended => "lb_xdp_extended",
             Self::Extended6 => "lb_xdp_extended6",
@@ -104,6 +112,8 @@ impl Stage {
             | Self::Mss6
             | Self::Open
             | Self::Open6
+            | Self::Orphaned
+            | Self::Orphaned6
             | Self::Ipv4
             | Self::Extended
             | Self::Extended6
@@ -183,6 +193,7 @@ reasons! {
     TooBig "too_big" "Answered with ICMP packet too big: with the headers of the tunnel it would not fit into the way to the server."
     TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and the program that answers such packets is not loaded."
     StageMissing "stage_missing" "Passed: the program that would have gone on with the packet is not loaded."
+    Orphaned "orphaned" "Passed: no lb runs, for longer than flows.orphaned_after, and its service asks for the stack then."
     WorkerHeaders "worker_headers" "Dropped: a segment for a worker with tags, options, extension headers or in several buffers, which its TCP does not read."
     VlanGone "vlan_gone" "Dropped: its way out leads through a VLAN that this host no longer has."
     GueChecksum "gue_checksum" "Passed: a fragment or a packet with extension headers, for which GUE over IPv6 would need a sum over all of it."

@@ -17,7 +17,7 @@ use lb_ebpf::abi::{
     Backend, Interface, PREFILTER_WORDS, Service, ServiceCounters, ServiceKey, ServiceKey6,
     Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::decide_fully;
+use lb_ebpf::decide::{WATCH_EVERY, decide_fully};
 use lb_ebpf::family::{Family, V4, V6};
 use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all};
 use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit, prefilter_bit6};
@@ -205,13 +205,17 @@ impl Kernel {
     fn apply(&mut self, step: &Step) {
         match *step {
             Step::Packet { .. } => {}
-            Step::Tick(tick) => {
-                let mut settings = self.array::<Settings>("SETTINGS");
-                let old = settings.get(&0, 0).unwrap();
-                settings.set(0, Settings { tick, ..old }, 0).unwrap();
-            }
+            Step::Tick(tick) => self.set(|settings| settings.tick = tick),
+            Step::Orphaned(orphaned) => self.set(|settings| settings.orphaned = orphaned),
             Step::Ring { slot, backend } => self.array("RINGS").set(slot, backend, 0).unwrap(),
         }
+    }
+
+    fn set(&mut self, change: impl Fn(&mut Settings)) {
+        let mut map = self.array::<Settings>("SETTINGS");
+        let mut settings = map.get(&0, 0).unwrap();
+        change(&mut settings);
+        map.set(0, settings, 0).unwrap();
     }
 
     fn program(&self) -> &Xdp {
@@ -351,6 +355,37 @@ fn random_traffic_gives_the_same_in_the_kernel() {
         assert_eq!(kernel.service_counters(), host.service_counters(SERVICE));
         assert_eq!(snapshots(&kernel.flows), snapshots(host.flows()));
     }
+}
+
+/// The program looks at the clock for one packet in [`WATCH_EVERY`], and finds userspace gone if it has not moved
+/// `alive_until` ahead. What is passed then is passed until userspace writes its settings again.
+#[test]
+fn the_program_finds_out_that_userspace_is_gone() {
+    pin(INGRESS.cpu as usize);
+    let fixtures = all();
+    let named = |fixture: &&Fixture| fixture.name == "orphaned: left to the stack";
+    let fixture = fixtures.iter().find(named).unwrap();
+    let mut packets = fixture.steps.iter().filter_map(|step| match step {
+        Step::Packet { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    let packet = packets.next().unwrap();
+    let mut kernel = Kernel::load(&fixture.world);
+    kernel.set(|settings| settings.alive_until = u64::MAX);
+    let reasons = |kernel: &mut Kernel, count: u64| -> Vec<Reason> {
+        let runs = 0..count;
+        let mut reasons: Vec<_> = runs.map(|_| kernel.run(packet).1).collect();
+        reasons.dedup();
+        reasons
+    };
+    assert_eq!(reasons(&mut kernel, 2 * WATCH_EVERY), [Reason::Forwarded]);
+    kernel.set(|settings| settings.alive_until = 1);
+    assert_eq!(reasons(&mut kernel, WATCH_EVERY), [Reason::Forwarded]);
+    assert_eq!(reasons(&mut kernel, 2), [Reason::Orphaned]);
+    kernel.set(|settings| (settings.orphaned, settings.alive_until) = (0, u64::MAX));
+    assert_eq!(reasons(&mut kernel, 2 * WATCH_EVERY), [Reason::Forwarded]);
+    kernel.set(|settings| settings.alive_until = 0);
+    assert_eq!(reasons(&mut kernel, 2 * WATCH_EVERY), [Reason::Forwarded]);
 }
 
 /// The verifier gives up after a million instructions, and takes long before: a tenth leaves room for other kernels.

@@ -11,10 +11,9 @@
 //! Deliberately not here: reassembly, and options that routers act upon. A packet with a source route is left to the
 //! stack, where the host's policy (`accept_source_route`) is; all others are carried as they are.
 
+use super::orphan::detour;
 use super::parse::{Segment, parse_transport};
-use super::{
-    Ingress, Tables, enter, established, is_reopened, may_be_ours, must_limit_mss, send, settings,
-};
+use super::{Ingress, Tables, enter, established, is_reopened, may_be_ours, send, settings};
 use crate::family::{Family, V4, V6};
 use crate::flow::Table;
 use crate::layout::{FragmentKey, Handover, Layout, MAX_TAGS, Piece};
@@ -69,7 +68,7 @@ where
 {
     // By way of the map, in which the verifier sees any layout: otherwise it would go on with each one that can be found.
     let earlier = tables.take_over();
-    tables.hand_over(Handover::of(layout).with_flags(earlier.flags));
+    tables.hand_over(Handover::of(layout).with_flag(earlier.flags));
     let note = tables.take_over();
     let layout = match note.layout() {
         Layout {
@@ -148,9 +147,7 @@ where
     }
     let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
     remember_first(tables, &segment, layout);
-    if must_limit_mss(settings, segment.flags, note) {
-        return Err(enter(tables, Handover::of(layout), F::MSS));
-    }
+    detour(tables, settings, segment.flags, note)?;
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
         Some(found) if !is_reopened(&found, &segment) => established(&table, &found, &segment),

@@ -11,14 +11,14 @@
 //! program that it came from, with a [`Handover`] that says so.
 
 use super::parse::{Segment, parse_transport};
-use super::{Tables, settings};
+use super::{Tables, enter, settings};
 use crate::checksum::Update;
 use crate::family::Family;
 use crate::flow::{Key, Table};
 use crate::layout::{HANDOVER_MSS_LIMITED, Layout};
 use crate::tcp::Direction;
 use crate::verdict::Reason::Malformed;
-use crate::verdict::Verdict::{self, Continue, Pass};
+use crate::verdict::Verdict::{self, Pass};
 use crate::wire::{Mss, Packet, Tcp};
 use core::hint;
 
@@ -37,8 +37,7 @@ where
         Ok(greatest) => clamp(packet, layout.transport, greatest),
         Err(verdict) => return verdict,
     }
-    tables.hand_over(note.with_flags(HANDOVER_MSS_LIMITED));
-    Continue(F::FIRST)
+    enter(tables, note.with_flag(HANDOVER_MSS_LIMITED), F::FIRST)
 }
 
 /// What the service of the SYN allows; 0 if it allows everything.
@@ -61,7 +60,10 @@ where
 
 /// The tuple of a packet to the service: of an answer, which is known by its flow, the one that it answers.
 #[inline(always)]
-fn to_service<F: Family, T: Tables<F>>(table: &Table<'_, T, F>, segment: &Segment<F>) -> Key<F> {
+pub(super) fn to_service<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    segment: &Segment<F>,
+) -> Key<F> {
     match table.find(&segment.key) {
         Some(found) if found.entry.direction() == Direction::Reverse => Key {
             addresses: found.rewrite.addresses,

@@ -21,6 +21,7 @@ impl Family for V4 {
     const EXTENDED: Stage = Stage::Extended;
     const LEAVE: Stage = Stage::Leave;
     const MSS: Stage = Stage::Mss;
+    const ORPHANED: Stage = Stage::Orphaned;
     const OPEN: Stage = Stage::Open;
     const TOO_BIG: Stage = Stage::TooBig;
     /// Destination unreachable, fragmentation needed and don't-fragment set (RFC 792).

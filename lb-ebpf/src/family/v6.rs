@@ -21,6 +21,7 @@ impl Family for V6 {
     const EXTENDED: Stage = Stage::Extended6;
     const LEAVE: Stage = Stage::Leave6;
     const MSS: Stage = Stage::Mss6;
+    const ORPHANED: Stage = Stage::Orphaned6;
     const OPEN: Stage = Stage::Open6;
     const TOO_BIG: Stage = Stage::TooBig6;
     /// Packet too big (RFC 4443 §3.2).

@@ -7,9 +7,9 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, XskMap};
 use aya_ebpf::macros::btf_map;
 use lb_ebpf::abi::{
-    Backend, Interface, MAX_BACKENDS, MAX_FRAGMENTED, MAX_INTERFACES, MAX_SERVICES,
-    MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters,
-    ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    BACKEND_IDS, Backend, Interface, MAX_FRAGMENTED, MAX_INTERFACES, MAX_SERVICES,
+    MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, SERVICE_IDS, Service,
+    ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::FlowSet;
@@ -34,7 +34,7 @@ pub(super) static RINGS: Array<u32, { 2 * RING_SIZE as usize }, { BPF_F_MMAPABLE
     Array::new();
 
 #[btf_map]
-pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
+pub(super) static BACKENDS: Array<Backend, { BACKEND_IDS as usize }> = Array::new();
 
 #[btf_map]
 pub(super) static SNAT_ADDRESSES: Array<[u8; 4], { MAX_SNAT_ADDRESSES as usize }> = Array::new();
@@ -93,5 +93,5 @@ pub(super) static REWRITE6: PerCpuArray<Rewrite<V6>, 1> = PerCpuArray::new();
 pub(super) static COUNTERS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();
 
 #[btf_map]
-pub(super) static SERVICE_COUNTERS: PerCpuArray<ServiceCounters, { MAX_SERVICES as usize }> =
+pub(super) static SERVICE_COUNTERS: PerCpuArray<ServiceCounters, { SERVICE_IDS as usize }> =
     PerCpuArray::new();

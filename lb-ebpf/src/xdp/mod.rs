@@ -11,8 +11,8 @@ use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
 use frame::{Constant, Frame, Variable};
 use lb_ebpf::decide::{
-    Ingress, answer_too_big, decide, decide_extended, decide_extended6, decide_ipv6,
-    decide_leaving, decide_unknown, limit_mss,
+    Ingress, WATCH_EVERY, answer_too_big, decide, decide_extended, decide_extended6, decide_ipv6,
+    decide_leaving, decide_orphaned, decide_unknown, limit_mss,
 };
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
@@ -145,6 +145,22 @@ pub(crate) fn lb_xdp_leave6(context: XdpContext) -> u32 {
     )
 }
 
+/// [`Stage::Orphaned`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_orphaned(context: XdpContext) -> u32 {
+    let verdict = decide_orphaned::<V4, _, _>(&Frame::<Variable>::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
+/// [`Stage::Orphaned6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_orphaned6(context: XdpContext) -> u32 {
+    let verdict = decide_orphaned::<V6, _, _>(&Frame::<Variable>::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
 /// Hands the packet on to another program, or counts it and says what the kernel shall do.
 #[inline(always)]
 fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
@@ -155,6 +171,9 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
     let count = tables::count(reason);
     if is_rare(reason) && count.is_power_of_two() {
         report(context, reason, count);
+    }
+    if count % WATCH_EVERY == 0 {
+        tables::watch();
     }
     act(verdict)
 }
@@ -192,6 +211,14 @@ fn enter(context: &XdpContext, stage: Stage) {
         // SAFETY: as above.
         Stage::Open6 => unsafe {
             PROGRAMS.tail_call(context, Stage::Open6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Orphaned => unsafe {
+            PROGRAMS.tail_call(context, Stage::Orphaned as u32);
+        },
+        // SAFETY: as above.
+        Stage::Orphaned6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Orphaned6 as u32);
         },
         // SAFETY: as above.
         Stage::Ipv4 => unsafe {

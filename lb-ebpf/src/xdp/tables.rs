@@ -9,6 +9,7 @@ use super::maps::{
     REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6, SETTINGS, SNAT_ADDRESSES,
     SNAT_ADDRESSES6, VLAN_IDS, VLANS,
 };
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_ebpf::abi::{
     Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
@@ -208,5 +209,23 @@ pub(super) fn count(reason: Reason) -> u64 {
     unsafe {
         *counter += 1;
         *counter
+    }
+}
+
+/// Notes that userspace is gone, if it is. Not inlined: for one packet in many.
+#[inline(never)]
+pub(super) fn watch() {
+    let Some(settings) = SETTINGS.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: no arguments, no failure.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    // SAFETY: an element of the map, valid for the whole run. Other CPUs may write the word as well, and userspace the
+    // element: what is read is an aligned integer, old or new, and what is written is one, the same from everyone here.
+    // Should userspace have been late and come back in this instant, its next tick writes zero again.
+    unsafe {
+        if (*settings).is_orphaned_at(now) {
+            (&raw mut (*settings).orphaned).write_volatile(1);
+        }
     }
 }

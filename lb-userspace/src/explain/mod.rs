@@ -118,9 +118,7 @@ fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: In
         Verdict::Worker { slot } => ("worker", None, Some(slot)),
     };
     let leaves = ifindex.and_then(|_| addresses(&frame));
-    let service = noted
-        .service
-        .and_then(|id| control.services().get(usize::from(id)));
+    let service = noted.service.and_then(|id| control.service_of(id));
     // Towards the server it is where the packet goes, on the way back it is where it came from.
     let ends = [leaves.map(|(_, to)| to), arrives.map(|(from, _)| from)];
     let server = leaves.and(service).and_then(|service| {
