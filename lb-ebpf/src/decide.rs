@@ -23,11 +23,13 @@
 //! program with kernel maps, and by tests with vectors.
 
 mod answer;
+mod icmp;
 mod mss;
 mod open;
 mod parse;
 
-pub use answer::answer_too_big;
+pub use answer::{Answers, answer_too_big, refuse};
+pub use icmp::relay_error;
 pub use mss::{Handover, limit_mss};
 
 use crate::abi::{
@@ -41,8 +43,8 @@ use crate::nat::SourceAddresses;
 use crate::rewrite::{Applied, Layout, Rewrite};
 use crate::tcp::{Flags, State};
 use crate::verdict::Reason::{
-    Fragment, Malformed, NoFlow, NoHeadroom, NoWorker, NotOurs, NotReady, StackService, TtlExpired,
-    WorkerFragment,
+    Fragment, Malformed, NoFlow, NoHeadroom, NoWorker, NotOurs, NotReady, StackService,
+    TooBigUnanswered, TtlExpired, WorkerFragment,
 };
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Drop, Pass};
@@ -80,6 +82,10 @@ pub trait Shared {
     fn hand_over(&self, handover: Handover);
     /// Takes the note of the stage before.
     fn take_over(&self) -> Handover;
+    /// Map `ANSWERS`, of this CPU.
+    fn answers(&self) -> Answers;
+    /// Writes map `ANSWERS`.
+    fn set_answers(&self, answers: Answers);
 }
 
 /// What userspace has told us about one family.
@@ -129,6 +135,10 @@ where
             Stage::TooBig6 => answer_too_big::<V6, _, _>(packet, tables),
             Stage::Mss => limit_mss::<V4, _, _>(packet, tables),
             Stage::Mss6 => limit_mss::<V6, _, _>(packet, tables),
+            Stage::Icmp => relay_error::<V4, _, _>(packet, tables, ingress),
+            Stage::Icmp6 => relay_error::<V6, _, _>(packet, tables, ingress),
+            Stage::Refuse => refuse::<V4, _, _>(packet, tables),
+            Stage::Refuse6 => refuse::<V6, _, _>(packet, tables),
         };
     }
     verdict
@@ -366,13 +376,22 @@ fn send<F: Family, P: Packet + ?Sized>(
     layout: Layout,
     ingress: Ingress,
 ) -> Verdict {
-    let rewrite = match rewrite {
-        Ok(rewrite) => rewrite,
-        Err(verdict) => return verdict,
-    };
-    match rewrite.apply(packet, layout) {
+    match rewrite {
+        Ok(rewrite) => match rewrite.apply(packet, layout) {
+            Some(Applied::TooBig) => Continue(F::TOO_BIG),
+            applied => leave(applied, &rewrite, ingress),
+        },
+        Err(verdict) => verdict,
+    }
+}
+
+/// Where a packet leaves that is ready to.
+#[inline(always)]
+fn leave<F: Family>(applied: Option<Applied>, rewrite: &Rewrite<F>, ingress: Ingress) -> Verdict {
+    match applied {
         None => Drop(NoHeadroom),
-        Some(Applied::TooBig) => Continue(F::TOO_BIG),
+        // About an error no error is sent (RFC 1122 §3.2.2), and about everything else it was before.
+        Some(Applied::TooBig) => Pass(TooBigUnanswered),
         Some(Applied::Done) if rewrite.ifindex == ingress.ifindex => Verdict::Transmit,
         Some(Applied::Done) => Verdict::Redirect {
             ifindex: rewrite.ifindex,

@@ -10,8 +10,10 @@
 )]
 
 mod encapsulate;
+mod quoted;
 
 pub use encapsulate::{TUNNEL_HOPS, tunnel_ports};
+pub use quoted::Quoted;
 
 use crate::abi::{FORWARD_DSR, FORWARD_GUE, FORWARD_IPIP, FORWARD_NAT};
 use crate::checksum::Update;
@@ -56,6 +58,13 @@ impl Macs {
         let [a, b, c, d, e, f, g, h] = self.head.to_ne_bytes();
         let [i, j, k, l] = self.tail.to_ne_bytes();
         Self::new([g, h, i, j, k, l], [a, b, c, d, e, f])
+    }
+
+    /// Whether the frame is for more than one station (IEEE 802, clause 8.2.2: the first bit on the wire).
+    #[inline(always)]
+    pub(crate) fn to_many(self) -> bool {
+        let [first, ..] = self.head.to_ne_bytes();
+        first & 1 != 0
     }
 
     #[inline(always)]

@@ -49,6 +49,14 @@ pub enum Stage {
     Open6,
     /// Plain IPv4, where every packet enters.
     Ipv4,
+    /// ICMP: errors go to whom they are about.
+    Icmp,
+    /// As [`Icmp`](Self::Icmp), over IPv6.
+    Icmp6,
+    /// Tells a client that there is no way to a server for it.
+    Refuse,
+    /// As [`Refuse`](Self::Refuse), over IPv6.
+    Refuse6,
 }
 
 impl Stage {
@@ -62,6 +70,10 @@ impl Stage {
         Self::Open,
         Self::Open6,
         Self::Ipv4,
+        Self::Icmp,
+        Self::Icmp6,
+        Self::Refuse,
+        Self::Refuse6,
     ];
 
     /// Name of the program in the object.
@@ -75,6 +87,10 @@ impl Stage {
             Self::Open => "lb_xdp_open",
             Self::Open6 => "lb_xdp_open6",
             Self::Ipv4 => "lb_xdp",
+            Self::Icmp => "lb_xdp_icmp",
+            Self::Icmp6 => "lb_xdp_icmp6",
+            Self::Refuse => "lb_xdp_refuse",
+            Self::Refuse6 => "lb_xdp_refuse6",
         }
     }
 
@@ -84,7 +100,14 @@ impl Stage {
         match self {
             Self::Ipv6 => Reason::Ipv6,
             Self::TooBig | Self::TooBig6 => Reason::TooBigUnanswered,
-            Self::Mss | Self::Mss6 | Self::Open | Self::Open6 | Self::Ipv4 => Reason::StageMissing,
+            Self::Icmp | Self::Icmp6 => Reason::Icmp,
+            Self::Mss
+            | Self::Mss6
+            | Self::Open
+            | Self::Open6
+            | Self::Ipv4
+            | Self::Refuse
+            | Self::Refuse6 => Reason::StageMissing,
         }
     }
 }
@@ -139,7 +162,7 @@ reasons! {
     Ipv6 "ipv6" "Passed: the program for IPv6 is not loaded."
     Ipv4Options "ipv4_options" "Passed: IPv4 options are left to the stack."
     Fragment "fragment" "Passed: a fragment of a datagram, which the stack may reassemble."
-    Icmp "icmp" "Passed: echo and errors are the stack's."
+    Icmp "icmp" "Passed: echo, which the stack answers for all addresses, ours included, and errors about no flow of ours."
     Udp "udp" "Passed: a datagram for one of our addresses, but for a port without a UDP service or flow."
     OtherProtocol "other_protocol" "Passed: neither TCP, UDP nor ICMP."
     NotOurs "not_ours" "Passed: the address belongs to no service."
@@ -151,19 +174,22 @@ reasons! {
     NoWorker "no_worker" "Dropped: no worker serves the receive queue of this interface."
     NoServer "no_server" "Dropped: a new connection to a service of which no server is up."
     ServerUnreachable "server_unreachable" "Dropped: the hardware address of the next hop to the server is not known yet."
-    SnatExhausted "snat_exhausted" "Dropped: no free source port found for a new connection; add source addresses."
+    SnatExhausted "snat_exhausted" "Answered with ICMP host unreachable, or dropped if there are too many: no free source port found for a new connection; add source addresses."
     TupleInUse "tuple_in_use" "Dropped: the client has a live flow from the same port to the same server through another service."
     TableFull "table_full" "Dropped: no entry of the flow table may be given up for a new connection."
     Ipv6Extension "ipv6_extension" "Passed: IPv6 extension headers are left to the stack."
     NoHeadroom "no_headroom" "Dropped: the driver leaves no room before the packet for the headers of a tunnel."
     TooBig "too_big" "Answered with ICMP packet too big: with the headers of the tunnel it would not fit into the way to the server."
-    TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and the program that answers such packets is not loaded."
+    TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and an ICMP error, about which none may be sent, or the program that answers is not loaded."
     StageMissing "stage_missing" "Passed: the program that would have gone on with the packet is not loaded."
+    TunnelIcmp "tunnel_icmp" "Passed: an ICMP error about a packet in a tunnel of ours, from the way to its server; a lower MTU there needs a lower one here."
+    WorkerIcmp "worker_icmp" "Passed: an ICMP error about a connection of a worker, whose TCP takes none."
+    IcmpQuote "icmp_quote" "Passed: an ICMP error that quotes too little, or a packet that its receiver has not sent."
 }
 
 impl Reason {
     /// Number of reasons, and so of counters.
-    pub const COUNT: u32 = Self::StageMissing as u32 + 1;
+    pub const COUNT: u32 = Self::IcmpQuote as u32 + 1;
 }
 
 const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);

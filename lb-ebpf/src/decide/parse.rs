@@ -9,7 +9,7 @@ use crate::flow::Key;
 use crate::rewrite::Layout;
 use crate::tcp::Flags;
 use crate::verdict::Reason::{
-    self, Arp, Fragment, Icmp, Ipv4Options, Ipv6Extension, Malformed, NoService, OtherEthertype,
+    self, Arp, Fragment, Ipv4Options, Ipv6Extension, Malformed, NoService, OtherEthertype,
     OtherProtocol, Udp, Vlan,
 };
 use crate::verdict::Stage;
@@ -76,7 +76,7 @@ pub(super) fn parse_ipv4<P: Packet + ?Sized>(packet: &P) -> Result<&Ipv4, Verdic
     match ip.protocol {
         _ if ip.header_len() > Ipv4::LEN => Err(Pass(Ipv4Options)),
         PROTOCOL_TCP | PROTOCOL_UDP => Ok(ip),
-        PROTOCOL_ICMP => Err(Pass(Icmp)),
+        PROTOCOL_ICMP => Err(Continue(Stage::Icmp)),
         _ => Err(Pass(OtherProtocol)),
     }
 }
@@ -88,7 +88,7 @@ pub(super) fn parse_ipv6<P: Packet + ?Sized>(packet: &P) -> Result<&Ipv6, Verdic
     match ip.next_header {
         _ if ip.version() != 6 => Err(Pass(Malformed)),
         PROTOCOL_TCP | PROTOCOL_UDP => Ok(ip),
-        PROTOCOL_ICMPV6 => Err(Pass(Icmp)),
+        PROTOCOL_ICMPV6 => Err(Continue(Stage::Icmp6)),
         PROTOCOL_FRAGMENT => Err(Pass(Fragment)),
         other if is_extension(other) => Err(Pass(Ipv6Extension)),
         _ => Err(Pass(OtherProtocol)),

@@ -15,7 +15,7 @@ mod udp;
 
 pub use eth::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth};
 pub use header::{Header, Packet};
-pub use icmp::{Icmp, Quote};
+pub use icmp::{Half, Icmp, Word};
 pub use ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
 pub use ipv6::{Ipv6, PROTOCOL_FRAGMENT, PROTOCOL_ICMPV6, is_extension};
 pub use tcp::{Mss, Tcp};

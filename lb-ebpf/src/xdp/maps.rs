@@ -10,7 +10,7 @@ use lb_ebpf::abi::{
     Backend, Interface, MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_XSKS,
     PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
 };
-use lb_ebpf::decide::Handover;
+use lb_ebpf::decide::{Answers, Handover};
 use lb_ebpf::family::V6;
 use lb_ebpf::flow::FlowSet;
 use lb_ebpf::verdict::{Reason, Stage};
@@ -64,6 +64,9 @@ pub(super) static PROGRAMS: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::n
 
 #[btf_map]
 pub(super) static HANDOVER: PerCpuArray<Handover, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub(super) static ANSWERS: PerCpuArray<Answers, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();

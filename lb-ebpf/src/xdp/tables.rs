@@ -5,13 +5,13 @@
 )]
 
 use super::maps::{
-    BACKENDS, COUNTERS, FLOWS, FLOWS6, HANDOVER, INTERFACES, PREFILTER, RINGS, SERVICE_COUNTERS,
-    SERVICES, SERVICES6, SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6,
+    ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, HANDOVER, INTERFACES, PREFILTER, RINGS,
+    SERVICE_COUNTERS, SERVICES, SERVICES6, SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6,
 };
 use lb_ebpf::abi::{
     Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
 };
-use lb_ebpf::decide::{Handover, Shared, Tables};
+use lb_ebpf::decide::{Answers, Handover, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::nat::SourceAddresses;
@@ -75,6 +75,24 @@ impl Shared for Maps {
             // SAFETY: as in `count`.
             unsafe { element.replace(Handover::None) }
         })
+    }
+
+    #[inline(always)]
+    fn answers(&self) -> Answers {
+        ANSWERS
+            .get_ptr_mut(0)
+            .map_or(Answers::default(), |element| {
+                // SAFETY: as in `count`.
+                unsafe { *element }
+            })
+    }
+
+    #[inline(always)]
+    fn set_answers(&self, answers: Answers) {
+        if let Some(element) = ANSWERS.get_ptr_mut(0) {
+            // SAFETY: as in `count`.
+            unsafe { *element = answers }
+        }
     }
 }
 

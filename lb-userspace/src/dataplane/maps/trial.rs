@@ -10,7 +10,7 @@ use std::cell::{Cell, OnceCell};
 use lb_ebpf::abi::{
     Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
 };
-use lb_ebpf::decide::{Handover, Shared, Tables};
+use lb_ebpf::decide::{Answers, Handover, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::nat::SourceAddresses;
@@ -26,6 +26,7 @@ pub(crate) struct Trial<'a> {
     backends: Kept<Backend>,
     noted: Cell<Noted>,
     handover: Cell<Handover>,
+    answers: Cell<Answers>,
 }
 
 /// What a decision counted.
@@ -47,6 +48,7 @@ impl<'a> Trial<'a> {
             backends: Kept::default(),
             noted: Cell::default(),
             handover: Cell::default(),
+            answers: Cell::default(),
         }
     }
 
@@ -92,6 +94,14 @@ impl Shared for Trial<'_> {
 
     fn take_over(&self) -> Handover {
         self.handover.take()
+    }
+
+    fn answers(&self) -> Answers {
+        self.answers.get()
+    }
+
+    fn set_answers(&self, answers: Answers) {
+        self.answers.set(answers);
     }
 }
 
