@@ -237,3 +237,6 @@ where
         _ => Err(Pass(NotForUs)),
     }
 }
+
+#[cfg(test)]
+mod tests;
