@@ -186,6 +186,9 @@ fn with_datagrams() -> World {
     world
 }
 
+/// Bytes of an error over IPv4 that decide nothing: its checksum and second word; of the quote, lengths and checksum.
+const NOT_LOOKED_AT: [usize; 12] = [36, 37, 38, 39, 40, 41, 44, 45, 46, 47, 52, 53];
+
 proptest! {
     #[test]
     fn what_comes_back_is_about_what_was_sent(case in case::<[u8; 4]>()) {
@@ -194,9 +197,11 @@ proptest! {
 
     /// Whatever was wrong with an error is wrong with it as much afterwards: nobody can be told that it was right.
     #[test]
-    fn damage_stays(case in case::<[u8; 4]>(), at in 36..60_usize, damage in 1..=255_u8) {
-        // Of the bytes that decide where it goes, none.
-        prop_assume!(!(42..44).contains(&at) && !(48..52).contains(&at) && !(54..=62).contains(&at));
+    fn damage_stays(
+        case in case::<[u8; 4]>(),
+        at in prop::sample::select(NOT_LOOKED_AT.to_vec()),
+        damage in 1..=255_u8,
+    ) {
         let tables = HostTables::new(&with_datagrams());
         let there = forwarded(&tables, case.packet(case.client, VIP, 64))?;
         let [mapped, _] = case.ends(&there);
