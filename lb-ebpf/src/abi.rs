@@ -7,8 +7,7 @@
 //! the map table in `ARCHITECTURE.md` says who writes what, and when.
 
 use crate::family::{V4, V6};
-use crate::layout::{FragmentKey, Handover, MAX_TAGS, Tags};
-use crate::wire::Tag;
+use crate::layout::{FragmentKey, Handover};
 
 /// Version of everything in this module and of the flow entries. Userspace does not reuse a pinned map
 /// whose [`Settings::abi_version`] differs, and the program passes all packets while it does: zero,
@@ -260,20 +259,16 @@ pub struct Vlan {
     pub ifindex: u32,
     /// Tags that packets carry there, 1 or 2; 0 if the element is not in use.
     pub count: u32,
-    /// The tags as they stand in the frame, outermost first, with priority zero.
-    pub tags: [Tag; MAX_TAGS],
+    /// [`Tags::tags`](crate::layout::Tags::tags), with priorities zero.
+    pub tags: u64,
 }
 
 impl Vlan {
     /// What map `VLAN_IDS` knows it by.
     #[must_use]
     pub fn key(&self) -> VlanKey {
-        let tags = Tags {
-            count: MAX_TAGS,
-            tags: self.tags,
-        };
         VlanKey {
-            vlans: tags.vlans(),
+            vlans: self.tags,
             ifindex: self.ifindex,
             zero: 0,
         }

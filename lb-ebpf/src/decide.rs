@@ -24,13 +24,15 @@
 
 mod answer;
 mod extended;
+mod icmp;
 mod mss;
 mod open;
 mod orphan;
 mod parse;
 
-pub use answer::answer_too_big;
+pub use answer::{Answers, answer_too_big, refuse};
 pub use extended::{decide_extended, decide_extended6};
+pub use icmp::relay_error;
 pub use mss::limit_mss;
 pub use orphan::{WATCH_EVERY, decide_orphaned};
 
@@ -90,6 +92,10 @@ pub trait Shared {
     fn hand_over(&self, handover: Handover);
     /// Takes the note of the stage before.
     fn take_over(&self) -> Handover;
+    /// Map `ANSWERS`, of this CPU.
+    fn answers(&self) -> Answers;
+    /// Writes map `ANSWERS`.
+    fn set_answers(&self, answers: Answers);
 }
 
 /// What userspace has told us about one family.
@@ -174,6 +180,10 @@ where
             Stage::Extended6 => decide_extended6(packet, tables, ingress),
             Stage::Orphaned => decide_orphaned::<V4, _, _>(packet, tables),
             Stage::Orphaned6 => decide_orphaned::<V6, _, _>(packet, tables),
+            Stage::Icmp => relay_error::<V4, _, _>(packet, tables, ingress),
+            Stage::Icmp6 => relay_error::<V6, _, _>(packet, tables, ingress),
+            Stage::Refuse => refuse::<V4, _, _>(packet, tables),
+            Stage::Refuse6 => refuse::<V6, _, _>(packet, tables),
         };
     }
     verdict
@@ -285,7 +295,7 @@ where
         .service(&segment.key.service())
         .ok_or(Pass(segment.no_service()))?;
     tables.count(counters_of(service), segment.counters());
-    let arrival = Arrival { layout, ingress };
+    let arrival = Arrival { note, ingress };
     match service.kind {
         SERVICE_KIND_L4 if segment.opens() => open(packet, &table, &segment, service, arrival),
         SERVICE_KIND_L4 if may_adopt(service, segment.flags) => {
@@ -303,7 +313,7 @@ where
 /// How a packet came in, and where its headers are.
 #[derive(Clone, Copy)]
 struct Arrival {
-    layout: Layout,
+    note: Handover,
     ingress: Ingress,
 }
 
@@ -455,6 +465,18 @@ impl Egress {
             tags: tags.with_priority_of(Tags::of(packet, network)?),
         })
     }
+
+    /// What becomes of a packet that is ready.
+    #[inline(always)]
+    fn verdict(&self, ingress: Ingress) -> Verdict {
+        if self.ifindex == ingress.ifindex {
+            Verdict::Transmit
+        } else {
+            Verdict::Redirect {
+                ifindex: self.ifindex,
+            }
+        }
+    }
 }
 
 /// Rewrites a packet of any layout and says where it leaves.
@@ -502,10 +524,7 @@ where
         // Nothing is said about a piece that is not the first (RFC 1122 §3.2.2).
         Some(Applied::TooBig) if !layout.has_transport() => Drop(TooBig),
         Some(Applied::TooBig) => enter(tables, Handover::of(layout), F::TOO_BIG),
-        Some(Applied::Done) if egress.ifindex == ingress.ifindex => Verdict::Transmit,
-        Some(Applied::Done) => Verdict::Redirect {
-            ifindex: egress.ifindex,
-        },
+        Some(Applied::Done) => egress.verdict(ingress),
     }
 }
 

@@ -163,24 +163,26 @@ pub struct FragmentKey<F: Family> {
     pub protocol: u32,
 }
 
-/// The VLAN tags of a frame (IEEE 802.1Q, 802.1ad), outermost first.
+/// The VLAN tags of a frame (IEEE 802.1Q, 802.1ad).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
-    /// Those that count.
+    /// Those that count, [`MAX_TAGS`] at most.
     pub count: usize,
-    /// As they stand in the frame.
-    pub tags: [Tag; MAX_TAGS],
+    /// As they stand in the frame, the outermost in the first four bytes; zero in the place of one that isn't there. One
+    /// integer, because LLVM would make misaligned stores to the stack of an array of bytes, which the verifier refuses.
+    pub tags: u64,
 }
 
 /// Tags that a frame may have: one of the customer in one of the provider.
 pub const MAX_TAGS: usize = 2;
 
+/// The four bits of each tag (IEEE 802.1Q §9.6) that don't tell its VLAN: priority and drop eligibility.
+const PRIORITIES: u64 = u64::from_le_bytes([0, 0, 0xf0, 0, 0, 0, 0xf0, 0]);
+const OUTER_PRIORITY: u64 = u64::from_le_bytes([0, 0, 0xf0, 0, 0, 0, 0, 0]);
+
 impl Tags {
     /// No tags.
-    pub const NONE: Self = Self {
-        count: 0,
-        tags: [Tag::NONE; MAX_TAGS],
-    };
+    pub const NONE: Self = Self { count: 0, tags: 0 };
 
     /// Where the network header of a frame with these tags starts.
     #[inline(always)]
@@ -192,48 +194,48 @@ impl Tags {
     /// The tags of a frame whose network header starts at `network`.
     #[inline(always)]
     pub fn of<P: Packet + ?Sized>(packet: &P, network: usize) -> Option<Self> {
-        let mut found = Self::NONE;
-        if network >= Eth::LEN + Tag::LEN {
-            let [first, second] = &mut found.tags;
-            *first = *packet.header(Tag::FIRST)?;
-            found.count = 1;
-            if network >= Eth::LEN + 2 * Tag::LEN {
-                *second = *packet.header(Tag::FIRST + Tag::LEN)?;
-                found.count = 2;
-            }
+        if network < Eth::LEN + Tag::LEN {
+            return Some(Self::NONE);
         }
-        Some(found)
+        let outer = packet.header::<Tag>(Tag::FIRST)?.long();
+        if network < Eth::LEN + 2 * Tag::LEN {
+            return Some(Self {
+                count: 1,
+                tags: outer,
+            });
+        }
+        let inner = packet.header::<Tag>(Tag::FIRST + Tag::LEN)?.long();
+        Some(Self {
+            count: 2,
+            tags: outer | inner << 32,
+        })
     }
 
     /// The same VLANs with the priority of the outermost of `other`.
     #[inline(always)]
     #[must_use]
-    pub fn with_priority_of(mut self, other: Self) -> Self {
-        let ([first, _], [from, _]) = (&mut self.tags, other.tags);
-        let ([high, _], [priority, _]) = (&mut first.control, from.control);
-        *high |= priority & 0xf0;
-        self
+    pub const fn with_priority_of(self, other: Self) -> Self {
+        Self {
+            tags: self.tags | other.tags & OUTER_PRIORITY,
+            ..self
+        }
     }
 
     /// The VLANs without the priorities, by which a link is known.
     #[inline(always)]
     #[must_use]
-    pub fn vlans(&self) -> u64 {
-        let [first, second] = self.tags.map(Tag::without_priority);
-        let ([a, b], [c, d]) = (first.kind, first.control);
-        let ([e, f], [g, h]) = (second.kind, second.control);
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    pub const fn vlans(&self) -> u64 {
+        self.tags & !PRIORITIES
     }
 
     /// Writes the tags and what follows them; the frame has the room.
     #[inline(always)]
     pub fn write<P: Packet + ?Sized>(&self, packet: &mut P, ethertype: [u8; 2]) -> Option<()> {
-        let [first, second] = self.tags;
         if self.count > 0 {
-            *packet.header_mut(Tag::FIRST)? = first;
+            *packet.header_mut(Tag::FIRST)? = Tag::of_long(self.tags);
         }
         if self.count > 1 {
-            *packet.header_mut(Tag::FIRST + Tag::LEN)? = second;
+            *packet.header_mut(Tag::FIRST + Tag::LEN)? = Tag::of_long(self.tags >> 32);
         }
         let at = Tag::FIRST + self.count * Tag::LEN;
         *packet.header_mut(at)? = Ethertype(ethertype);

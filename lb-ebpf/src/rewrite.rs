@@ -10,8 +10,10 @@
 )]
 
 mod encapsulate;
+mod quoted;
 
 pub use encapsulate::{TUNNEL_HOPS, tunnel_ports};
+pub use quoted::Quoted;
 
 use crate::abi::{FORWARD_DSR, FORWARD_GUE, FORWARD_IPIP, FORWARD_NAT};
 use crate::checksum::Update;
@@ -57,6 +59,13 @@ impl Macs {
         let [a, b, c, d, e, f, g, h] = self.head.to_ne_bytes();
         let [i, j, k, l] = self.tail.to_ne_bytes();
         Self::new([g, h, i, j, k, l], [a, b, c, d, e, f])
+    }
+
+    /// Whether the frame is for more than one station (IEEE 802, clause 8.2.2: the first bit on the wire).
+    #[inline(always)]
+    pub(crate) fn to_many(self) -> bool {
+        let [first, ..] = self.head.to_ne_bytes();
+        first & 1 != 0
     }
 
     #[inline(always)]
@@ -154,17 +163,27 @@ impl<F: Family> Rewrite<F> {
             Mode::Dsr => Self::hop(packet, layout)?,
             Mode::Ipip | Mode::Gue => return self.encapsulate(packet, layout, tags),
         }
+        self.link(packet, layout, tags)
+    }
+
+    /// Puts the network header behind `tags`, and writes what stands before it.
+    #[inline(always)]
+    fn link<P: Packet + ?Sized>(
+        &self,
+        packet: &mut P,
+        layout: Layout,
+        tags: Tags,
+    ) -> Option<Applied> {
         let front = tags.network();
         if front != layout.network {
             packet.move_front(distance(front, layout.network))?;
         }
-        self.link(packet, tags)?;
+        self.write_link(packet, tags)?;
         Some(Applied::Done)
     }
 
-    /// Writes what stands before the network header, which is in its place by now.
     #[inline(always)]
-    fn link<P: Packet + ?Sized>(&self, packet: &mut P, tags: Tags) -> Option<()> {
+    fn write_link<P: Packet + ?Sized>(&self, packet: &mut P, tags: Tags) -> Option<()> {
         self.macs.write(packet.header_mut::<Eth>(0)?);
         tags.write(packet, F::ETHERTYPE)
     }

@@ -10,7 +10,7 @@
     reason = "what fails here fails the test, and the line says what it was"
 )]
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{
@@ -134,6 +134,7 @@ impl Kernel {
     /// Undoes what `world` and the packets in it have written, so that the next one needs no other program: loading takes
     /// longest of all, above all on an emulated machine. Counters go on.
     fn forget(&mut self, world: &World) {
+        self.per_cpu("ANSWERS", 0_u64);
         let mut sets = self.array::<[u64; 32]>("FLOWS");
         for index in 0..=world.settings.flow_set_mask {
             sets.set(index, [0; 32], 0).unwrap();
@@ -196,6 +197,15 @@ impl Kernel {
         for key in keys {
             fragments.remove(&key).unwrap();
         }
+    }
+
+    /// Writes `value` for all CPUs into the only element of a map.
+    fn per_cpu<T: aya::Pod>(&mut self, name: &str, value: T) {
+        let map = self.ebpf.map_mut(name).unwrap();
+        let mut map = PerCpuArray::<_, T>::try_from(map).unwrap();
+        let values = vec![value; aya::util::nr_cpus().unwrap()];
+        map.set(0, PerCpuValues::try_from(values).unwrap(), 0)
+            .unwrap();
     }
 
     fn array<T: aya::Pod>(&mut self, name: &str) -> Array<&mut MapData, T> {

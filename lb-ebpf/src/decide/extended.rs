@@ -19,8 +19,8 @@ use crate::flow::Table;
 use crate::layout::{FragmentKey, Handover, Layout, MAX_TAGS, Piece};
 use crate::rewrite::Rewrite;
 use crate::verdict::Reason::{
-    Arp, Fragment, Icmp, Ipv4Options, Ipv6Extension, Malformed, NotOurs, OtherEthertype,
-    OtherProtocol, Vlan,
+    Arp, Fragment, Ipv4Options, Ipv6Extension, Malformed, NotOurs, OtherEthertype, OtherProtocol,
+    Vlan,
 };
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Pass};
@@ -66,6 +66,9 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
+    if layout.protocol == F::ICMP {
+        return enter(tables, Handover::of(layout), F::RELAY);
+    }
     // By way of the map, in which the verifier sees any layout: otherwise it would go on with each one that can be found.
     let earlier = tables.take_over();
     tables.hand_over(Handover::of(layout).with_flag(earlier.flags));
@@ -196,8 +199,7 @@ fn locate_ipv4<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
         return Err(Pass(Malformed));
     }
     match ip.protocol {
-        PROTOCOL_TCP | PROTOCOL_UDP => {}
-        PROTOCOL_ICMP => return Err(Pass(Icmp)),
+        PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMP => {}
         _ => return Err(Pass(OtherProtocol)),
     }
     let identification = u32::from(u16::from_be_bytes(ip.identification));
@@ -276,8 +278,7 @@ fn locate_ipv6<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
         layout = behind_extension(packet, layout)?;
     }
     match layout.protocol {
-        PROTOCOL_TCP | PROTOCOL_UDP => Ok(layout),
-        PROTOCOL_ICMPV6 => Err(Pass(Icmp)),
+        PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMPV6 => Ok(layout),
         _ if !layout.has_transport() => Err(Pass(Fragment)),
         other if is_extension(other) => Err(Pass(Ipv6Extension)),
         _ => Err(Pass(OtherProtocol)),

@@ -1,7 +1,7 @@
 //! The first packet of a flow: its server, its tuple there, and the entries that make the rest of it fast.
 
 use super::parse::Segment;
-use super::{Arrival, Shared, Tables, counters_of};
+use super::{Arrival, Shared, Tables, counters_of, enter};
 use crate::abi::{
     BACKEND_FLAG_REACHABLE, Backend, LINK_VLAN, RING_EMPTY, SERVICE_FLAG_AFFINITY,
     SERVICE_FLAG_KEEP_SOURCE, Service, ServiceCounters, VlanKey,
@@ -13,8 +13,7 @@ use crate::nat;
 use crate::rewrite::{Macs, Mode, Rewrite, tunnel_ports};
 use crate::tcp::{Direction, Flags};
 use crate::verdict::Reason::{
-    self, Malformed, NoServer, ServerUnreachable, SnatExhausted, TableFull, TtlExpired, TupleInUse,
-    Vlan,
+    self, Malformed, NoServer, ServerUnreachable, TableFull, TtlExpired, TupleInUse, Vlan,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{Eth, Packet};
@@ -43,7 +42,7 @@ where
     }
     let tuple = if service.flags & SERVICE_FLAG_KEEP_SOURCE == 0 {
         nat::map_source(table, &segment.key, chosen.backend, arrival.ingress.cpu)
-            .ok_or(Drop(SnatExhausted))?
+            .ok_or_else(|| enter(table.sets, arrival.note, F::REFUSE))?
     } else {
         nat::keep_source(table, &segment.key, chosen.backend).ok_or(Drop(TupleInUse))?
     };
@@ -78,7 +77,7 @@ where
     P: Packet + ?Sized,
     T: Shared,
 {
-    let Arrival { layout, ingress } = arrival;
+    let (layout, ingress) = (arrival.note.layout(), arrival.ingress);
     if layout.network == Eth::LEN {
         return Ok(ingress.ifindex);
     }
@@ -102,19 +101,7 @@ fn open_one_way<F: Family, T: Tables<F>>(
     service: Service,
     chosen: &Chosen<'_>,
 ) {
-    let backend = chosen.backend;
-    let mode = Mode::of_bits(service.forward);
-    let (addresses, ports) = match mode {
-        Mode::Ipip | Mode::Gue => (
-            F::join(
-                F::unmapped(backend.tunnel_source),
-                F::unmapped(backend.address),
-            ),
-            tunnel_ports(tunnel_source_port(&segment.key), backend.mtu),
-        ),
-        Mode::Nat | Mode::Dsr => (segment.key.addresses, segment.key.ports),
-    };
-    let to = chosen.value(service, mode, addresses, ports);
+    let to = chosen.one_way(service, &segment.key);
     let counters = match table.insert_one_way(&segment.key, &to) {
         Ok(()) => OPENED,
         Err(flow::Full) => ServiceCounters { flows: 0, ..OPENED },
@@ -147,11 +134,33 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
+    open(packet, table, segment, before_change(service), arrival)
+}
+
+/// The service with the ring that flows older than the live one were opened by.
+#[inline(always)]
+pub(super) fn before_change(service: Service) -> Service {
     let ring = match service.previous_ring {
         RING_EMPTY => service.ring,
         previous => previous,
     };
-    open(packet, table, segment, Service { ring, ..service }, arrival)
+    Service { ring, ..service }
+}
+
+/// What the entry of `client`'s flow would hold, of a service whose flows may be adopted; `None` if it leads nowhere.
+/// Nothing is inserted.
+#[inline(always)]
+pub(super) fn would_hold<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    client: &Key<F>,
+    service: Service,
+) -> Option<Value<F>> {
+    let chosen = choose(table, client, service).ok()?;
+    if !Mode::of_bits(service.forward).is_two_way() {
+        return Some(chosen.one_way(service, client));
+    }
+    let tuple = nat::keep_source(table, client, chosen.backend)?;
+    Some(chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports))
 }
 
 /// Any port that tells the flows of a client apart, so that the server's card deals them out to its queues. Not a keyed
@@ -180,6 +189,24 @@ struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
+    /// As [`value`](Self::value), in the modes in which the server answers its client itself.
+    #[inline(always)]
+    fn one_way<F: Family>(&self, service: Service, client: &Key<F>) -> Value<F> {
+        let backend = self.backend;
+        let mode = Mode::of_bits(service.forward);
+        let (addresses, ports) = match mode {
+            Mode::Ipip | Mode::Gue => (
+                F::join(
+                    F::unmapped(backend.tunnel_source),
+                    F::unmapped(backend.address),
+                ),
+                tunnel_ports(tunnel_source_port(client), backend.mtu),
+            ),
+            Mode::Nat | Mode::Dsr => (client.addresses, client.ports),
+        };
+        self.value(service, mode, addresses, ports)
+    }
+
     /// What the entry of the client's packets holds.
     #[inline(always)]
     fn value<F: Family>(

@@ -8,9 +8,7 @@ use crate::family::{Family, V4, V6};
 use crate::flow::Key;
 use crate::layout::{Handover, Layout, Piece};
 use crate::tcp::Flags;
-use crate::verdict::Reason::{
-    self, Arp, Icmp, Malformed, NoService, OtherEthertype, OtherProtocol, Udp,
-};
+use crate::verdict::Reason::{self, Arp, Malformed, NoService, OtherEthertype, OtherProtocol, Udp};
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Pass};
 use crate::wire::{
@@ -99,11 +97,13 @@ pub(super) fn parse_ipv4<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdi
         return Err(Pass(Malformed));
     }
     match ip.protocol {
-        PROTOCOL_TCP | PROTOCOL_UDP if ip.header_len() > Ipv4::LEN || ip.is_fragment() => {
+        PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMP
+            if ip.header_len() > Ipv4::LEN || ip.is_fragment() =>
+        {
             Err(Continue(Stage::Extended))
         }
         PROTOCOL_TCP | PROTOCOL_UDP => Ok(Layout::plain::<V4>(ip.protocol)),
-        PROTOCOL_ICMP => Err(Pass(Icmp)),
+        PROTOCOL_ICMP => Err(Continue(Stage::Icmp)),
         _ => Err(Pass(OtherProtocol)),
     }
 }
@@ -115,7 +115,7 @@ pub(super) fn parse_ipv6<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdi
     match ip.next_header {
         _ if ip.version() != 6 => Err(Pass(Malformed)),
         PROTOCOL_TCP | PROTOCOL_UDP => Ok(Layout::plain::<V6>(ip.next_header)),
-        PROTOCOL_ICMPV6 => Err(Pass(Icmp)),
+        PROTOCOL_ICMPV6 => Err(Continue(Stage::Icmp6)),
         other if is_extension(other) => Err(Continue(Stage::Extended6)),
         _ => Err(Pass(OtherProtocol)),
     }

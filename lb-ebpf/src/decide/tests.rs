@@ -6,7 +6,7 @@ use crate::fixtures::{HostTables, INGRESS, Segment, Traffic, VIP};
 use crate::flow::{FlowEntry, FlowSet, FlowSnapshot};
 use crate::tcp::{Direction, Flags};
 use crate::verdict::{Reason, Verdict};
-use crate::wire::PROTOCOL_UDP;
+use crate::wire::{PROTOCOL_ICMP, PROTOCOL_UDP};
 use std::collections::{HashMap, HashSet};
 use std::vec::Vec;
 
@@ -43,6 +43,10 @@ fn is_sound(frame: &[u8]) -> bool {
     if checksum::of(&frame[14..34]) != [0, 0] {
         return false;
     }
+    if is_error(frame) {
+        let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
+        return checksum::of(&frame[34..end]) == [0, 0];
+    }
     if is_udp(frame) && frame[40..42] == [0, 0] {
         return true;
     }
@@ -58,13 +62,23 @@ fn is_udp(frame: &[u8]) -> bool {
     frame[23] == PROTOCOL_UDP
 }
 
+fn is_error(frame: &[u8]) -> bool {
+    frame[23] == PROTOCOL_ICMP
+}
+
 #[test]
 fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
-    let (mut forwarded, mut datagrams) = (0, 0);
+    let (mut forwarded, mut datagrams, mut errors) = (0, 0, 0);
     run(1, |before, after, verdict| {
         if verdict.reason() == Reason::Forwarded {
             forwarded += 1;
             assert_eq!(is_sound(before), is_sound(after));
+            if is_error(before) {
+                errors += 1;
+                assert_eq!(before[46..52], after[46..52], "lengths and marks");
+                assert_eq!(before.len(), after.len());
+                return;
+            }
             if is_udp(before) {
                 datagrams += 1;
                 assert_eq!(before[38..40], after[38..40], "length");
@@ -77,7 +91,7 @@ fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
                 "sequence numbers and lengths"
             );
             assert_eq!(before[54..], after[54..], "payload");
-        } else {
+        } else if !matches!(verdict, Verdict::Answer(_)) {
             assert_eq!(before, after);
         }
     });
@@ -88,6 +102,10 @@ fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
     assert!(
         datagrams > PACKETS / 20,
         "{datagrams} datagrams forwarded: the traffic tests nothing"
+    );
+    assert!(
+        errors > PACKETS / 100,
+        "{errors} errors forwarded: the traffic tests nothing"
     );
 }
 

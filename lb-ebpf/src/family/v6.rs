@@ -26,7 +26,28 @@ impl Family for V6 {
     const TOO_BIG: Stage = Stage::TooBig6;
     /// Packet too big (RFC 4443 §3.2).
     const TOO_BIG_KIND: (u8, u8) = (2, 0);
+    const RELAY: Stage = Stage::Icmp6;
+    const REFUSE: Stage = Stage::Refuse6;
+    /// Destination unreachable, address unreachable (RFC 4443 §3.1).
+    const UNREACHABLE_KIND: (u8, u8) = (1, 3);
     const ICMP: u8 = PROTOCOL_ICMPV6;
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443 §3).
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+
+    #[inline(always)]
+    fn header_len(header: &Ipv6) -> Option<usize> {
+        (header.version() == 6).then_some(Ipv6::LEN)
+    }
+
+    /// A fragment has an extension header, which this header is not.
+    #[inline(always)]
+    fn is_first_fragment(_: &Ipv6) -> bool {
+        true
+    }
 
     #[inline(always)]
     fn addresses(header: &Ipv6) -> [u64; 4] {
@@ -51,6 +72,11 @@ impl Family for V6 {
     #[inline(always)]
     fn forward(header: &mut Ipv6, addresses: [u64; 4]) {
         header.hop_limit = header.hop_limit.wrapping_sub(1);
+        header.addresses = addresses.map(u64::to_ne_bytes);
+    }
+
+    #[inline(always)]
+    fn readdress(header: &mut Ipv6, addresses: [u64; 4]) {
         header.addresses = addresses.map(u64::to_ne_bytes);
     }
 
@@ -113,6 +139,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn update_icmp(checksum: Update, old: [u64; 4], new: [u64; 4]) -> Update {
+        Self::update(checksum, old, new)
+    }
+
+    #[inline(always)]
     fn join(source: [u8; 16], destination: [u8; 16]) -> [u64; 4] {
         let ([a, b], [c, d]) = (halves(source), halves(destination));
         [a, b, c, d]
@@ -128,6 +159,19 @@ impl Family for V6 {
         let [a, b, c, d, e, f, g, h] = high.to_ne_bytes();
         let [i, j, k, l, m, n, o, p] = low.to_ne_bytes();
         [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// Half by half, as in [`holds`](Self::holds).
+    #[inline(always)]
+    fn same_destination([.., a, b]: [u64; 4], [.., c, d]: [u64; 4]) -> bool {
+        a == c && b == d
+    }
+
+    /// Not unspecified, loopback or multicast (RFC 4291 §2.4).
+    #[inline(always)]
+    fn is_from_one_host([first, second, ..]: [u64; 4]) -> bool {
+        let [leading, ..] = first.to_ne_bytes();
+        leading != 0xff && (first != 0 || u64::from_be(second) > 1)
     }
 
     #[inline(always)]

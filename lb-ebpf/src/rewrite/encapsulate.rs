@@ -122,7 +122,7 @@ impl<F: Family> Rewrite<F> {
         tags: Tags,
     ) -> Option<Applied> {
         *packet.header_mut(tags.network())? = outer;
-        self.link(packet, tags)?;
+        self.write_link(packet, tags)?;
         Some(Applied::Done)
     }
 }

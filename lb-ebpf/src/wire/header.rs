@@ -103,5 +103,6 @@ header! {
     super::Mss: 4,
     super::Udp: 8,
     super::Icmp: 8,
-    super::Quote: 512,
+    super::Half: 2,
+    super::Word: 4,
 }

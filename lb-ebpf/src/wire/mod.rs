@@ -18,7 +18,7 @@ pub use eth::{
     Tag,
 };
 pub use header::{Header, Packet};
-pub use icmp::{Icmp, Quote};
+pub use icmp::{Half, Icmp, Word};
 pub use ipv4::{Ipv4, Ipv4Option, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
 pub use ipv6::{
     Extension, FragmentHeader, Ipv6, PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_FRAGMENT, PROTOCOL_HIP,

@@ -12,7 +12,7 @@ use aya_log_ebpf::warn;
 use frame::{Constant, Frame, Variable};
 use lb_ebpf::decide::{
     Ingress, WATCH_EVERY, answer_too_big, decide, decide_extended, decide_extended6, decide_ipv6,
-    decide_leaving, decide_orphaned, decide_unknown, limit_mss,
+    decide_leaving, decide_orphaned, decide_unknown, limit_mss, refuse, relay_error,
 };
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
@@ -161,6 +161,46 @@ pub(crate) fn lb_xdp_orphaned6(context: XdpContext) -> u32 {
     finish(&context, verdict)
 }
 
+/// [`Stage::Icmp`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_icmp(context: XdpContext) -> u32 {
+    let verdict = relay_error::<V4, _, _>(
+        &mut Frame::<Variable>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
+    finish(&context, verdict)
+}
+
+/// [`Stage::Icmp6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_icmp6(context: XdpContext) -> u32 {
+    let verdict = relay_error::<V6, _, _>(
+        &mut Frame::<Variable>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
+    finish(&context, verdict)
+}
+
+/// [`Stage::Refuse`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_refuse(context: XdpContext) -> u32 {
+    let verdict = refuse::<V4, _, _>(&mut Frame::<Variable>::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
+/// [`Stage::Refuse6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_refuse6(context: XdpContext) -> u32 {
+    let verdict = refuse::<V6, _, _>(&mut Frame::<Variable>::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
 /// Hands the packet on to another program, or counts it and says what the kernel shall do.
 #[inline(always)]
 fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
@@ -239,6 +279,22 @@ fn enter(context: &XdpContext, stage: Stage) {
         // SAFETY: as above.
         Stage::Extended6 => unsafe {
             PROGRAMS.tail_call(context, Stage::Extended6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Icmp => unsafe {
+            PROGRAMS.tail_call(context, Stage::Icmp as u32);
+        },
+        // SAFETY: as above.
+        Stage::Icmp6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Icmp6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Refuse => unsafe {
+            PROGRAMS.tail_call(context, Stage::Refuse as u32);
+        },
+        // SAFETY: as above.
+        Stage::Refuse6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Refuse6 as u32);
         },
     }
 }

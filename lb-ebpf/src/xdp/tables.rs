@@ -5,15 +5,15 @@
 )]
 
 use super::maps::{
-    BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER, INTERFACES, PREFILTER,
-    REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6, SETTINGS, SNAT_ADDRESSES,
-    SNAT_ADDRESSES6, VLAN_IDS, VLANS,
+    ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER, INTERFACES,
+    PREFILTER, REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6, SETTINGS,
+    SNAT_ADDRESSES, SNAT_ADDRESSES6, VLAN_IDS, VLANS,
 };
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_ebpf::abi::{
     Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::{Shared, Tables};
+use lb_ebpf::decide::{Answers, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::layout::{FragmentKey, Handover};
@@ -92,6 +92,24 @@ impl Shared for Maps {
                 // SAFETY: as in `count`.
                 unsafe { element.replace(Handover::default()) }
             })
+    }
+
+    #[inline(always)]
+    fn answers(&self) -> Answers {
+        ANSWERS
+            .get_ptr_mut(0)
+            .map_or(Answers::default(), |element| {
+                // SAFETY: as in `count`.
+                unsafe { *element }
+            })
+    }
+
+    #[inline(always)]
+    fn set_answers(&self, answers: Answers) {
+        if let Some(element) = ANSWERS.get_ptr_mut(0) {
+            // SAFETY: as in `count`.
+            unsafe { *element = answers }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use lb_ebpf::abi::{
     Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::{Shared, Tables};
+use lb_ebpf::decide::{Answers, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::layout::{FragmentKey, Handover};
@@ -33,6 +33,7 @@ pub(crate) struct Trial<'a> {
     fragments6: RefCell<HashMap<FragmentKey<V6>, u32>>,
     rewrite: Cell<Rewrite<V4>>,
     rewrite6: Cell<Rewrite<V6>>,
+    answers: Cell<Answers>,
 }
 
 /// What a decision counted.
@@ -58,6 +59,7 @@ impl<'a> Trial<'a> {
             fragments6: RefCell::default(),
             rewrite: Cell::default(),
             rewrite6: Cell::default(),
+            answers: Cell::default(),
         }
     }
 
@@ -111,6 +113,14 @@ impl Shared for Trial<'_> {
 
     fn take_over(&self) -> Handover {
         self.handover.take()
+    }
+
+    fn answers(&self) -> Answers {
+        self.answers.get()
+    }
+
+    fn set_answers(&self, answers: Answers) {
+        self.answers.set(answers);
     }
 }
 
