@@ -276,8 +276,8 @@ fn method(sizes: &Sizes) -> Vec<String> {
          take their own share as well."
             .to_owned(),
         "The program's counters say what became of every packet: a load whose packets did not all get its verdict \
-         is an error, not a sample. The first packet of each is compared, byte by byte, with what the same function \
-         does on the host."
+         is an error, not a sample. The first packets of each mode are compared, byte by byte, with what the same \
+         function does on the host."
             .to_owned(),
         "Packets per second: an XDP program in the client's namespace sends frames of established flows over veth \
          to the edge, which forwards them to the next namespace, or back if it is one-armed, where an XDP program \

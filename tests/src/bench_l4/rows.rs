@@ -10,7 +10,7 @@ use lb_ebpf::{
         RING_SIZE, SERVICE_FLAG_KEEP_SOURCE, SETTINGS_MATCH_SOURCE, Service, ServiceKey,
         ServiceKey6, mapped,
     },
-    fixtures::{Address, Checksum, Datagram, Segment, VIP, World, world},
+    fixtures::{Address, Checksum, Datagram, Endpoint, Segment, VIP, World, world},
     maglev::{Candidate, Ring, build},
     replay::{Plan, client},
     tcp::Flags,
@@ -130,16 +130,22 @@ impl Mode {
         self.forward == FORWARD_NAT
     }
 
+    /// Client 0's frame, which the wrapper makes one of any other.
+    pub(super) fn frame(&self, flags: Flags) -> Vec<u8> {
+        self.frame_of(0, flags)
+    }
+
     /// A client's frame. 69 bytes for TCP over IPv4, as in the measurements of Katran that the targets come from; a
     /// datagram has no flags.
-    pub(super) fn frame(&self, flags: Flags) -> Vec<u8> {
-        let (source, _) = client(0);
+    pub(super) fn frame_of(&self, number: u64, flags: Flags) -> Vec<u8> {
+        let (address, port) = client(number);
+        let (address, port) = (address.to_le_bytes(), u16::from_be(port));
         match self.family {
-            Family::V4 => frame(source.to_le_bytes(), VIP.0, self.port, self.protocol, flags),
+            Family::V4 => frame((address, port), (VIP.0, self.port), self.protocol, flags),
             Family::V6 => {
-                let mut address = CLIENT6;
-                address[8..12].copy_from_slice(&source.to_le_bytes());
-                frame(address, VIP6, self.port, self.protocol, flags)
+                let mut source = CLIENT6;
+                source[8..12].copy_from_slice(&address);
+                frame((source, port), (VIP6, self.port), self.protocol, flags)
             }
         }
     }
@@ -186,10 +192,13 @@ impl Mode {
     }
 }
 
-fn frame<A: Address>(source: A, vip: A, port: u16, protocol: u8, flags: Flags) -> Vec<u8> {
+fn frame<A: Address>(
+    source: Endpoint<A>,
+    destination: Endpoint<A>,
+    protocol: u8,
+    flags: Flags,
+) -> Vec<u8> {
     let macs = ([2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 10]);
-    let source = (source, u16::from_be(client(0).1));
-    let destination = (vip, port);
     let payload = vec![0; 15];
     if protocol == PROTOCOL_UDP {
         return Datagram {
@@ -241,9 +250,9 @@ pub(super) const PASSED: &[Passed] = &[
     Passed {
         title: "not ours: pass",
         frame: || {
-            let (source, _) = client(0);
-            let source = source.to_le_bytes();
-            frame(source, STRANGER, VIP.1, PROTOCOL_TCP, Flags::ACK)
+            let (address, port) = client(0);
+            let source = (address.to_le_bytes(), u16::from_be(port));
+            frame(source, (STRANGER, VIP.1), PROTOCOL_TCP, Flags::ACK)
         },
         reason: Reason::NotOurs,
         clients: Clients::Many,
@@ -374,7 +383,7 @@ const fn address6(net: u8, host: u8) -> [u8; 16] {
 /// An address that belongs to nobody here.
 const STRANGER: [u8; 4] = [10, 203, 9, 9];
 /// Clients have their number in bytes 8 to 11.
-const CLIENT6: [u8; 16] = address6(1, 10);
+const CLIENT6: [u8; 16] = address6(7, 10);
 const VIP6: [u8; 16] = address6(1, 100);
 
 #[cfg(test)]

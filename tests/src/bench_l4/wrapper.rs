@@ -14,6 +14,7 @@ use aya::{
 use lb_ebpf::replay::{PLAN_WORDS, Plan};
 
 use super::kernel::bench_object;
+use crate::bench::float;
 
 /// The wrapper, loaded.
 pub(super) struct Wrapper {
@@ -104,7 +105,7 @@ impl Wrapper {
         Ok(Outcome {
             action: result.return_value,
             frame: out,
-            ns: result.duration.as_secs_f64() * 1e9,
+            ns: float(result.duration.as_nanos().try_into()?),
         })
     }
 }
