@@ -21,8 +21,9 @@ pub(crate) struct Options {
 
 /// Debug information becomes BTF line info, which is how the verifier names source lines.
 /// Misaligned access is allowed on every CPU we run on; without it, headers are read bytewise.
-const FLAGS: [&str; 3] = [
+const FLAGS: [&str; 4] = [
     "-Cdebuginfo=2",
+    "-Ctarget-cpu=v3",
     "-Clink-arg=--btf",
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
