@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  parse ─▶ one of our addresses? ─▶ flow table ──hit──▶ count, track ─▶ rewrite ─▶ Transmit | Redirect
-//!    │               │                   │ miss (or a SYN over a closed flow)
+//!    │               │                   │ miss, or a SYN
 //!    ▼               ▼                   ▼
 //!  Pass            Pass        service? ─┬─ none ──────▶ Pass
 //!                                        ├─ WORKER ────▶ Worker
@@ -31,9 +31,9 @@ pub use answer::answer_too_big;
 pub use mss::{Handover, limit_mss};
 
 use crate::abi::{
-    ABI_VERSION, Backend, Interface, PREFILTER_WORDS, SERVICE_KIND_L4, SERVICE_KIND_STACK,
-    SERVICE_KIND_WORKER, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Service, ServiceCounters,
-    Settings,
+    ABI_VERSION, Backend, Interface, PREFILTER_WORDS, SERVICE_KIND_L4, SERVICE_KIND_NONE,
+    SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Service,
+    ServiceCounters, Settings,
 };
 use crate::family::{Family, V4, V6};
 use crate::flow::{FlowEntry, Found, Key, Sets, Table};
@@ -47,7 +47,7 @@ use crate::verdict::Reason::{
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Drop, Pass};
 use crate::wire::{Packet, Udp as Datagram};
-use open::{adopt, may_adopt, open};
+use open::{adopt, may_adopt, open, touch_answers};
 use parse::{Segment, parse_ipv4, parse_ipv6, parse_transport};
 
 /// How the packet came in.
@@ -156,16 +156,19 @@ where
         return Err(fragment::<F, P, T>(packet, tables, ip, layout));
     }
     let segment = parse_transport::<F, P>(packet, ip, layout)?;
-    if segment.flags.has(Flags::SYN)
-        && settings.flags & SETTINGS_LIMIT_MSS != 0
-        && tables.take_over() != Handover::MssLimited
-    {
-        return Err(Continue(F::MSS));
+    if segment.flags.has(Flags::SYN) {
+        if settings.flags & SETTINGS_LIMIT_MSS != 0 && tables.take_over() != Handover::MssLimited {
+            return Err(Continue(F::MSS));
+        }
+        // It most likely opens a flow. To look for one here as well would be to look twice.
+        if segment.flags.opens() {
+            return Err(Continue(F::OPEN));
+        }
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
-        Some(found) if !is_reopened(&found, &segment) => established(&table, &found, &segment),
-        _ => Err(Continue(F::OPEN)),
+        Some(found) => established(&table, &found, &segment),
+        None => Err(Continue(F::OPEN)),
     }
 }
 
@@ -201,20 +204,26 @@ where
         .ok_or(Pass(Malformed))?;
     let segment = parse_transport::<F, P>(packet, ip, layout)?;
     let table = Table::new(tables, settings);
+    table.touch(&segment.key);
+    let service = tables.service(&segment.key.service()).unwrap_or_default();
+    if service.kind == SERVICE_KIND_L4 && segment.opens() {
+        touch_answers(&table, &segment.key, service, ingress);
+    }
     if let Some(found) = table.find(&segment.key) {
         if !is_reopened(&found, &segment) {
-            // Another CPU has opened it since.
-            return Err(Continue(F::FIRST));
+            // A SYN that is sent again, or another CPU has opened the flow since.
+            return established(&table, &found, &segment);
         }
         // The client reuses its port: a new connection, which may go to another server.
-        if let Some(peer) = found.rewrite.peer(segment.key.protocol) {
+        let rewrite = found.rewrite();
+        if let Some(peer) = rewrite.and_then(|rewrite| rewrite.peer(segment.key.protocol)) {
             table.remove(&peer);
         }
         table.remove(&segment.key);
     }
-    let service = tables
-        .service(&segment.key.service())
-        .ok_or(Pass(segment.no_service()))?;
+    if service.kind == SERVICE_KIND_NONE {
+        return Err(Pass(segment.no_service()));
+    }
     tables.count(counters_of(service), segment.counters());
     match service.kind {
         SERVICE_KIND_L4 if segment.opens() => open(packet, &table, &segment, service, ingress),
@@ -305,7 +314,7 @@ fn is_reopened<F: Family>(found: &Found<'_, F>, segment: &Segment<F>) -> bool {
     segment.flags.opens()
         && match found.entry.state() {
             State::Closed => true,
-            State::Closing => !found.rewrite.mode.is_two_way(),
+            State::Closing => !found.mode().is_two_way(),
             State::HalfOpen | State::Established => false,
         }
 }
@@ -329,12 +338,25 @@ fn established<F: Family, T: Tables<F>>(
     table.sets.count(entry.service(), counters);
     let news = entry.track(segment.flags);
     if news != Flags::default() {
-        let peer = found.rewrite.peer(segment.key.protocol);
-        if let Some(peer) = peer.and_then(|peer| table.find_cold(&peer)) {
-            FlowEntry::tell(peer, news);
-        }
+        tell_peer(table, found, segment.key.protocol, news);
     }
-    Ok(found.rewrite)
+    // `None`: given up in this instant, and so as good as not found, except that it has been counted.
+    found.rewrite().ok_or(Continue(F::OPEN))
+}
+
+/// Tells the entry of the other direction, if that comes by here, of the flags that it must learn.
+#[inline(always)]
+fn tell_peer<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    found: &Found<'_, F>,
+    protocol: u8,
+    news: Flags,
+) {
+    let rewrite = found.rewrite();
+    let peer = rewrite.and_then(|rewrite| rewrite.peer(protocol));
+    if let Some(peer) = peer.and_then(|peer| table.find_cold(&peer)) {
+        FlowEntry::tell(peer, news);
+    }
 }
 
 /// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other.

@@ -215,15 +215,12 @@ const _: () = assert!(size_of::<FlowEntry<V6>>() == 128 && size_of::<FlowSet<V6>
 const _: () = assert!(crate::abi::MAX_SERVICES <= 1 << 8 && crate::abi::MAX_BACKENDS <= 1 << 16);
 
 impl<F: Family> FlowEntry<F> {
-    /// The rewrite for `key`, if this entry is its and did not change under the read.
+    /// The version of this entry, if it is that of `key`.
     #[inline(always)]
-    fn read(&self, key: &Key<F>) -> Option<Rewrite<F>> {
+    fn version_of(&self, key: &Key<F>) -> Option<u64> {
         let word = self.word.load();
-        if word & MATCH != key.word() || !F::holds(&self.addresses, key.addresses) {
-            return None;
-        }
-        let rewrite = self.rewrite(word);
-        (self.word.load() == word).then_some(rewrite)
+        let matches = word & MATCH == key.word() && F::holds(&self.addresses, key.addresses);
+        matches.then_some(word)
     }
 
     #[inline(always)]
@@ -294,9 +291,10 @@ impl<F: Family> FlowEntry<F> {
     pub fn track(&self, flags: Flags) -> Flags {
         let seen = Flags(self.seen.load());
         let news = flags.tracked().without(seen);
-        if news != Flags::default() {
-            self.seen.store((seen | news).0);
+        if news == Flags::default() {
+            return news;
         }
+        self.seen.store((seen | news).0);
         news.told_to_peer(direction(self.word.load()))
     }
 

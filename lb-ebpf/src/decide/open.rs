@@ -66,6 +66,31 @@ where
     Ok(to.rewrite)
 }
 
+/// Touches the set of the answers to a packet that [`open`] would be called for, while that of the packet itself is still
+/// on its way. Both are cold, and the two waits become one: a third of what a new connection costs.
+#[inline(always)]
+pub(super) fn touch_answers<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    client: &Key<F>,
+    service: Service,
+    ingress: Ingress,
+) {
+    if !Mode::of_bits(service.forward).is_two_way() {
+        return;
+    }
+    let Ok(Chosen { backend, .. }) = choose(table, client, service) else {
+        return;
+    };
+    let tuple = if service.flags & SERVICE_FLAG_KEEP_SOURCE == 0 {
+        nat::first_choice(table, client, backend, ingress.cpu)
+    } else {
+        Some(nat::same_source(client, backend))
+    };
+    if let Some(tuple) = tuple {
+        table.touch(&tuple.reversed());
+    }
+}
+
 /// As [`open`], in the modes in which the server answers its client itself.
 ///
 /// A full table is no reason to refuse: as long as the ring stays, the next packet finds the same server without it.
