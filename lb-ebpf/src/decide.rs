@@ -47,7 +47,7 @@ use crate::verdict::Reason::{
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Drop, Pass};
 use crate::wire::{Packet, Udp as Datagram};
-use open::{adopt, may_adopt, open, touch_answers};
+use open::{adopt, may_adopt, open, touch_both};
 use parse::{Segment, parse_ipv4, parse_ipv6, parse_transport};
 
 /// How the packet came in.
@@ -204,10 +204,9 @@ where
         .ok_or(Pass(Malformed))?;
     let segment = parse_transport::<F, P>(packet, ip, layout)?;
     let table = Table::new(tables, settings);
-    table.touch(&segment.key);
     let service = tables.service(&segment.key.service()).unwrap_or_default();
     if service.kind == SERVICE_KIND_L4 && segment.opens() {
-        touch_answers(&table, &segment.key, service, ingress);
+        touch_both(&table, &segment.key, service, ingress);
     }
     if let Some(found) = table.find(&segment.key) {
         if !is_reopened(&found, &segment) {
