@@ -117,7 +117,8 @@ where
     let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
     // It was there when this packet was found too big; if it is gone by now, its sender tries again.
     let flow = Table::new(tables, settings).find(&segment.key);
-    flow.map(|found| found.rewrite.inner_mtu())
+    flow.and_then(|found| found.rewrite())
+        .map(|rewrite| rewrite.inner_mtu())
         .ok_or(Drop(TooBig))
 }
 
