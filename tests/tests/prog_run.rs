@@ -14,13 +14,14 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{
-    Backend, Interface, PREFILTER_WORDS, Service, ServiceCounters, ServiceKey, ServiceKey6,
-    Settings,
+    Backend, Interface, MAX_SERVICES, PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters,
+    ServiceKey, ServiceKey6, Settings,
 };
 use lb_ebpf::decide::decide_fully;
-use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all};
+use lb_ebpf::family::{Family, V6};
+use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all, checks};
 use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit, prefilter_bit6};
-use lb_ebpf::mapped::MappedFlows;
+use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlot};
 use lb_ebpf::tcp::Direction;
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use lb_tests::stages;
@@ -31,8 +32,6 @@ use std::os::fd::AsFd as _;
 use std::thread;
 
 const PROGRAM: &str = "lb_xdp";
-const SERVICE: u8 = 3;
-
 /// `enum xdp_action`, the kernel's interface since 4.8.
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -45,6 +44,9 @@ struct Kernel {
     /// The kernel empties it when its last user is gone.
     _programs: ProgramArray<MapData>,
     flows: MappedFlows,
+    flows6: MappedFlows<V6>,
+    /// Of two services: a call for each slot would take longer than all else.
+    rings: Mapped<RingSlot>,
     counters: [u64; Reason::COUNT as usize],
 }
 
@@ -54,20 +56,19 @@ impl Kernel {
             "LB_XDP_OBJECT is not set: run `cargo xtask test`, or set it to the built object",
         );
         let sets = world.settings.flow_set_mask + 1;
+        let sets6 = world.settings.flow6_set_mask + 1;
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FLOWS", sets)
-            .map_max_entries("FLOWS6", world.settings.flow6_set_mask + 1)
+            .map_max_entries("FLOWS6", sets6)
             .load_file(&object)
             .unwrap_or_else(|error| panic!("cannot load {}: {error:?}", object.display()));
         let programs = stages::enter(&mut ebpf).expect("loading needs root");
-        let Some(Map::Array(flows)) = ebpf.map("FLOWS") else {
-            panic!("FLOWS is no array");
-        };
-        let flows = MappedFlows::new(flows.fd().as_fd(), sets).unwrap();
         let mut kernel = Self {
+            flows: mapped(&ebpf, "FLOWS", sets),
+            flows6: mapped(&ebpf, "FLOWS6", sets6),
+            rings: mapped(&ebpf, "RINGS", 2 * RING_SIZE),
             ebpf,
             _programs: programs,
-            flows,
             counters: [0; Reason::COUNT as usize],
         };
         kernel.write(world);
@@ -78,9 +79,8 @@ impl Kernel {
         self.array::<Settings>("SETTINGS")
             .set(0, world.settings, 0)
             .unwrap();
-        let mut rings = self.array("RINGS");
         for (slot, backend) in &world.rings {
-            rings.set(*slot, *backend, 0).unwrap();
+            self.rings[*slot as usize].store(*backend);
         }
         let mut backends = self.array("BACKENDS");
         for (index, backend) in (0..).zip(&world.backends) {
@@ -132,9 +132,8 @@ impl Kernel {
         for index in 0..=world.settings.flow6_set_mask {
             sets.set(index, [0; 64], 0).unwrap();
         }
-        let mut rings = self.array::<u32>("RINGS");
         for (slot, _) in &world.rings {
-            rings.set(*slot, 0, 0).unwrap();
+            self.rings[*slot as usize].store(0);
         }
         let mut backends = self.array("BACKENDS");
         for (index, _) in (0..).zip(&world.backends) {
@@ -177,7 +176,7 @@ impl Kernel {
                 let old = settings.get(&0, 0).unwrap();
                 settings.set(0, Settings { tick, ..old }, 0).unwrap();
             }
-            Step::Ring { slot, backend } => self.array("RINGS").set(slot, backend, 0).unwrap(),
+            Step::Ring { slot, backend } => self.rings[slot as usize].store(backend),
         }
     }
 
@@ -207,11 +206,11 @@ impl Kernel {
         risen[0]
     }
 
-    fn service_counters(&self) -> ServiceCounters {
+    fn service_counters(&self, service: u8) -> ServiceCounters {
         let map = self.ebpf.map("SERVICE_COUNTERS").unwrap();
         let map = PerCpuArray::<_, ServiceCounters>::try_from(map).unwrap();
         let mut total = ServiceCounters::default();
-        for counters in map.get(&u32::from(SERVICE), 0).unwrap().iter() {
+        for counters in map.get(&u32::from(service), 0).unwrap().iter() {
             total.packets += counters.packets;
             total.bytes += counters.bytes;
             total.flows += counters.flows;
@@ -235,7 +234,14 @@ fn test_run(program: &Xdp, bytes: &[u8]) -> (u32, Vec<u8>) {
     (result.return_value, out)
 }
 
-fn snapshots(flows: &[FlowSet]) -> Vec<Option<FlowSnapshot>> {
+fn mapped<T: Element>(ebpf: &Ebpf, name: &str, len: u32) -> Mapped<T> {
+    let Some(Map::Array(map)) = ebpf.map(name) else {
+        panic!("{name} is no array");
+    };
+    Mapped::new(map.fd().as_fd(), len).unwrap()
+}
+
+fn snapshots<F: Family>(flows: &[FlowSet<F>]) -> Vec<Option<FlowSnapshot<F>>> {
     let entries = flows.iter().flat_map(FlowSet::entries);
     entries.map(FlowEntry::snapshot).collect()
 }
@@ -311,12 +317,18 @@ fn random_traffic_gives_the_same_in_the_kernel() {
                 "{place}"
             );
             assert_eq!(out, bytes, "{place}");
+            checks::packet(&packet, &out, verdict);
             if reason == Reason::Forwarded {
                 traffic.deliver(&bytes);
             }
         }
-        assert_eq!(kernel.service_counters(), host.service_counters(SERVICE));
+        for id in 0..MAX_SERVICES {
+            let id = u8::try_from(id).unwrap();
+            let (kernel, host) = (kernel.service_counters(id), host.service_counters(id));
+            assert_eq!(kernel, host, "service {id}");
+        }
         assert_eq!(snapshots(&kernel.flows), snapshots(host.flows()));
+        assert_eq!(snapshots(&kernel.flows6), snapshots(host.flows6()));
     }
 }
 
