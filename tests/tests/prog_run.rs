@@ -10,6 +10,9 @@
     reason = "what fails here fails the test, and the line says what it was"
 )]
 
+#[path = "prog_run/sharing.rs"]
+mod sharing;
+
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -22,14 +25,11 @@ use lb_ebpf::family::{Family, V6};
 use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all, checks};
 use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit, prefilter_bit6};
 use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlot};
-use lb_ebpf::tcp::Direction;
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use lb_tests::stages;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use std::collections::{HashMap as StdHashMap, HashSet};
 use std::os::fd::AsFd as _;
-use std::thread;
 
 const PROGRAM: &str = "lb_xdp";
 /// `enum xdp_action`, the kernel's interface since 4.8.
@@ -343,62 +343,6 @@ fn each_program_is_small_for_the_verifier() {
         println!("{name}: {verified} instructions verified");
         assert!(verified <= 100_000, "{name}: {verified}");
     }
-}
-
-/// Two CPUs open and close connections of their own in one small table: a tuple towards a server may not
-/// get two owners, and an entry may not be found under another's key.
-#[test]
-fn two_cpus_share_the_table() {
-    if thread::available_parallelism().unwrap().get() < 2 {
-        // With one CPU there is nobody to share with, and pinning to the second fails.
-        return;
-    }
-    let mut world = Traffic::new(7).world();
-    world.settings.snat_partition_bits = 1;
-    world.settings.flow_set_mask = 15;
-    let kernel = Kernel::load(&world);
-    let program = kernel.program();
-    thread::scope(|scope| {
-        for cpu in 0..2_u8 {
-            scope.spawn(move || {
-                pin(usize::from(cpu));
-                let mut traffic = Traffic::new(100 + u64::from(cpu));
-                for _ in 0..20_000 {
-                    let mut packet = traffic.packet();
-                    // One tuple arrives on one CPU, as receive-side scaling has it.
-                    if packet[26..29] == [10, 203, 3] {
-                        packet[28] += cpu;
-                    }
-                    let (action, out) = test_run(program, &packet);
-                    if action == XDP_REDIRECT {
-                        traffic.deliver(&out);
-                    }
-                }
-            });
-        }
-    });
-    let flows: Vec<_> = snapshots(&kernel.flows).into_iter().flatten().collect();
-    assert!(flows.len() > 32, "{} entries of 64", flows.len());
-    let keys: HashSet<_> = flows.iter().map(|flow| flow.key).collect();
-    assert_eq!(keys.len(), flows.len(), "a key has two entries");
-    let mut owners = StdHashMap::new();
-    for flow in flows
-        .iter()
-        .filter(|flow| flow.direction == Direction::Forward)
-    {
-        assert_eq!(owners.insert(flow.rewritten, flow.key), None);
-    }
-    // Every free or live entry can be taken again: none is left half taken.
-    for entry in kernel.flows.iter().flat_map(FlowSet::entries) {
-        if let Some(snapshot) = entry.snapshot() {
-            assert!(entry.release(snapshot.version));
-        }
-    }
-    let mut opened = Traffic::new(500);
-    for _ in 0..200 {
-        test_run(program, &opened.packet());
-    }
-    assert!(snapshots(&kernel.flows).iter().flatten().count() > 32);
 }
 
 /// Rare events are logged the 1st, 2nd, 4th … time, in records that aya-log reads.
