@@ -245,7 +245,7 @@ pub struct ServiceCounters {
     pub bytes: u64,
     /// Flows inserted.
     pub flows: u64,
-    /// Those of the packets that were rewritten and sent on.
+    /// Those of the packets that were rewritten and sent on, or would have been if they had fitted into their tunnel.
     pub forwarded: u64,
 }
 

@@ -6,6 +6,7 @@
 //! What a trial cannot know is the CPU and the receive queue that a real packet would hit; the question
 //! names them, since ports of full NAT and the socket of a worker depend on them.
 
+mod capture;
 mod frames;
 
 use std::fmt;
