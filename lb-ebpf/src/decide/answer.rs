@@ -23,7 +23,8 @@ use super::{Tables, settings};
 use crate::checksum::Update;
 use crate::family::Family;
 use crate::flow::Table;
-use crate::rewrite::{Layout, Macs};
+use crate::layout::{Layout, Tags};
+use crate::rewrite::{Macs, distance};
 use crate::verdict::Reason::{self, Malformed, NoHeadroom, SnatExhausted, TooBig};
 use crate::verdict::Verdict::{self, Answer, Drop, Pass};
 use crate::wire::{Eth, Icmp, Packet, Word};
@@ -62,7 +63,7 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let layout = Layout::plain::<F>();
+    let layout = tables.take_over().layout();
     let mtu = match inner_mtu::<F, P, T>(packet, tables, layout) {
         Ok(mtu) => mtu,
         Err(verdict) => return verdict,
@@ -84,6 +85,7 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
+    let layout = tables.take_over().layout();
     let tick = match settings(tables) {
         Ok(settings) => settings.tick,
         Err(verdict) => return verdict,
@@ -97,7 +99,7 @@ where
         rest: [0; 4],
         reason: SnatExhausted,
     };
-    message.send::<F, P>(packet, Layout::plain::<F>())
+    message.send::<F, P>(packet, layout)
 }
 
 /// The greatest packet that fits.
@@ -112,10 +114,11 @@ where
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
-    let segment = parse_transport::<F, P>(packet, ip, layout)?;
+    let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
     // It was there when this packet was found too big; if it is gone by now, its sender tries again.
     let flow = Table::new(tables, settings).find(&segment.key);
-    flow.map(|found| found.rewrite.inner_mtu())
+    flow.and_then(|found| found.rewrite())
+        .map(|rewrite| rewrite.inner_mtu())
         .ok_or(Drop(TooBig))
 }
 
@@ -138,7 +141,8 @@ impl Message {
         }
     }
 
-    /// The two headers of the message, then the start of the packet as it came.
+    /// The two headers of the message, then the start of the packet as it came. It leaves by the link that it came by,
+    /// with the same tags.
     #[inline(always)]
     fn write<F: Family, P: Packet + ?Sized>(
         &self,
@@ -147,6 +151,7 @@ impl Message {
     ) -> Result<(), Verdict> {
         let start = layout.network;
         let macs = Macs::of(packet.header::<Eth>(0).ok_or(Pass(Malformed))?);
+        let tags = Tags::of(packet, start).ok_or(Pass(Malformed))?;
         let ip = *packet.header::<F::Header>(start).ok_or(Pass(Malformed))?;
         let addresses = F::addresses(&ip);
         if macs.to_many() || !F::is_from_one_host(addresses) {
@@ -157,7 +162,9 @@ impl Message {
         packet.truncate(start + quote).ok_or(Drop(NoHeadroom))?;
         let quoted = sum(packet, start);
         let headers = size_of::<F::Header>() + Icmp::LEN;
-        packet.grow_front(headers).ok_or(Drop(NoHeadroom))?;
+        packet
+            .move_front(distance(headers, 0))
+            .ok_or(Drop(NoHeadroom))?;
 
         let length = Icmp::LEN + quote;
         let outer = F::outer(&ip, length, F::ICMP, addresses);
@@ -167,8 +174,7 @@ impl Message {
         *icmp.ok_or(Drop(Malformed))? = self.header(pseudo_header, quoted);
         let eth = packet.header_mut::<Eth>(0).ok_or(Drop(Malformed))?;
         macs.swapped().write(eth);
-        eth.ethertype = F::ETHERTYPE;
-        Ok(())
+        tags.write(packet, F::ETHERTYPE).ok_or(Drop(Malformed))
     }
 
     #[inline(always)]

@@ -19,17 +19,18 @@
 //! workers' connections, which their TCP does not take yet.
 
 use super::open::{before_change, may_adopt, would_hold};
-use super::{Ingress, Shared, Tables, counters_of, in_prefilter, leave, may_be_ours, settings};
+use super::{Egress, Ingress, Shared, Tables, counters_of, in_prefilter, may_be_ours, settings};
 use crate::abi::{GUE_PORT, SERVICE_KIND_L4, SERVICE_KIND_WORKER, ServiceCounters};
 use crate::family::Family;
 use crate::flow::{Key, Table};
-use crate::rewrite::{Layout, Mode, Quoted, Rewrite};
+use crate::layout::{Handover, Layout, Piece};
+use crate::rewrite::{Applied, Mode, Quoted, Rewrite};
 use crate::tcp::Flags;
 use crate::verdict::Reason::{
-    Fragment, Icmp as NotForUs, IcmpQuote, Ipv6Extension, Malformed, TtlExpired, TunnelIcmp,
-    WorkerIcmp,
+    Fragment, GueChecksum, Icmp as NotForUs, IcmpQuote, Ipv6Extension, Malformed, NoHeadroom,
+    TooBigUnanswered, TtlExpired, TunnelIcmp, VlanGone, WorkerIcmp,
 };
-use crate::verdict::Verdict::{self, Pass};
+use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{Icmp, PROTOCOL_FRAGMENT, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Udp, is_extension};
 use core::hint;
 
@@ -41,18 +42,48 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let layout = Layout::plain::<F>();
+    let note = tables.take_over();
+    let layout = if note == Handover::default() {
+        Layout::plain::<F>(F::ICMP)
+    } else {
+        note.layout()
+    };
     let error = match parse::<F, P, T>(packet, tables, layout) {
         Ok(error) => error,
         Err(verdict) => return verdict,
     };
     match receiver(tables, &error) {
-        Ok(rewrite) if rewrite.mode == Mode::Nat => {
-            let applied = rewrite.translate_error(packet, layout, error.quoted);
-            leave(applied, &rewrite, ingress)
-        }
-        Ok(rewrite) => leave(rewrite.apply(packet, layout), &rewrite, ingress),
+        Ok(rewrite) => relay(packet, tables, &rewrite, (layout, error.quoted), ingress),
         Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn relay<F, P, T>(
+    packet: &mut P,
+    tables: &T,
+    rewrite: &Rewrite<F>,
+    (layout, quoted): (Layout, Quoted),
+    ingress: Ingress,
+) -> Verdict
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Tables<F>,
+{
+    let Some(egress) = Egress::of(packet, tables, rewrite.ifindex, layout.network) else {
+        return Drop(VlanGone);
+    };
+    let applied = match rewrite.mode {
+        Mode::Nat => rewrite.translate_error(packet, layout, quoted, egress.tags),
+        Mode::Gue if !F::has_tunnel_checksum(&layout) => return Pass(GueChecksum),
+        Mode::Dsr | Mode::Ipip | Mode::Gue => rewrite.apply(packet, layout, egress.tags),
+    };
+    match applied {
+        // About an error no error is sent (RFC 1122 §3.2.2).
+        Some(Applied::TooBig) => Pass(TooBigUnanswered),
+        Some(Applied::Done) => egress.verdict(ingress),
+        None => Drop(NoHeadroom),
     }
 }
 
@@ -77,14 +108,14 @@ where
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
-    if F::is_fragment(ip) {
+    if layout.piece != Piece::Whole {
         return Err(Pass(Fragment));
     }
     let end = layout.network + F::total_len(ip);
     let icmp = packet
         .header::<Icmp>(layout.transport)
         .ok_or(Pass(Malformed))?;
-    if end < layout.transport + Icmp::LEN || packet.len() < end {
+    if end < layout.transport + Icmp::LEN || packet.whole_len() < end {
         return Err(Pass(Malformed));
     }
     if !F::is_error(icmp.kind) {
@@ -106,7 +137,7 @@ where
         key,
         quoted,
         ttl: F::hops(ip),
-        length: u32::try_from(packet.len()).unwrap_or(u32::MAX),
+        length: u32::try_from(packet.whole_len()).unwrap_or(u32::MAX),
     })
 }
 
@@ -161,8 +192,13 @@ where
         ports: u32::from_ne_bytes(start.ports),
         protocol,
     };
-    let layout = Layout { network, transport };
-    Ok((key.reversed(), Quoted { layout, end }))
+    let quoted = Quoted {
+        network,
+        transport,
+        protocol,
+        end,
+    };
+    Ok((key.reversed(), quoted))
 }
 
 /// Whether what a quoted packet carries at `offset` is a packet to one of our addresses, as in our tunnels. Only a quote
@@ -191,7 +227,10 @@ where
 {
     let table = Table::new(tables, settings(tables)?);
     let (rewrite, service) = match table.find(&error.key) {
-        Some(found) => (found.rewrite, found.entry.service()),
+        Some(found) => {
+            let rewrite = found.rewrite().ok_or(Pass(NotForUs))?;
+            (rewrite, found.entry.service())
+        }
         None => without_flow(&table, error)?,
     };
     if error.ttl <= 1 {

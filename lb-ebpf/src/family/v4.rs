@@ -4,6 +4,7 @@ use super::{Family, V4, high, low};
 use crate::abi::{HASH_KEYS, ServiceKey, Settings, unmapped};
 use crate::cell::Cell64;
 use crate::checksum::Update;
+use crate::layout::Layout;
 use crate::rewrite::TUNNEL_HOPS;
 use crate::verdict::Stage;
 use crate::wire::{ETHERTYPE_IPV4, Ipv4, PROTOCOL_ICMP, Udp};
@@ -17,7 +18,10 @@ impl Family for V4 {
     const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV4;
     const TUNNELLED: u8 = 4;
     const FIRST: Stage = Stage::Ipv4;
+    const EXTENDED: Stage = Stage::Extended;
+    const LEAVE: Stage = Stage::Leave;
     const MSS: Stage = Stage::Mss;
+    const ORPHANED: Stage = Stage::Orphaned;
     const OPEN: Stage = Stage::Open;
     const TOO_BIG: Stage = Stage::TooBig;
     /// Destination unreachable, fragmentation needed and don't-fragment set (RFC 792).
@@ -41,6 +45,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn is_first_fragment(header: &Ipv4) -> bool {
+        header.fragment_offset() == 0
+    }
+
+    #[inline(always)]
     fn addresses(header: &Ipv4) -> u64 {
         u64::from_ne_bytes(header.addresses)
     }
@@ -58,16 +67,6 @@ impl Family for V4 {
     #[inline(always)]
     fn total_len(header: &Ipv4) -> usize {
         header.total_len()
-    }
-
-    #[inline(always)]
-    fn is_fragment(header: &Ipv4) -> bool {
-        header.is_fragment()
-    }
-
-    #[inline(always)]
-    fn is_first_fragment(header: &Ipv4) -> bool {
-        header.is_first_fragment()
     }
 
     #[inline(always)]
@@ -120,6 +119,11 @@ impl Family for V4 {
     #[inline(always)]
     fn tunnel_checksum(_: &Ipv4, _: &Udp, _: u64) -> [u8; 2] {
         Udp::NO_CHECKSUM
+    }
+
+    #[inline(always)]
+    fn has_tunnel_checksum(_: &Layout) -> bool {
+        true
     }
 
     #[inline(always)]

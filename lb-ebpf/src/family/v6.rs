@@ -4,6 +4,7 @@ use super::{Family, V4, V6, high, low};
 use crate::abi::{HASH_KEYS, ServiceKey6, Settings};
 use crate::cell::Cell64;
 use crate::checksum::Update;
+use crate::layout::{Layout, Piece};
 use crate::rewrite::TUNNEL_HOPS;
 use crate::verdict::Stage;
 use crate::wire::{ETHERTYPE_IPV6, Ipv6, PROTOCOL_ICMPV6, PROTOCOL_UDP, Udp};
@@ -17,7 +18,10 @@ impl Family for V6 {
     const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV6;
     const TUNNELLED: u8 = 41;
     const FIRST: Stage = Stage::Ipv6;
+    const EXTENDED: Stage = Stage::Extended6;
+    const LEAVE: Stage = Stage::Leave6;
     const MSS: Stage = Stage::Mss6;
+    const ORPHANED: Stage = Stage::Orphaned6;
     const OPEN: Stage = Stage::Open6;
     const TOO_BIG: Stage = Stage::TooBig6;
     /// Packet too big (RFC 4443 §3.2).
@@ -39,6 +43,12 @@ impl Family for V6 {
         (header.version() == 6).then_some(Ipv6::LEN)
     }
 
+    /// A fragment has an extension header, which this header is not.
+    #[inline(always)]
+    fn is_first_fragment(_: &Ipv6) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn addresses(header: &Ipv6) -> [u64; 4] {
         header.addresses.map(u64::from_ne_bytes)
@@ -57,17 +67,6 @@ impl Family for V6 {
     #[inline(always)]
     fn total_len(header: &Ipv6) -> usize {
         Ipv6::LEN + header.payload_len()
-    }
-
-    /// Fragments have an extension header, which this header is not.
-    #[inline(always)]
-    fn is_fragment(_: &Ipv6) -> bool {
-        false
-    }
-
-    #[inline(always)]
-    fn is_first_fragment(_: &Ipv6) -> bool {
-        true
     }
 
     #[inline(always)]
@@ -120,6 +119,12 @@ impl Family for V6 {
             Udp::NO_CHECKSUM => [0xff, 0xff],
             computed => computed,
         }
+    }
+
+    /// The transport header and all that it covers must follow at once.
+    #[inline(always)]
+    fn has_tunnel_checksum(layout: &Layout) -> bool {
+        layout.piece == Piece::Whole && layout.transport == layout.network + Ipv6::LEN
     }
 
     #[inline(always)]

@@ -9,16 +9,21 @@
 //! transport header too if the quote reaches so far. Undoing is doing: what NAT did to the quoted packet on its way there,
 //! this undoes, so the sender recognises every byte.
 
-use super::{Applied, Layout, Rewrite};
+use super::{Applied, Rewrite};
 use crate::checksum::Update;
 use crate::family::Family;
-use crate::wire::{Eth, Half, Icmp, PROTOCOL_UDP, Packet, Tcp, Udp};
+use crate::layout::{Layout, Tags};
+use crate::wire::{Half, Icmp, PROTOCOL_UDP, Packet, Tcp, Udp};
 
 /// Where the packet that an error is about starts in the frame, and where what is quoted of it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted {
-    /// Its headers.
-    pub layout: Layout,
+    /// Its network header.
+    pub network: usize,
+    /// Its transport header.
+    pub transport: usize,
+    /// Protocol of that one.
+    pub protocol: u8,
     /// The first byte behind.
     pub end: usize,
 }
@@ -31,26 +36,26 @@ impl<F: Family> Rewrite<F> {
         packet: &mut P,
         layout: Layout,
         quoted: Quoted,
+        tags: Tags,
     ) -> Option<Applied> {
         let old = F::addresses(packet.header::<F::Header>(layout.network)?);
         let checksum = packet.header::<Icmp>(layout.transport)?.checksum;
-        let quote = packet.header::<F::Header>(quoted.layout.network)?;
-        let (protocol, old_quoted) = (F::protocol(quote), F::addresses(quote));
+        let quote = packet.header::<F::Header>(quoted.network)?;
+        let old_quoted = F::addresses(quote);
         let sender = Self {
             addresses: F::swapped(self.addresses),
             ports: self.ports.rotate_left(16),
             ..*self
         };
         // The last header first, so that a packet too short is not half rewritten.
-        let change = sender.translate_quoted(packet, quoted, protocol, old_quoted)?;
-        F::readdress(packet.header_mut(quoted.layout.network)?, sender.addresses);
+        let change = sender.translate_quoted(packet, quoted, old_quoted)?;
+        F::readdress(packet.header_mut(quoted.network)?, sender.addresses);
         let checksum = change.apply(Update::new(checksum));
         let checksum = F::update_icmp(checksum, old_quoted, sender.addresses);
         packet.header_mut::<Icmp>(layout.transport)?.checksum =
             F::update_icmp(checksum, old, self.addresses).finish();
         F::forward(packet.header_mut(layout.network)?, self.addresses);
-        self.macs.write(packet.header_mut::<Eth>(0)?);
-        Some(Applied::Done)
+        self.link(packet, layout, tags)
     }
 
     /// Rewrites as much of the quoted transport header as is there, eight bytes at least.
@@ -59,11 +64,10 @@ impl<F: Family> Rewrite<F> {
         &self,
         packet: &mut P,
         quoted: Quoted,
-        protocol: u8,
         old: F::Addresses,
     ) -> Option<Change> {
-        let at = quoted.layout.transport;
-        if protocol == PROTOCOL_UDP {
+        let at = quoted.transport;
+        if quoted.protocol == PROTOCOL_UDP {
             let udp = packet.header_mut::<Udp>(at)?;
             let before = (udp.ports, udp.checksum);
             self.apply_udp(udp, old);
