@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Sizes,
-    claims::{Comparison, Flood, of_roads},
+    claims::{Comparison, Flood, facts_of_roads, of_roads},
     measure::Measured,
     road::Road,
 };
@@ -156,8 +156,8 @@ impl Report {
             samples: measured.samples,
             road_samples,
         };
-        let derived = report.flood.facts(&report);
-        report.facts.extend(derived);
+        let derived = [report.flood.facts(&report), facts_of_roads(&report)];
+        report.facts.extend(derived.into_iter().flatten());
         report.shows = report.claims();
         report
     }
@@ -282,7 +282,8 @@ fn method(sizes: &Sizes) -> Vec<String> {
         "Packets per second: an XDP program in the client's namespace sends frames of established flows over veth \
          to the edge, which forwards them to the next namespace, or back if it is one-armed, where an XDP program \
          counts and drops them. Everything runs on one CPU, so a rate is one over the sum of all parts, generator and \
-         sink included. Bare redirect and bare XDP_TX change nothing in the frame."
+         sink included. Bare redirect and bare XDP_TX swap hardware addresses, without which no \
+         frame would arrive on a real link, and do nothing else."
             .to_owned(),
         "HAProxy is not on this road: it ends connections, and this generator sends frames of connections that have no \
          other end."

@@ -37,7 +37,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Road {
-    /// An XDP program that does nothing but redirect: the floor of forwarding to another interface.
+    /// An XDP program that swaps hardware addresses and redirects: the floor of forwarding to another interface.
     Redirect,
     /// `lb`, full NAT to another interface.
     Lb,
@@ -47,7 +47,7 @@ pub enum Road {
     LbIpip,
     /// See [`LbDsr`](Self::LbDsr).
     LbGue,
-    /// An XDP program that does nothing but send back: the floor of one-armed forwarding.
+    /// An XDP program that swaps hardware addresses and sends back: the floor of one-armed forwarding.
     Transmit,
     /// `lb`, full NAT to a server behind the interface that packets come from.
     LbOneArmed,
@@ -80,6 +80,13 @@ impl Road {
             Self::LbOneArmed => "lb, full NAT, one-armed",
             Self::Nftables => "nftables DNAT",
         }
+    }
+}
+
+impl Road {
+    /// Whether packets leave by the interface they came from.
+    const fn is_one_armed(self) -> bool {
+        matches!(self, Self::Transmit | Self::LbOneArmed)
     }
 }
 
@@ -128,8 +135,9 @@ fn sample(
         _ => &[Flags::SYN, Flags::ACK],
     };
     let opened = Instant::now();
+    let how = (road, sizes.cpu);
     for &flags in opening {
-        while ends.send(flags, ORDER_COUNT, FLOWS, sizes.cpu)?.arrived < u64::from(FLOWS) {
+        while ends.send(flags, ORDER_COUNT, FLOWS, how)?.arrived < u64::from(FLOWS) {
             // The forwarder may still be resolving its next hop.
             ensure!(
                 opened.elapsed() < PATIENCE,
@@ -139,7 +147,7 @@ fn sample(
             thread::sleep(PAUSE);
         }
     }
-    let sent = ends.send(Flags::ACK, ORDER_DRAW, sizes.road_packets, sizes.cpu)?;
+    let sent = ends.send(Flags::ACK, ORDER_DRAW, sizes.road_packets, how)?;
     forwarder.stop()?;
     Ok(RoadSample {
         road,
@@ -155,12 +163,32 @@ struct Ends {
     generator: Ebpf,
     /// The kernel empties it when nobody holds it.
     _target: ProgramArray<MapData>,
-    /// Holds the link.
-    _sink: Ebpf,
     plans: Array<MapData, [u64; PLAN_WORDS]>,
-    arrived: Array<MapData, u64>,
+    /// In the namespace behind the edge.
+    behind: Sink,
+    /// In the client's, for what is sent back.
+    back: Sink,
     client: Namespace,
     macs: ([u8; 6], [u8; 6]),
+}
+
+/// What counts frames at an end and swallows them.
+struct Sink {
+    /// Holds the link.
+    _ebpf: Ebpf,
+    arrived: Array<MapData, u64>,
+}
+
+impl Sink {
+    fn attach(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let mut ebpf = load()?;
+        attach(&mut ebpf, "sink", namespace, interface)?;
+        let arrived = Array::try_from(ebpf.take_map("ARRIVED").context("ARRIVED")?)?;
+        Ok(Self {
+            _ebpf: ebpf,
+            arrived,
+        })
+    }
 }
 
 struct Sent {
@@ -173,29 +201,35 @@ impl Ends {
         let client = world.lab().client();
         let (index, client_mac) = link(&client, "lb-eth0")?;
         let (_, edge_mac) = link(&world.lab().edge(), "lb-front")?;
-        let mut generator = redirect_to(index)?;
+        let mut generator = sending_to(index)?;
         let mut target = ProgramArray::try_from(generator.take_map("TARGET").context("TARGET")?)?;
+        for name in ["redirect", "replay"] {
+            xdp(&mut generator, name)?.load()?;
+        }
         target.set(0, xdp(&mut generator, "redirect")?.fd()?, 0)?;
-        xdp(&mut generator, "replay")?.load()?;
         let plans = Array::try_from(generator.take_map("PLANS").context("PLANS")?)?;
-        let mut sink = load()?;
-        attach(&mut sink, "sink", &Namespace::switch(), "lb-up")?;
-        // What is sent back; and XDP_TX on veth goes nowhere unless the peer has a program.
-        attach(&mut sink, "sink", &client, "lb-eth0")?;
-        let arrived = Array::try_from(sink.take_map("ARRIVED").context("ARRIVED")?)?;
+        let behind = Sink::attach(&Namespace::switch(), "lb-up")?;
+        // XDP_TX on veth goes nowhere unless the peer has a program.
+        let back = Sink::attach(&client, "lb-eth0")?;
         Ok(Self {
             generator,
             _target: target,
-            _sink: sink,
             plans,
-            arrived,
+            behind,
+            back,
             client,
             macs: (edge_mac, client_mac),
         })
     }
 
     /// Sends `packets` and waits for the last of them.
-    fn send(&mut self, flags: Flags, order: u64, packets: u32, cpu: usize) -> Result<Sent> {
+    fn send(
+        &mut self,
+        flags: Flags,
+        order: u64,
+        packets: u32,
+        (road, cpu): (Road, usize),
+    ) -> Result<Sent> {
         let frame = self.frame(flags);
         let plan = Plan::of(&frame).context("the frame is too short")?;
         let plan = Plan {
@@ -206,7 +240,12 @@ impl Ends {
             ..plan
         };
         self.plans.set(0, plan.words(), 0)?;
-        self.arrived.set(0, 0, 0)?;
+        let sink = if road.is_one_armed() {
+            &mut self.back
+        } else {
+            &mut self.behind
+        };
+        sink.arrived.set(0, 0, 0)?;
         let replay = xdp(&mut self.generator, "replay")?;
         let run = || {
             let options = TestRunOptions {
@@ -224,7 +263,7 @@ impl Ends {
         let elapsed = pinned(cpu, || client.run(run)?)?;
         // What is still queued is at most a ring of 256 frames.
         thread::sleep(PAUSE);
-        let arrived = self.arrived.get(&0, 0)?;
+        let arrived = sink.arrived.get(&0, 0)?;
         Ok(Sent { arrived, elapsed })
     }
 
@@ -254,8 +293,8 @@ impl Forwarder {
         match road {
             Road::Redirect => {
                 let (index, _) = link(&edge, "lb-back")?;
-                let mut ebpf = redirect_to(index)?;
-                attach(&mut ebpf, "redirect", &edge, "lb-front")?;
+                let mut ebpf = sending_to(index)?;
+                attach(&mut ebpf, "forward", &edge, "lb-front")?;
                 Ok(Self::Bare(ebpf))
             }
             Road::Transmit => {
@@ -328,11 +367,10 @@ fn load() -> Result<Ebpf> {
     Ebpf::load_file(&object).with_context(|| format!("loading {}", object.display()))
 }
 
-/// The benchmark's programs, of which `redirect` is loaded and sends to this interface.
-fn redirect_to(index: u32) -> Result<Ebpf> {
+/// The benchmark's programs, of which `redirect` and `forward` send to this interface.
+fn sending_to(index: u32) -> Result<Ebpf> {
     let mut ebpf = load()?;
     Array::try_from(ebpf.map_mut("OUT").context("OUT")?)?.set(0, index, 0)?;
-    xdp(&mut ebpf, "redirect")?.load()?;
     Ok(ebpf)
 }
 
