@@ -30,6 +30,7 @@ use crate::{
     bench::float,
     guard::Interrupts,
     lab::Namespace,
+    pool::SMTP_PORT,
     world::{Balancer, World},
 };
 
@@ -128,7 +129,7 @@ fn sample(
     round: u32,
     sizes: &Sizes,
 ) -> Result<RoadSample> {
-    let forwarder = Forwarder::start(world, road)?;
+    let forwarder = Forwarder::start(world, road, SMTP_PORT)?;
     // The kernel's connection tracking takes a flow up in mid-stream, but not an ACK after a SYN without an answer.
     let opening: &[Flags] = match road {
         Road::Nftables => &[Flags::ACK],
@@ -271,7 +272,7 @@ impl Ends {
         Segment {
             macs: self.macs,
             source: ([10, 203, 1, 10], 1),
-            destination: (VIP_SMTP.octets(), 25),
+            destination: (VIP_SMTP.octets(), SMTP_PORT),
             flags,
             ttl: 64,
             payload: vec![0; 15],
@@ -281,14 +282,15 @@ impl Ends {
 }
 
 /// What is between the ends; dropping it leaves the edge as the lab made it.
-enum Forwarder {
+pub(super) enum Forwarder {
     Bare(#[expect(dead_code, reason = "holds the program's link")] Ebpf),
     Lb(Balancer),
     Nftables(Namespace),
 }
 
 impl Forwarder {
-    fn start(world: &World, road: Road) -> Result<Self> {
+    /// For packets to this port of the virtual address.
+    pub(super) fn start(world: &World, road: Road, port: u16) -> Result<Self> {
         let edge = world.lab().edge();
         match road {
             Road::Redirect => {
@@ -302,17 +304,17 @@ impl Forwarder {
                 attach(&mut ebpf, "transmit", &edge, "lb-front")?;
                 Ok(Self::Bare(ebpf))
             }
-            Road::Lb => balance(world, "source = \"nat\"", server(1)),
-            Road::LbDsr => balance(world, "forward = \"dsr\"", server(1)),
-            Road::LbIpip => balance(world, "forward = \"ipip\"", server(1)),
-            Road::LbGue => balance(world, "forward = \"gue\"", server(1)),
-            Road::LbOneArmed => balance(world, "source = \"nat\"", neighbour()),
+            Road::Lb => balance(world, "source = \"nat\"", (server(1), port)),
+            Road::LbDsr => balance(world, "forward = \"dsr\"", (server(1), port)),
+            Road::LbIpip => balance(world, "forward = \"ipip\"", (server(1), port)),
+            Road::LbGue => balance(world, "forward = \"gue\"", (server(1), port)),
+            Road::LbOneArmed => balance(world, "source = \"nat\"", (neighbour(), port)),
             Road::Nftables => {
                 // Live frames are thrown away by a veth whose peer has no NAPI; a program or GRO gives it one.
                 call(&edge, &["ethtool", "-K", "lb-front", "gro", "on"])?;
                 let rules = format!(
                     "add table ip lb-bench; add chain ip lb-bench in {{ type nat hook prerouting priority dstnat; }}; \
-                     add rule ip lb-bench in ip daddr {VIP_SMTP} tcp dport 25 dnat to {}:25",
+                     add rule ip lb-bench in ip daddr {VIP_SMTP} tcp dport {port} dnat to {}:{port}",
                     server(1)
                 );
                 call(&edge, &["nft", &rules])?;
@@ -329,7 +331,7 @@ impl Forwarder {
         }
     }
 
-    fn stop(self) -> Result<()> {
+    pub(super) fn stop(self) -> Result<()> {
         match self {
             Self::Bare(_) => Ok(()),
             Self::Lb(balancer) => {
@@ -346,11 +348,11 @@ impl Forwarder {
     }
 }
 
-/// `lb`, for the frames that the generator sends, in the mode of that line.
-fn balance(world: &World, mode: &str, server: Ipv4Addr) -> Result<Forwarder> {
+/// `lb`, with a service of this port in the mode of that line.
+fn balance(world: &World, mode: &str, (server, port): (Ipv4Addr, u16)) -> Result<Forwarder> {
     let service = format!(
         "[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n[[service]]\nname = \"smtp\"\n\
-         listen = \"{VIP_SMTP}:25\"\nmode = \"l4\"\n{mode}\nservers = [\"{server}:25\"]\n\
+         listen = \"{VIP_SMTP}:{port}\"\nmode = \"l4\"\n{mode}\nservers = [\"{server}:{port}\"]\n\
          health = {{ kind = \"none\" }}\n",
     );
     world.balance(&service).map(Forwarder::Lb)
