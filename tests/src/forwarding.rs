@@ -123,18 +123,24 @@ pub fn nat(family: Family, first: u16, last: u16) -> String {
 pub fn configuration(family: Family, forward: Forward, servers: u8) -> String {
     let (keys, mut text) = forward.keys(family);
     for protocol in ["tcp", "udp"] {
-        text.push_str(&service(protocol, family.service(), keys, family, servers));
+        text.push_str(&service(
+            protocol,
+            protocol,
+            family.service(),
+            keys,
+            (family, servers),
+        ));
     }
     text
 }
 
-/// A service whose servers have the port that it has itself.
+/// A service whose servers, so many of this family, have the port that it has itself.
 pub fn service(
+    name: &str,
     protocol: &str,
     listen: SocketAddr,
     keys: &str,
-    family: Family,
-    servers: u8,
+    (family, servers): (Family, u8),
 ) -> String {
     let servers: Vec<_> = (1..=servers)
         .map(|number| SocketAddr::new(family.of(server(number)), listen.port()).to_string())
@@ -142,7 +148,7 @@ pub fn service(
     let mut text = String::new();
     let _ = write!(
         text,
-        "\n[[service]]\nname = \"{protocol}\"\nlisten = \"{listen}\"\nmode = \"l4\"\nprotocol = \"{protocol}\"\n\
+        "\n[[service]]\nname = \"{name}\"\nlisten = \"{listen}\"\nmode = \"l4\"\nprotocol = \"{protocol}\"\n\
          {keys}\nservers = {servers:?}\nhealth = {{ kind = \"none\" }}\n"
     );
     text
@@ -179,10 +185,16 @@ impl Stage {
     pub fn start_on(links: Links, family: Family, forward: Forward, servers: u8) -> Result<Self> {
         let text = configuration(family, forward, servers);
         let mut stage = Self::build(links, family, forward, servers, &text)?;
-        stage.balancer.eventually("the service is served", || {
-            Ok(witness::ask(family.service(), b"hello").is_ok())
-        })?;
+        stage.until_served()?;
         Ok(stage)
+    }
+
+    /// Waits until the services of [`configuration`] are served, and with them all others.
+    pub fn until_served(&mut self) -> Result<()> {
+        let service = self.family.service();
+        self.balancer.eventually("the service is served", || {
+            Ok(witness::ask(service, b"hello").is_ok())
+        })
     }
 
     /// With other services, for which the caller waits.
