@@ -173,7 +173,7 @@ reasons! {
     TooBig "too_big" "Answered with ICMP packet too big: with the headers of the tunnel it would not fit into the way to the server."
     TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and the program that answers such packets is not loaded."
     StageMissing "stage_missing" "Passed: the program that would have gone on with the packet is not loaded."
-    Orphaned "orphaned" "Passed: no lb runs, for longer than flows.orphaned_after, and its service asks for the stack then."
+    Orphaned "orphaned" "Passed: no daemon has been there for a while, and its service asks for the stack then."
 }
 
 impl Reason {

@@ -110,7 +110,7 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
     if is_rare(reason) && count.is_power_of_two() {
         report(context, reason, count);
     }
-    if count % WATCH_EVERY == 0 {
+    if count.is_multiple_of(WATCH_EVERY) {
         tables::watch();
     }
     act(verdict)
