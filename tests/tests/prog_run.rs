@@ -13,17 +13,18 @@
 #[path = "prog_run/sharing.rs"]
 mod sharing;
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{
     Backend, Interface, MAX_SERVICES, PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters,
-    ServiceKey, ServiceKey6, Settings,
+    ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::decide_fully;
-use lb_ebpf::family::{Family, V6};
+use lb_ebpf::decide::{WATCH_EVERY, decide_fully};
+use lb_ebpf::family::{Family, V4, V6};
 use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all, checks};
 use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit, prefilter_bit6};
+use lb_ebpf::layout::FragmentKey;
 use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlot};
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use lb_tests::stages;
@@ -119,11 +120,20 @@ impl Kernel {
         for (ifindex, interface) in &world.interfaces {
             interfaces.insert(*ifindex, *interface, 0).unwrap();
         }
+        let mut vlans = self.array("VLANS");
+        for (index, vlan) in (0..).zip(&world.vlans) {
+            vlans.set(index, *vlan, 0).unwrap();
+        }
+        let mut ids = HashMap::try_from(self.ebpf.map_mut("VLAN_IDS").unwrap()).unwrap();
+        for (index, vlan) in (0_u32..).zip(&world.vlans) {
+            ids.insert(vlan.key(), index, 0).unwrap();
+        }
     }
 
     /// Undoes what `world` and the packets in it have written, so that the next one needs no other program: loading takes
     /// longest of all, above all on an emulated machine. Counters go on.
     fn forget(&mut self, world: &World) {
+        self.per_cpu("ANSWERS", 0_u64);
         let mut sets = self.array::<[u64; 32]>("FLOWS");
         for index in 0..=world.settings.flow_set_mask {
             sets.set(index, [0; 32], 0).unwrap();
@@ -162,6 +172,38 @@ impl Kernel {
         for (ifindex, _) in &world.interfaces {
             interfaces.remove(ifindex).unwrap();
         }
+        let mut vlans = self.array("VLANS");
+        for (index, _) in (0..).zip(&world.vlans) {
+            vlans.set(index, Vlan::default(), 0).unwrap();
+        }
+        let map = self.ebpf.map_mut("VLAN_IDS").unwrap();
+        let mut ids = HashMap::<_, VlanKey, u32>::try_from(map).unwrap();
+        for vlan in &world.vlans {
+            ids.remove(&vlan.key()).unwrap();
+        }
+        self.forget_fragments::<V4>("FRAGMENTS");
+        self.forget_fragments::<V6>("FRAGMENTS6");
+    }
+
+    fn forget_fragments<F: Family>(&mut self, name: &str)
+    where
+        FragmentKey<F>: aya::Pod,
+    {
+        let map = self.ebpf.map_mut(name).unwrap();
+        let mut fragments = HashMap::<_, FragmentKey<F>, u32>::try_from(map).unwrap();
+        let keys: Vec<_> = fragments.keys().map(Result::unwrap).collect();
+        for key in keys {
+            fragments.remove(&key).unwrap();
+        }
+    }
+
+    /// Writes `value` for all CPUs into the only element of a map.
+    fn per_cpu<T: aya::Pod>(&mut self, name: &str, value: T) {
+        let map = self.ebpf.map_mut(name).unwrap();
+        let mut map = PerCpuArray::<_, T>::try_from(map).unwrap();
+        let values = vec![value; aya::util::nr_cpus().unwrap()];
+        map.set(0, PerCpuValues::try_from(values).unwrap(), 0)
+            .unwrap();
     }
 
     fn array<T: aya::Pod>(&mut self, name: &str) -> Array<&mut MapData, T> {
@@ -171,13 +213,17 @@ impl Kernel {
     fn apply(&mut self, step: &Step) {
         match *step {
             Step::Packet { .. } => {}
-            Step::Tick(tick) => {
-                let mut settings = self.array::<Settings>("SETTINGS");
-                let old = settings.get(&0, 0).unwrap();
-                settings.set(0, Settings { tick, ..old }, 0).unwrap();
-            }
+            Step::Tick(tick) => self.set(|settings| settings.tick = tick),
+            Step::Orphaned(orphaned) => self.set(|settings| settings.orphaned = orphaned),
             Step::Ring { slot, backend } => self.rings[slot as usize].store(backend),
         }
+    }
+
+    fn set(&mut self, change: impl Fn(&mut Settings)) {
+        let mut map = self.array::<Settings>("SETTINGS");
+        let mut settings = map.get(&0, 0).unwrap();
+        change(&mut settings);
+        map.set(0, settings, 0).unwrap();
     }
 
     fn program(&self) -> &Xdp {
@@ -330,6 +376,37 @@ fn random_traffic_gives_the_same_in_the_kernel() {
         assert_eq!(snapshots(&kernel.flows), snapshots(host.flows()));
         assert_eq!(snapshots(&kernel.flows6), snapshots(host.flows6()));
     }
+}
+
+/// The program looks at the clock for one packet in [`WATCH_EVERY`], and finds userspace gone if it has not moved
+/// `alive_until` ahead. What is passed then is passed until userspace writes its settings again.
+#[test]
+fn the_program_finds_out_that_userspace_is_gone() {
+    pin(INGRESS.cpu as usize);
+    let fixtures = all();
+    let named = |fixture: &&Fixture| fixture.name == "orphaned: left to the stack";
+    let fixture = fixtures.iter().find(named).unwrap();
+    let mut packets = fixture.steps.iter().filter_map(|step| match step {
+        Step::Packet { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    let packet = packets.next().unwrap();
+    let mut kernel = Kernel::load(&fixture.world);
+    kernel.set(|settings| settings.alive_until = u64::MAX);
+    let reasons = |kernel: &mut Kernel, count: u64| -> Vec<Reason> {
+        let runs = 0..count;
+        let mut reasons: Vec<_> = runs.map(|_| kernel.run(packet).1).collect();
+        reasons.dedup();
+        reasons
+    };
+    assert_eq!(reasons(&mut kernel, 2 * WATCH_EVERY), [Reason::Forwarded]);
+    kernel.set(|settings| settings.alive_until = 1);
+    assert_eq!(reasons(&mut kernel, WATCH_EVERY), [Reason::Forwarded]);
+    assert_eq!(reasons(&mut kernel, 2), [Reason::Orphaned]);
+    kernel.set(|settings| (settings.orphaned, settings.alive_until) = (0, u64::MAX));
+    assert_eq!(reasons(&mut kernel, 2 * WATCH_EVERY), [Reason::Forwarded]);
+    kernel.set(|settings| settings.alive_until = 0);
+    assert_eq!(reasons(&mut kernel, 2 * WATCH_EVERY), [Reason::Forwarded]);
 }
 
 /// The verifier gives up after a million instructions, and takes long before: a tenth leaves room for other kernels.

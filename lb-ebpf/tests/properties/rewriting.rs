@@ -4,7 +4,7 @@ use crate::config;
 use lb_ebpf::decide::decide_fully;
 use lb_ebpf::fixtures::{
     Address, Checksum, Datagram, Endpoint, HostTables, INGRESS, Reading, Segment, World, checks,
-    with_options,
+    with_tcp_options,
 };
 use lb_ebpf::tcp::Flags;
 use lb_ebpf::verdict::{Reason, Verdict};
@@ -211,7 +211,7 @@ proptest! {
         options.extend([2, 4]);
         options.extend(mss.to_be_bytes());
         options.resize(options.len().next_multiple_of(4), 0);
-        let frame = with_options(frame, &options);
+        let frame = with_tcp_options(frame, &options);
         prop_assert!(Reading::of(&frame).expect("whole").is_sound());
         let (_, after) = forward(&tables, &frame);
         prop_assert!(Reading::of(&after).expect("whole").is_sound());

@@ -5,7 +5,10 @@
 //! map could not be written, and stops the daemon: traffic would otherwise follow a stale decision.
 
 pub(crate) mod health;
+#[cfg(test)]
+mod hosts;
 mod neighbours;
+mod numbers;
 mod reconcile;
 
 use std::cell::RefCell;
@@ -13,10 +16,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use lb_ebpf::abi::Settings;
+use lb_ebpf::abi::{SERVICE_FLAG_PASS_IF_ORPHANED, Settings};
 use lb_ebpf::family::Family;
 use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts};
 use lb_ebpf::mapped::MappedFlows;
@@ -25,6 +29,7 @@ use lb_ebpf::rewrite::Mode;
 use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop};
 
 pub(crate) use neighbours::follow as follow_neighbours;
+pub(crate) use numbers::{Before, InUse, Numbers};
 pub(crate) use reconcile::{DesiredServer, DesiredService, prefilter};
 
 use reconcile::Reconciler;
@@ -116,6 +121,8 @@ pub(crate) struct Control {
     reconciler: Reconciler,
     services: Vec<Controlled>,
     settings: Settings,
+    /// How long the program takes the daemon for alive after its last tick; `None` if no service asks.
+    orphaned_after: Option<Duration>,
 }
 
 impl Control {
@@ -123,19 +130,27 @@ impl Control {
     pub(crate) fn new(
         mut dataplane: Dataplane,
         services: Vec<Controlled>,
+        numbers: Numbers,
         settings: Settings,
+        orphaned_after: Duration,
         prefilter: &[u32],
     ) -> Result<Self, MapAccessError> {
-        dataplane.set_settings(&settings)?;
-        let reconciler = Reconciler::new(services.iter().map(|service| &service.desired));
+        let mut flags = services.iter().map(|service| service.desired.flags);
+        let asked = flags.any(|flags| flags & SERVICE_FLAG_PASS_IF_ORPHANED != 0);
+        let reconciler = Reconciler::new(numbers);
+        for write in reconciler.retired() {
+            write.apply(&mut dataplane)?;
+        }
         let mut control = Self {
             dataplane,
             reconciler,
             services,
             settings,
+            orphaned_after: asked.then_some(orphaned_after),
         };
-        for id in 0..control.services.len() {
-            control.reconcile(id)?;
+        control.write_settings()?;
+        for position in 0..control.services.len() {
+            control.reconcile(position)?;
         }
         // Last: without its bits the program doesn't even look.
         control.dataplane.set_prefilter(prefilter)?;
@@ -157,24 +172,55 @@ impl Control {
         &self.services
     }
 
+    /// The service of a flow.
+    pub(crate) fn service_of(&self, service: u8) -> Option<&Controlled> {
+        self.services.get(self.reconciler.position(service.into())?)
+    }
+
+    /// The number of a service, by which its flows and its counters know it.
+    pub(crate) fn id(&self, position: usize) -> Option<u16> {
+        self.reconciler.id(position)
+    }
+
     /// Address of the server of a flow.
     pub(crate) fn server_of(&self, service: u8, backend: u16) -> Option<SocketAddr> {
-        let service = usize::from(service);
+        let known = self.known_server(service, backend);
+        known
+            .map(|server| server.address)
+            .or_else(|| self.reconciler.retired_server(backend))
+    }
+
+    /// The server of a flow, if the configuration still names it.
+    fn known_server(&self, service: u8, backend: u16) -> Option<&ControlledServer> {
+        let service = self.reconciler.position(service.into())?;
         let server = self.reconciler.server(service, backend)?;
-        let server = self.services.get(service)?.servers.get(server)?;
-        Some(server.address)
+        self.services.get(service)?.servers.get(server)
     }
 
     /// Advances the coarse clock to `tick` seconds, and sweeps the part of the flow table whose turn
     /// it is.
     fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
         self.settings.tick = tick;
-        self.dataplane.set_settings(&self.settings)?;
+        self.write_settings()?;
+        for (position, service) in self.services.iter().enumerate() {
+            let write = self
+                .reconciler
+                .forget_previous(position, &service.desired, tick);
+            if let Some(write) = write {
+                write.apply(&mut self.dataplane)?;
+            }
+        }
         let ended = self.sweep(self.dataplane.flows()) + self.sweep(self.dataplane.flows6());
         if ended > 0 {
             tracing::debug!(entries = ended, "idle flows ended");
         }
         Ok(())
+    }
+
+    /// Writes the settings, and with them that the daemon is alive.
+    fn write_settings(&mut self) -> Result<(), MapAccessError> {
+        self.settings.alive_until = self.orphaned_after.map_or(0, alive_until);
+        self.dataplane.set_settings(&self.settings)
     }
 
     /// Ends the flows that are due in the part of a table whose turn it is; the number of entries that are free now.
@@ -191,15 +237,11 @@ impl Control {
     /// What is to become of a flow.
     fn fate<F: Family>(&self, flow: &FlowSnapshot<F>) -> Fate<'_> {
         // Of a flow of nobody, which an earlier configuration opened, nobody can say when it ends.
-        let Some(service) = self.services.get(usize::from(flow.service)) else {
+        let Some(service) = self.service_of(flow.service) else {
             return Fate::End;
         };
-        let server = self
-            .reconciler
-            .server(usize::from(flow.service), flow.backend);
-        let failed = server
-            .and_then(|server| service.servers.get(server))
-            .is_some_and(|server| !server.up());
+        let server = self.known_server(flow.service, flow.backend);
+        let failed = server.is_some_and(|server| !server.up());
         if failed && service.ending.cut_failed {
             Fate::End
         } else {
@@ -272,18 +314,27 @@ impl Control {
         self.services.get_mut(service)?.servers.get_mut(server)
     }
 
-    fn reconcile(&mut self, id: usize) -> Result<(), MapAccessError> {
-        let Some(service) = self.services.get_mut(id) else {
+    fn reconcile(&mut self, position: usize) -> Result<(), MapAccessError> {
+        let Some(service) = self.services.get_mut(position) else {
             return Ok(());
         };
         for (desired, server) in service.desired.servers.iter_mut().zip(&service.servers) {
             desired.up = server.healthy;
         }
-        for write in self.reconciler.diff(id, &service.desired) {
+        let tick = self.settings.tick;
+        for write in self.reconciler.diff(position, &service.desired, tick) {
             write.apply(&mut self.dataplane)?;
         }
         Ok(())
     }
+}
+
+/// When a daemon that shows no sign of life from now on has been gone for `patience`, by the clock that the program reads.
+fn alive_until(patience: Duration) -> u64 {
+    // Every Linux has this clock; without it services go on, which is what they do by default.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::MAX, Duration::from);
+    let until = now.saturating_add(patience).as_nanos();
+    u64::try_from(until).unwrap_or(u64::MAX)
 }
 
 /// The program's clock: one tick a second, and with each a part of the sweep. Returns only on error.

@@ -8,14 +8,16 @@
 //! |---|---|
 //! | `rows` | modes and packets: what is measured |
 //! | `kernel`, `wrapper` | the program under test, and what runs it a million times |
-//! | `measure` | nanoseconds per packet |
+//! | `measure`, `load` | nanoseconds per packet |
 //! | `road` | packets per second between namespaces |
-//! | `report` | medians, claims, JSON |
+//! | `report`, `claims` | medians, claims, JSON |
 //! | `table`, `page` | for people |
 //!
 //! Called by the binary `lb-bench` and by one test.
 
+mod claims;
 mod kernel;
+mod load;
 mod measure;
 mod page;
 mod report;
@@ -25,6 +27,7 @@ mod table;
 mod wrapper;
 
 pub use self::{
+    claims::{Comparison, Flood},
     page::page,
     report::{Cell, Fact, Report, RoadCell, RoadSample, Sample},
     road::Road,
@@ -68,7 +71,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// What the claims are about: a table of lb's default size. Takes some minutes and 1.3 GB.
+    /// What the claims are about: a table of lb's default size. Takes some minutes and 2.1 GB.
     pub fn full() -> Result<Self> {
         Ok(Self {
             rounds: 15,
@@ -112,27 +115,19 @@ impl Sizes {
     }
 }
 
-/// Measures everything; `progress` gets a line now and then. Needs root and about 1.3 GB of memory at full size.
+/// Measures everything; `progress` gets a line now and then. Needs root and about 2.1 GB of memory at full size.
 pub fn run(
     sizes: &Sizes,
     interrupts: &Interrupts,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Report> {
-    let (mut samples, mut facts) = (Vec::new(), Vec::new());
-    for mode in rows::MODES {
-        let measured = pinned(sizes.cpu, || {
-            measure::run(mode, sizes, interrupts, progress)
-        })
-        .with_context(|| format!("measuring {}", mode.title))?;
-        samples.extend(measured.samples);
-        facts.extend(measured.facts);
-    }
+    let measured = pinned(sizes.cpu, || measure::run(sizes, interrupts, progress))
+        .context("measuring nanoseconds")?;
     let roads = road::run(sizes, interrupts, progress)?;
     Ok(Report::new(
         Machine::here()?,
         sizes.clone(),
-        facts,
-        samples,
+        measured,
         roads,
     ))
 }

@@ -5,7 +5,9 @@
 //! one forwarder at a time, and the same frames for all of them. Not here: nanoseconds (`measure`).
 
 use std::{
-    fmt, thread,
+    fmt,
+    net::Ipv4Addr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Sizes, kernel::bench_object, pinned, report::RoadSample};
 use crate::{
-    address::{SNAT, VIP_SMTP, server},
+    address::{CLIENT, CLIENT_EXTRA, SNAT, VIP_SMTP, server},
     bench::float,
     guard::Interrupts,
     lab::Namespace,
@@ -35,23 +37,47 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Road {
-    /// An XDP program that does nothing but redirect: the floor.
+    /// An XDP program that does nothing but redirect: the floor of forwarding to another interface.
     Redirect,
-    /// `lb`, full NAT.
+    /// `lb`, full NAT to another interface.
     Lb,
+    /// `lb`, in each of the other modes, to another interface.
+    LbDsr,
+    /// See [`LbDsr`](Self::LbDsr).
+    LbIpip,
+    /// See [`LbDsr`](Self::LbDsr).
+    LbGue,
+    /// An XDP program that does nothing but send back: the floor of one-armed forwarding.
+    Transmit,
+    /// `lb`, full NAT to a server behind the interface that packets come from.
+    LbOneArmed,
     /// The kernel's router with one nftables DNAT rule.
     Nftables,
 }
 
 impl Road {
     /// In the order of a round.
-    pub const ALL: [Self; 3] = [Self::Redirect, Self::Lb, Self::Nftables];
+    pub const ALL: [Self; 8] = [
+        Self::Redirect,
+        Self::Lb,
+        Self::LbDsr,
+        Self::LbIpip,
+        Self::LbGue,
+        Self::Transmit,
+        Self::LbOneArmed,
+        Self::Nftables,
+    ];
 
     /// For people.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Redirect => "bare redirect",
             Self::Lb => "lb, full NAT",
+            Self::LbDsr => "lb, L2 DSR",
+            Self::LbIpip => "lb, IPIP",
+            Self::LbGue => "lb, GUE",
+            Self::Transmit => "bare XDP_TX",
+            Self::LbOneArmed => "lb, full NAT, one-armed",
             Self::Nftables => "nftables DNAT",
         }
     }
@@ -78,7 +104,7 @@ pub(super) fn run(
             let sample = sample(&world, &mut ends, road, round, sizes);
             let sample = sample.with_context(|| format!("{road}, round {round}"))?;
             progress(&format!(
-                "round {round}, {road:<13}: {:>9.0} packets/s, {:.1} % arrived",
+                "round {round}, {road:<23}: {:>9.0} packets/s, {:.1} % arrived",
                 sample.packets_per_second,
                 sample.arrived * 100.0
             ));
@@ -99,13 +125,17 @@ fn sample(
     // The kernel's connection tracking takes a flow up in mid-stream, but not an ACK after a SYN without an answer.
     let opening: &[Flags] = match road {
         Road::Nftables => &[Flags::ACK],
-        Road::Redirect | Road::Lb => &[Flags::SYN, Flags::ACK],
+        _ => &[Flags::SYN, Flags::ACK],
     };
     let opened = Instant::now();
     for &flags in opening {
         while ends.send(flags, ORDER_COUNT, FLOWS, sizes.cpu)?.arrived < u64::from(FLOWS) {
             // The forwarder may still be resolving its next hop.
-            ensure!(opened.elapsed() < PATIENCE, "not all flows get through");
+            ensure!(
+                opened.elapsed() < PATIENCE,
+                "not all flows get through; {}",
+                forwarder.log()
+            );
             thread::sleep(PAUSE);
         }
     }
@@ -127,7 +157,7 @@ struct Ends {
     _target: ProgramArray<MapData>,
     /// Holds the link.
     _sink: Ebpf,
-    plan: Array<MapData, [u64; PLAN_WORDS]>,
+    plans: Array<MapData, [u64; PLAN_WORDS]>,
     arrived: Array<MapData, u64>,
     client: Namespace,
     macs: ([u8; 6], [u8; 6]),
@@ -147,15 +177,17 @@ impl Ends {
         let mut target = ProgramArray::try_from(generator.take_map("TARGET").context("TARGET")?)?;
         target.set(0, xdp(&mut generator, "redirect")?.fd()?, 0)?;
         xdp(&mut generator, "replay")?.load()?;
-        let plan = Array::try_from(generator.take_map("PLAN").context("PLAN")?)?;
+        let plans = Array::try_from(generator.take_map("PLANS").context("PLANS")?)?;
         let mut sink = load()?;
         attach(&mut sink, "sink", &Namespace::switch(), "lb-up")?;
+        // What is sent back; and XDP_TX on veth goes nowhere unless the peer has a program.
+        attach(&mut sink, "sink", &client, "lb-eth0")?;
         let arrived = Array::try_from(sink.take_map("ARRIVED").context("ARRIVED")?)?;
         Ok(Self {
             generator,
             _target: target,
             _sink: sink,
-            plan,
+            plans,
             arrived,
             client,
             macs: (edge_mac, client_mac),
@@ -173,7 +205,7 @@ impl Ends {
             same_bits: u64::from(u32::MAX),
             ..plan
         };
-        self.plan.set(0, plan.words(), 0)?;
+        self.plans.set(0, plan.words(), 0)?;
         self.arrived.set(0, 0, 0)?;
         let replay = xdp(&mut self.generator, "replay")?;
         let run = || {
@@ -211,7 +243,7 @@ impl Ends {
 
 /// What is between the ends; dropping it leaves the edge as the lab made it.
 enum Forwarder {
-    Redirect(#[expect(dead_code, reason = "holds the program's link")] Ebpf),
+    Bare(#[expect(dead_code, reason = "holds the program's link")] Ebpf),
     Lb(Balancer),
     Nftables(Namespace),
 }
@@ -224,9 +256,18 @@ impl Forwarder {
                 let (index, _) = link(&edge, "lb-back")?;
                 let mut ebpf = redirect_to(index)?;
                 attach(&mut ebpf, "redirect", &edge, "lb-front")?;
-                Ok(Self::Redirect(ebpf))
+                Ok(Self::Bare(ebpf))
             }
-            Road::Lb => world.balance(&service()).map(Self::Lb),
+            Road::Transmit => {
+                let mut ebpf = load()?;
+                attach(&mut ebpf, "transmit", &edge, "lb-front")?;
+                Ok(Self::Bare(ebpf))
+            }
+            Road::Lb => balance(world, "source = \"nat\"", server(1)),
+            Road::LbDsr => balance(world, "forward = \"dsr\"", server(1)),
+            Road::LbIpip => balance(world, "forward = \"ipip\"", server(1)),
+            Road::LbGue => balance(world, "forward = \"gue\"", server(1)),
+            Road::LbOneArmed => balance(world, "source = \"nat\"", neighbour()),
             Road::Nftables => {
                 // Live frames are thrown away by a veth whose peer has no NAPI; a program or GRO gives it one.
                 call(&edge, &["ethtool", "-K", "lb-front", "gro", "on"])?;
@@ -241,9 +282,17 @@ impl Forwarder {
         }
     }
 
+    /// What it says, if it says anything.
+    fn log(&self) -> String {
+        match self {
+            Self::Bare(_) | Self::Nftables(_) => String::new(),
+            Self::Lb(balancer) => balancer.log(),
+        }
+    }
+
     fn stop(self) -> Result<()> {
         match self {
-            Self::Redirect(_) => Ok(()),
+            Self::Bare(_) => Ok(()),
             Self::Lb(balancer) => {
                 let log = balancer.log();
                 let status = balancer.stop()?;
@@ -258,14 +307,20 @@ impl Forwarder {
     }
 }
 
-/// Full NAT of the frames that the generator sends.
-fn service() -> String {
-    format!(
+/// `lb`, for the frames that the generator sends, in the mode of that line.
+fn balance(world: &World, mode: &str, server: Ipv4Addr) -> Result<Forwarder> {
+    let service = format!(
         "[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n[[service]]\nname = \"smtp\"\n\
-         listen = \"{VIP_SMTP}:25\"\nmode = \"l4\"\nsource = \"nat\"\nservers = [\"{}:25\"]\n\
+         listen = \"{VIP_SMTP}:25\"\nmode = \"l4\"\n{mode}\nservers = [\"{server}:25\"]\n\
          health = {{ kind = \"none\" }}\n",
-        server(1)
-    )
+    );
+    world.balance(&service).map(Forwarder::Lb)
+}
+
+/// An address beside the client's, behind the interface that its packets come from.
+fn neighbour() -> Ipv4Addr {
+    let [a, b, c, _] = CLIENT.octets();
+    Ipv4Addr::new(a, b, c, *CLIENT_EXTRA.start())
 }
 
 fn load() -> Result<Ebpf> {
