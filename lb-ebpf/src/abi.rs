@@ -151,6 +151,8 @@ pub struct Service {
 
 /// [`Service::ring`] of a service without a live server.
 pub const RING_EMPTY: u32 = u32::MAX;
+/// No service: what is not in the map.
+pub const SERVICE_KIND_NONE: u8 = 0;
 /// Forwarded by the program.
 pub const SERVICE_KIND_L4: u8 = 1;
 /// Redirected to the worker of the packet's queue.

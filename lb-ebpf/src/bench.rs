@@ -21,6 +21,7 @@ use lb_ebpf::replay::{
     ORDER_NONE, PLANS as PLAN_COUNT, Plan, SHAPE_IPV4_TCP, SHAPE_IPV4_UDP, SHAPE_IPV6_TCP,
     TURN_CLIENT_THEN_SERVER, TURN_SERVER, at,
 };
+use lb_ebpf::rewrite::Macs;
 
 #[btf_map]
 static PLANS: Array<Plan, { PLAN_COUNT as usize }> = Array::new();
@@ -56,26 +57,32 @@ fn nothing(_context: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Sends every frame out of the interface `OUT`: the floor of all forwarding, and the end of a generator.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the helper returns an action"
-)]
+/// Sends every frame, as it is, out of the interface `OUT`: the end of a generator.
 #[xdp(frags)]
 fn redirect(_context: XdpContext) -> u32 {
-    // SAFETY: takes two integers; an index without an interface drops the frame.
-    OUT.get(0)
-        .map_or(XDP_ABORTED, |out| unsafe { bpf_redirect(*out, 0) } as u32)
+    to_out()
 }
 
-/// Sends every frame back out of the interface that it came from: the floor of one-armed forwarding.
+/// Sends every frame out of the interface `OUT`, with its hardware addresses swapped: the floor of all forwarding.
+/// Without other addresses than it came with, no frame would arrive on a real link.
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 #[xdp(frags)]
-fn transmit(_context: XdpContext) -> u32 {
-    XDP_TX
+fn forward(context: XdpContext) -> u32 {
+    match swap_macs(&context) {
+        Some(()) => to_out(),
+        None => XDP_ABORTED,
+    }
 }
 
-/// Counts and swallows IPv4; lets the rest (ARP) through, without which nobody would send here.
+/// As `forward`, back out of the interface that it came from: the floor of one-armed forwarding.
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+fn transmit(context: XdpContext) -> u32 {
+    swap_macs(&context).map_or(XDP_ABORTED, |()| XDP_TX)
+}
+
+/// Counts and swallows IPv4; lets the rest (ARP) through, without which nobody would send here. What has no data is
+/// not counted: the stack's answers to what should have been forwarded.
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 #[xdp(frags)]
 fn sink(context: XdpContext) -> u32 {
@@ -85,12 +92,46 @@ fn sink(context: XdpContext) -> u32 {
     if !ipv4 {
         return XDP_PASS;
     }
-    if let Some(arrived) = ARRIVED.get_ptr_mut(0) {
+    let has_data = field::<u8>(&context, LONGEST_WITHOUT_DATA).is_some();
+    if let Some(arrived) = ARRIVED.get_ptr_mut(0).filter(|_| has_data) {
         // SAFETY: a map element; a benchmark runs on one CPU, so no count is lost.
         unsafe { arrived.write_volatile(arrived.read_volatile() + 1) };
     }
     XDP_DROP
 }
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the helper returns an action"
+)]
+#[inline(always)]
+fn to_out() -> u32 {
+    // SAFETY: takes two integers; an index without an interface drops the frame.
+    OUT.get(0)
+        .map_or(XDP_ABORTED, |out| unsafe { bpf_redirect(*out, 0) } as u32)
+}
+
+/// The product's own code for this, in an answer.
+#[inline(always)]
+fn swap_macs(context: &XdpContext) -> Option<()> {
+    let tail = field::<u32>(context, at::MACS_TAIL)?;
+    let head = field::<u64>(context, at::MACS_HEAD)?;
+    // SAFETY: as in `restore_ipv4`.
+    unsafe {
+        let macs = Macs {
+            head: head.read_unaligned(),
+            tail: tail.read_unaligned(),
+        }
+        .swapped();
+        head.write_unaligned(macs.head);
+        tail.write_unaligned(macs.tail);
+    }
+    Some(())
+}
+
+/// Bytes of an Ethernet frame that is padded.
+const LONGEST_WITHOUT_DATA: usize = 60;
 
 #[inline(always)]
 #[expect(

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  parse ─▶ one of our addresses? ─▶ flow table ──hit──▶ count, track ─▶ rewrite ─▶ Transmit | Redirect
-//!    │               │                   │ miss (or a SYN over a closed flow)
+//!    │               │                   │ miss, or a SYN
 //!    ▼               ▼                   ▼
 //!  Pass            Pass        service? ─┬─ none ──────▶ Pass
 //!                                        ├─ WORKER ────▶ Worker
@@ -38,8 +38,8 @@ pub use orphan::{WATCH_EVERY, decide_orphaned};
 
 use crate::abi::{
     ABI_VERSION, Backend, Interface, LINK_VLAN, PREFILTER_WORDS, SERVICE_KIND_L4,
-    SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service, ServiceCounters,
-    Settings, Vlan, VlanKey,
+    SERVICE_KIND_NONE, SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service,
+    ServiceCounters, Settings, Vlan, VlanKey,
 };
 use crate::family::{Family, V4, V6};
 use crate::flow::{FlowEntry, Found, Key, Sets, Table};
@@ -54,7 +54,7 @@ use crate::verdict::Reason::{
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Drop, Pass};
 use crate::wire::Packet;
-use open::{adopt, may_adopt, open};
+use open::{adopt, may_adopt, open, touch_both};
 use orphan::{detour, may_detour};
 use parse::{Segment, parse_ipv4, parse_ipv6, parse_transport};
 
@@ -220,16 +220,16 @@ where
         note = note.with_flag(tables.take_over().flags);
         detour(tables, settings, segment.flags, note)?;
     }
+    // A SYN most likely opens a flow. To look for one here as well would be to look twice.
+    if segment.flags.opens() {
+        return Err(enter(tables, segment.noted(note), F::OPEN));
+    }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
-        Some(found) if !is_reopened(&found, &segment) => {
-            if found.rewrite.ifindex & LINK_VLAN != 0 {
-                // With the flags of where it has been, or it would be sent there again.
-                return Err(enter(tables, note, F::EXTENDED));
-            }
-            established(&table, &found, &segment)
-        }
-        _ => Err(enter(tables, segment.note(layout), F::OPEN)),
+        // With the flags of where it has been, or it would be sent there again.
+        Some(found) if found.is_tagged() => Err(enter(tables, note, F::EXTENDED)),
+        Some(found) => established(&table, &found, &segment, note),
+        None => Err(enter(tables, segment.noted(note), F::OPEN)),
     }
 }
 
@@ -288,20 +288,25 @@ where
         .ok_or(Pass(Malformed))?;
     let segment = Segment::<F>::of(&note, F::addresses(ip));
     let table = Table::new(tables, settings);
+    let service = tables.service(&segment.key.service()).unwrap_or_default();
+    if service.kind == SERVICE_KIND_L4 && segment.opens() {
+        touch_both(&table, &segment.key, service, ingress);
+    }
     if let Some(found) = table.find(&segment.key) {
         if !is_reopened(&found, &segment) {
-            // Another CPU has opened it since.
-            return Err(Continue(F::FIRST));
+            // A SYN that is sent again, or another CPU has opened the flow since. Who knows all packets knows this one.
+            return Err(enter(tables, note, F::EXTENDED));
         }
         // The client reuses its port: a new connection, which may go to another server.
-        if let Some(peer) = found.rewrite.peer(segment.key.protocol) {
+        let rewrite = found.rewrite();
+        if let Some(peer) = rewrite.and_then(|rewrite| rewrite.peer(segment.key.protocol)) {
             table.remove(&peer);
         }
         table.remove(&segment.key);
     }
-    let service = tables
-        .service(&segment.key.service())
-        .ok_or(Pass(segment.no_service()))?;
+    if service.kind == SERVICE_KIND_NONE {
+        return Err(Pass(segment.no_service()));
+    }
     tables.count(counters_of(service), segment.counters());
     let arrival = Arrival { note, ingress };
     match service.kind {
@@ -371,7 +376,7 @@ fn is_reopened<F: Family>(found: &Found<'_, F>, segment: &Segment<F>) -> bool {
     segment.flags.opens()
         && match found.entry.state() {
             State::Closed => true,
-            State::Closing => !found.rewrite.mode.is_two_way(),
+            State::Closing => !found.mode().is_two_way(),
             State::HalfOpen | State::Established => false,
         }
 }
@@ -382,6 +387,7 @@ fn established<F: Family, T: Tables<F>>(
     table: &Table<'_, T, F>,
     found: &Found<'_, F>,
     segment: &Segment<F>,
+    note: Handover,
 ) -> Result<Rewrite<F>, Verdict> {
     let entry = found.entry;
     if segment.ttl <= 1 {
@@ -395,12 +401,26 @@ fn established<F: Family, T: Tables<F>>(
     table.sets.count(entry.service(), counters);
     let news = entry.track(segment.flags);
     if news != Flags::default() {
-        let peer = found.rewrite.peer(segment.key.protocol);
-        if let Some(peer) = peer.and_then(|peer| table.find_cold(&peer)) {
-            FlowEntry::tell(peer, news);
-        }
+        tell_peer(table, found, segment.key.protocol, news);
     }
-    Ok(found.rewrite)
+    // `None`: given up in this instant, and so as good as not found, except that it has been counted.
+    let rewrite = found.rewrite();
+    rewrite.ok_or_else(|| enter(table.sets, segment.noted(note), F::OPEN))
+}
+
+/// Tells the entry of the other direction, if that comes by here, of the flags that it must learn.
+#[inline(always)]
+fn tell_peer<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    found: &Found<'_, F>,
+    protocol: u8,
+    news: Flags,
+) {
+    let rewrite = found.rewrite();
+    let peer = rewrite.and_then(|rewrite| rewrite.peer(protocol));
+    if let Some(peer) = peer.and_then(|peer| table.find_cold(&peer)) {
+        FlowEntry::tell(peer, news);
+    }
 }
 
 /// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other. Its TCP knows plain frames

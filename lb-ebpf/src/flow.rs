@@ -58,6 +58,8 @@ const BUSY: u64 = 1 << 41;
 const REVERSE: u64 = 1 << 42;
 /// How the packets of the flow are forwarded: three bits, [`Mode`].
 const MODE_SHIFT: u32 = 43;
+/// The packets of the flow leave with a VLAN tag: their link is none of the kernel's interfaces.
+const TAGGED: u64 = 1 << 46;
 const GENERATION_SHIFT: u32 = 48;
 /// Ports, protocol, and that the entry is valid.
 const MATCH: u64 = 0xff_ffff_ffff | LIVE | BUSY;
@@ -215,15 +217,12 @@ const _: () = assert!(size_of::<FlowEntry<V6>>() == 128 && size_of::<FlowSet<V6>
 const _: () = assert!(crate::abi::MAX_SERVICES <= 1 << 8 && crate::abi::MAX_BACKENDS <= 1 << 16);
 
 impl<F: Family> FlowEntry<F> {
-    /// The rewrite for `key`, if this entry is its and did not change under the read.
+    /// The version of this entry, if it is that of `key`.
     #[inline(always)]
-    fn read(&self, key: &Key<F>) -> Option<Rewrite<F>> {
+    fn version_of(&self, key: &Key<F>) -> Option<u64> {
         let word = self.word.load();
-        if word & MATCH != key.word() || !F::holds(&self.addresses, key.addresses) {
-            return None;
-        }
-        let rewrite = self.rewrite(word);
-        (self.word.load() == word).then_some(rewrite)
+        let matches = word & MATCH == key.word() && F::holds(&self.addresses, key.addresses);
+        matches.then_some(word)
     }
 
     #[inline(always)]
@@ -294,9 +293,10 @@ impl<F: Family> FlowEntry<F> {
     pub fn track(&self, flags: Flags) -> Flags {
         let seen = Flags(self.seen.load());
         let news = flags.tracked().without(seen);
-        if news != Flags::default() {
-            self.seen.store((seen | news).0);
+        if news == Flags::default() {
+            return news;
         }
+        self.seen.store((seen | news).0);
         news.told_to_peer(direction(self.word.load()))
     }
 

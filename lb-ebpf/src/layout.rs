@@ -20,17 +20,21 @@ pub struct Layout {
     pub protocol: u8,
     /// Which part of its datagram the packet is.
     pub piece: Piece,
+    /// Of a fragment, the identification that all of them share; of a later one whose first one is known, its ports. Not a
+    /// part of [`Piece`]: what a whole packet has there would be undefined, and LLVM would have it read.
+    pub shared: u32,
 }
 
 /// Which part of a datagram a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Piece {
     /// All of it.
-    Whole,
-    /// The first fragment, which has the transport header. With the identification that all of them share.
-    First(u32),
-    /// Another fragment: with the identification as well, and with the ports of the first one once they are known.
-    Later(u32),
+    Whole = 0,
+    /// The first fragment, which has the transport header.
+    First = 1,
+    /// Another fragment.
+    Later = 2,
 }
 
 impl Layout {
@@ -43,6 +47,7 @@ impl Layout {
             transport: Eth::LEN + size_of::<F::Header>(),
             protocol,
             piece: Piece::Whole,
+            shared: 0,
         }
     }
 
@@ -57,7 +62,7 @@ impl Layout {
     #[inline(always)]
     #[must_use]
     pub const fn has_transport(&self) -> bool {
-        !matches!(self.piece, Piece::Later(_))
+        !matches!(self.piece, Piece::Later)
     }
 }
 
@@ -71,7 +76,6 @@ pub struct Handover {
     piece: u8,
     /// Bits `HANDOVER_*`.
     pub flags: u16,
-    /// Of a [`Piece`].
     shared: u32,
     /// What the transport header says, for the stage that opens flows: ports as in [`crate::wire::Tcp::ports`].
     pub ports: u32,
@@ -90,8 +94,8 @@ pub const HANDOVER_MSS_LIMITED: u16 = 1;
 /// Userspace is gone, but the packet's service is kept up.
 pub const HANDOVER_KEPT_UP: u16 = 2;
 
-const WHOLE: u8 = 0;
-const FIRST: u8 = 1;
+const WHOLE: u8 = Piece::Whole as u8;
+const FIRST: u8 = Piece::First as u8;
 
 /// Offsets end below these, whatever a map holds: the verifier can't know who wrote it.
 const NETWORK_MASK: usize = 31;
@@ -102,17 +106,12 @@ impl Handover {
     #[inline(always)]
     #[must_use]
     pub fn of(layout: Layout) -> Self {
-        let (piece, shared) = match layout.piece {
-            Piece::Whole => (WHOLE, 0),
-            Piece::First(identification) => (FIRST, identification),
-            Piece::Later(shared) => (FIRST + 1, shared),
-        };
         Self {
             network: narrow(layout.network),
             transport: narrow(layout.transport),
             protocol: layout.protocol,
-            piece,
-            shared,
+            piece: layout.piece as u8,
+            shared: layout.shared,
             ..Self::default()
         }
     }
@@ -137,9 +136,10 @@ impl Handover {
             protocol: self.protocol,
             piece: match self.piece {
                 WHOLE => Piece::Whole,
-                FIRST => Piece::First(self.shared),
-                _ => Piece::Later(self.shared),
+                FIRST => Piece::First,
+                _ => Piece::Later,
             },
+            shared: self.shared,
         }
     }
 }

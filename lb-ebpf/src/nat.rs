@@ -11,7 +11,7 @@ use crate::family::{Family, V4};
 use crate::flow::{Key, Sets, Table};
 
 /// Ports tried for one connection. With half of the ports to a server in use, one connection in 256
-/// finds none and is retried by its SYN; below a quarter, one in 65,536.
+/// finds none and is refused; below a quarter, one in 65,536.
 const PROBES: u32 = 8;
 
 /// Where source addresses come from: map `SNAT_ADDRESSES` or `SNAT_ADDRESSES6`, or a vector.
@@ -22,17 +22,18 @@ pub trait SourceAddresses<F: Family = V4> {
 
 /// The tuple as the server will see it if it may know the client: only the destination changes.
 #[inline(always)]
+pub(crate) fn same_source<F: Family>(client: &Key<F>, backend: &Backend) -> Key<F> {
+    Key::new(client.source(), server::<F>(backend), client.protocol)
+}
+
+/// [`same_source`], unless another flow has it.
+#[inline(always)]
 pub(crate) fn keep_source<F: Family, S: Sets<F>>(
     table: &Table<'_, S, F>,
     client: &Key<F>,
     backend: &Backend,
 ) -> Option<Key<F>> {
-    let source = client.source();
-    let server = (
-        F::unmapped(backend.address),
-        u16::from_be_bytes(backend.port),
-    );
-    let tuple = Key::new(source, server, client.protocol);
+    let tuple = same_source(client, backend);
     table
         .find_cold(&tuple.reversed())
         .is_none()
@@ -47,32 +48,78 @@ pub(crate) fn map_source<F: Family, S: Sets<F> + SourceAddresses<F>>(
     backend: &Backend,
     cpu: u32,
 ) -> Option<Key<F>> {
-    let settings = table.settings;
-    let range = Range::of(settings, cpu);
-    // Not the one that the ring slot was taken from.
-    let (_, hash) = client.hashes(&settings.hash_key);
-    let addresses = F::snat_address_count(settings);
-    let index = scale(hash, addresses);
-    // Without any, the first one is still there in an array map: 0.0.0.0.
-    if index >= addresses {
-        return None;
-    }
-    let address = table.sets.snat_address(index)?;
-    let server = (
-        F::unmapped(backend.address),
-        u16::from_be_bytes(backend.port),
-    );
-    // The low half picks the port, because the high one has picked the address.
-    let mut point = hash << 16;
+    let mut choices = Choices::of(table, client, backend, cpu)?;
     for _ in 0..PROBES {
-        let port = range.port(scale(point, range.slots))?;
-        let tuple = Key::new((address, port), server, client.protocol);
+        let tuple = choices.next()?;
         if table.find_cold(&tuple.reversed()).is_none() {
             return Some(tuple);
         }
-        point = point.wrapping_add(GOLDEN);
     }
     None
+}
+
+/// What [`map_source`] comes to, unless another flow has it.
+#[inline(always)]
+pub(crate) fn first_choice<F: Family, S: Sets<F> + SourceAddresses<F>>(
+    table: &Table<'_, S, F>,
+    client: &Key<F>,
+    backend: &Backend,
+    cpu: u32,
+) -> Option<Key<F>> {
+    Choices::of(table, client, backend, cpu)?.next()
+}
+
+/// The tuples that a client's connection may get towards a server, in the order in which they are tried.
+struct Choices<F: Family> {
+    address: F::Address,
+    server: (F::Address, u16),
+    protocol: u8,
+    range: Range,
+    /// Where in the range the next port is, as a fraction of 2³².
+    point: u32,
+}
+
+impl<F: Family> Choices<F> {
+    #[inline(always)]
+    fn of<S: Sets<F> + SourceAddresses<F>>(
+        table: &Table<'_, S, F>,
+        client: &Key<F>,
+        backend: &Backend,
+        cpu: u32,
+    ) -> Option<Self> {
+        let settings = table.settings;
+        // Not the one that the ring slot was taken from.
+        let (_, hash) = client.hashes(&settings.hash_key);
+        let addresses = F::snat_address_count(settings);
+        let index = scale(hash, addresses);
+        // Without any, the first one is still there in an array map: 0.0.0.0.
+        if index >= addresses {
+            return None;
+        }
+        Some(Self {
+            address: table.sets.snat_address(index)?,
+            server: server::<F>(backend),
+            protocol: client.protocol,
+            range: Range::of(settings, cpu),
+            // The low half picks the port, because the high one has picked the address.
+            point: hash << 16,
+        })
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Key<F>> {
+        let port = self.range.port(scale(self.point, self.range.slots))?;
+        self.point = self.point.wrapping_add(GOLDEN);
+        Some(Key::new((self.address, port), self.server, self.protocol))
+    }
+}
+
+#[inline(always)]
+fn server<F: Family>(backend: &Backend) -> (F::Address, u16) {
+    (
+        F::unmapped(backend.address),
+        u16::from_be_bytes(backend.port),
+    )
 }
 
 /// Steps of the golden ratio spread any number of points evenly over the range (Knuth, TAOCP 3, §6.4).

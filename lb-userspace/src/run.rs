@@ -87,6 +87,7 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
     let mut workers = Workers::start(worker_plans(plan, &mut decision)).await?;
 
     let control = Rc::new(RefCell::new(start_control(plan, dataplane, &carriers)?));
+    warn_of_hidden_tags(plan, &resolver).await?;
     log_ready(plan, &decision);
     let (changes, received) = mpsc::channel(HEALTH_BACKLOG);
     let desk = Desk {
@@ -126,6 +127,23 @@ fn require_local_addresses(plan: &Plan) -> anyhow::Result<()> {
     }
     for &address in &config.nat.addresses {
         host::require_local("nat.addresses", address, back)?;
+    }
+    Ok(())
+}
+
+/// A tag that the interface has taken off is one that the program doesn't know of, and an answer without it goes astray.
+async fn warn_of_hidden_tags(plan: &Plan, resolver: &Resolver) -> anyhow::Result<()> {
+    let vlans = resolver.vlans().await.context("reading VLANs")?;
+    for interface in &plan.config.interfaces {
+        let name = interface.as_str();
+        let ifindex = lb_xsk::interface_index(name)?;
+        let carries = vlans.iter().any(|device| device.vlan.ifindex == ifindex);
+        if carries && lb_xsk::strips_tags(name)? {
+            tracing::warn!(
+                interface = name,
+                "takes VLAN tags off before lb sees them: turn that off with `ethtool -K {name} rxvlan off`"
+            );
+        }
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! The layer 4 benchmark at its smallest: every cell has a figure, every claim a result. No figure is judged.
 //!
-//! Needs root, the objects of `cargo xtask build-ebpf` and an `lb` with the XDP program inside (`cargo xtask test`
-//! builds them).
+//! Needs root, nft, wrk, HAProxy, the objects of `cargo xtask build-ebpf` and an `lb` with the XDP program inside
+//! (`cargo xtask test` builds these).
 
 use lb_tests::{
-    bench_l4::{self, Road, Sizes},
+    bench_l4::{self, Road, Sizes, Way},
     guard::Interrupts,
 };
 
@@ -37,6 +37,10 @@ fn every_cell_is_filled_and_every_claim_has_a_result() {
     ] {
         let mut shows = report.shows.iter();
         assert!(shows.any(|show| show.claim.contains(what)), "{what}");
+    }
+    assert_eq!(report.connections.len(), Way::ALL.len());
+    for cell in &report.connections {
+        assert!(cell.requests_per_second.median > 0.0, "{}", cell.way);
     }
     for show in &report.shows {
         assert!(show.got.is_some(), "{}", show.claim);

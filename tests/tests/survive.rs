@@ -22,10 +22,14 @@ use std::{
 use lb_tests::{
     address::{SNAT, VIP_SMTP, server},
     binaries,
+    lab::Namespace,
     witness::{self, PORT, Testimony, Witness},
     world::{Balancer, World},
 };
 use serde_json::Value;
+
+#[path = "survive/other_program.rs"]
+mod other_program;
 
 const SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(VIP_SMTP), PORT);
 const IDLE: usize = 40;
@@ -85,7 +89,11 @@ fn start(world: &World, servers: &[u8], pins: &PinDirectory) -> Balancer {
 }
 
 fn start_as(world: &World, configuration: &str, pins: &PinDirectory) -> Balancer {
-    let mut balancer = world.balance_pinned(configuration, &pins.0).unwrap();
+    start_by(world, &binaries::lb().unwrap(), configuration, pins)
+}
+
+fn start_by(world: &World, lb: &Path, configuration: &str, pins: &PinDirectory) -> Balancer {
+    let mut balancer = world.balance_pinned_by(lb, configuration, &pins.0).unwrap();
     balancer
         .eventually("lb is ready and knows the ways to its servers", || {
             let admin = world.directory().join("lb.sock");
@@ -114,8 +122,8 @@ fn finish(mut stream: TcpStream) -> Testimony {
 }
 
 /// Ends and restarts the daemon six times, by SIGKILL and SIGTERM in turn, with a server more and another order from the
-/// third time on, each time with a program loaded anew in the place of the one before. Forty connections are idle
-/// meanwhile, and others send all the time.
+/// third time on, each time with another program in the place of the one before. Forty connections are idle meanwhile,
+/// and others send all the time. Nobody is reset.
 #[test]
 fn connections_outlive_the_daemon_and_its_program() {
     let world = World::start(3).unwrap();
@@ -124,36 +132,34 @@ fn connections_outlive_the_daemon_and_its_program() {
         .map(|number| Witness::start(number, &[addresses[usize::from(number) - 1]]).unwrap())
         .collect();
     let pins = PinDirectory::new("survive");
+    let lb = binaries::lb().unwrap();
+    let other = world.directory().join("other-lb");
+    other_program::write(&lb, &other);
     let balancer = start(&world, &[1, 2], &pins);
     let idle: Vec<_> = (0..IDLE).map(|_| idle()).collect();
-    let (ended, transfers) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (resets, mut tag) = (resets(3), tag(&world));
+    let load = Load::default();
     let balancer = thread::scope(|scope| {
-        let mut balancer = balancer;
+        let _ends = EndsLoad(&load);
         for _ in 0..2 {
-            scope.spawn(|| busy(&ended, &transfers));
+            scope.spawn(|| load.send());
         }
+        let mut balancer = balancer;
         for round in 0..6 {
-            let enough = transfers.load(Relaxed) + 3;
-            lb_tests::world::eventually(
-                "transfers go on",
-                || Ok(transfers.load(Relaxed) >= enough),
-            )
-            .unwrap();
+            load.goes_on();
             if round % 2 == 0 {
                 balancer.kill().unwrap();
             } else {
                 assert!(balancer.stop().unwrap().success());
             }
             // Nobody is there now, and connections go on all the same, old and new.
-            let enough = transfers.load(Relaxed) + 3;
-            lb_tests::world::eventually("transfers go on without a daemon", || {
-                Ok(transfers.load(Relaxed) >= enough)
-            })
-            .unwrap();
+            load.goes_on();
             let servers: &[u8] = if round < 2 { &[1, 2] } else { &[3, 2, 1] };
-            balancer = start(&world, servers, &pins);
+            let lb = if round % 2 == 0 { &other } else { &lb };
+            balancer = start_by(&world, lb, &configuration(servers, 10_000), &pins);
+            let before = std::mem::replace(&mut tag, self::tag(&world));
+            assert_ne!(tag, before, "the program is the same as before");
         }
-        ended.store(true, Relaxed);
         balancer
     });
     for stream in idle {
@@ -162,6 +168,7 @@ fn connections_outlive_the_daemon_and_its_program() {
         assert_eq!(seen.sum, witness::sum(b"half of it, and the rest"));
         assert!(seen.server < 3, "a connection changed its server");
     }
+    assert_eq!(self::resets(3), resets, "somebody was reset");
     balancer.stop().unwrap();
     assert!(pins.names().contains(&"flows".to_owned()));
 }
@@ -231,19 +238,72 @@ fn listed(world: &World, admin: &Path, streams: &[TcpStream]) -> BTreeMap<Socket
     listed
 }
 
-/// Sends half a megabyte at a time, in pieces, so that every moment has packets under way.
-fn busy(ended: &AtomicBool, transfers: &AtomicUsize) {
-    let piece: Vec<u8> = (0..16_384_u32).map(|place| (place % 251) as u8).collect();
-    while !ended.load(Relaxed) {
-        let mut stream = witness::connect(SERVICE).unwrap();
-        for _ in 0..32 {
-            stream.write_all(&piece).unwrap();
-            thread::sleep(Duration::from_millis(2));
+/// What the kernel calls the code of the attached program: a hash over its instructions.
+fn tag(world: &World) -> String {
+    let link = ["-json", "link", "show"];
+    let output = run(world, Path::new("ip"), &link, "lb-front".into());
+    let links: Value = serde_json::from_slice(&output.stdout).unwrap();
+    links[0]["xdp"]["prog"]["tag"].as_str().unwrap().to_owned()
+}
+
+/// Connections of each host that were reset or refused (RFC 4022, `tcpEstabResets` and `tcpAttemptFails`). Not
+/// `tcpOutRsts`: a FIN that is sent twice because its ACK was late is acknowledged twice, and the second ACK finds nobody.
+fn resets(servers: u8) -> Vec<(String, u64)> {
+    let places = (1..=servers).map(Namespace::pool);
+    let places = places.chain([Namespace::client(), Namespace::edge()]);
+    places
+        .map(|place| (place.name().to_owned(), resets_of(&place)))
+        .collect()
+}
+
+fn resets_of(place: &Namespace) -> u64 {
+    let counters = place.run(|| fs::read_to_string("/proc/thread-self/net/snmp"));
+    let counters = counters.unwrap().unwrap();
+    let mut lines = counters.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let pairs = names.split(' ').zip(values.split(' '));
+    let resets = pairs.filter(|(name, _)| ["EstabResets", "AttemptFails"].contains(name));
+    resets.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+}
+
+/// Connections without end.
+#[derive(Default)]
+struct Load {
+    ended: AtomicBool,
+    transfers: AtomicUsize,
+}
+
+impl Load {
+    /// Sends half a megabyte at a time, in pieces, so that every moment has packets under way.
+    fn send(&self) {
+        let piece: Vec<u8> = (0..16_384_u32).map(|place| (place % 251) as u8).collect();
+        while !self.ended.load(Relaxed) {
+            let mut stream = witness::connect(SERVICE).unwrap();
+            for _ in 0..32 {
+                stream.write_all(&piece).unwrap();
+                thread::sleep(Duration::from_millis(2));
+            }
+            let seen = witness::finish(stream).unwrap();
+            assert_eq!(seen.bytes, 32 * piece.len());
+            assert_eq!(seen.sum, witness::sum(&piece.repeat(32)));
+            self.transfers.fetch_add(1, Relaxed);
         }
-        let seen = witness::finish(stream).unwrap();
-        assert_eq!(seen.bytes, 32 * piece.len());
-        assert_eq!(seen.sum, witness::sum(&piece.repeat(32)));
-        transfers.fetch_add(1, Relaxed);
+    }
+
+    /// Waits for three more transfers.
+    fn goes_on(&self) {
+        let enough = self.transfers.load(Relaxed) + 3;
+        let reached = || Ok(self.transfers.load(Relaxed) >= enough);
+        lb_tests::world::eventually("transfers go on", reached).unwrap();
+    }
+}
+
+/// Ends the load when the test ends, or fails: its threads would keep a failed one waiting.
+struct EndsLoad<'a>(&'a Load);
+
+impl Drop for EndsLoad<'_> {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Relaxed);
     }
 }
 

@@ -20,9 +20,12 @@ pub(crate) struct Options {
 }
 
 /// Debug information becomes BTF line info, which is how the verifier names source lines.
+/// BPF v3 (Linux 5.1; the object needs 5.12 for its compare-and-swap) has arithmetic of 32 bits and a jump by less-than;
+/// without, a comparison with a constant takes two instructions, and each conversion to 32 bits another two.
 /// Misaligned access is allowed on every CPU we run on; without it, headers are read bytewise.
-const FLAGS: [&str; 3] = [
+const FLAGS: [&str; 4] = [
     "-Cdebuginfo=2",
+    "-Ctarget-cpu=v3",
     "-Clink-arg=--btf",
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];

@@ -3,14 +3,14 @@
 //! **Packet too big**, to a packet that does not fit into the tunnel to its server. The server can't send it, because the
 //! packet never gets there; a router on the way would send it to us, who are the sender of the outer packet. So that path
 //! MTU discovery works (RFC 1191, RFC 8201), we send it. There is one answer for each packet that is too big: a client
-//! that listens sends no second one, and the answer is never more than half of what it answers, which is the limit that
-//! RFC 4443 §2.4 (f) asks for.
+//! that listens sends no second one, and the answer has 560 bytes at most, on any usual link less than half of what it
+//! answers: a limit by bandwidth, as RFC 4443 §2.4 (f) asks for one.
 //!
 //! **Host unreachable**, to the first packet of a flow for which NAT has no free port (RFC 6888 REQ-11; RFC 5508 REQ-8
-//! asked for another code, which ends established connections of the client as well). The client fails at once, and not
-//! by timeout. A SYN is small, so that its answer is greater than itself by the headers of one; that nobody may use us to
-//! multiply a flood of forged senders, each CPU sends a fixed number in each second, as Linux does
-//! (`icmp_msgs_per_sec`), and drops the rest.
+//! had asked for the code of a prohibition). The client fails at once, and not by timeout, and its next try comes from
+//! another port, for which others are looked at. The answer is longer than what it answers by the headers of one message.
+//! So that nobody may use us to multiply a flood of forged senders, each CPU sends a fixed number in each second, as Linux
+//! does (`icmp_msgs_per_sec`), and drops the rest.
 //!
 //! **Nothing** when the flow table is full. That is most of the time a flood that has filled it, whose senders are
 //! forged; and it concerns one set of entries for an instant: the client's next SYN may well find room, where a client
@@ -117,7 +117,8 @@ where
     let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
     // It was there when this packet was found too big; if it is gone by now, its sender tries again.
     let flow = Table::new(tables, settings).find(&segment.key);
-    flow.map(|found| found.rewrite.inner_mtu())
+    flow.and_then(|found| found.rewrite())
+        .map(|rewrite| rewrite.inner_mtu())
         .ok_or(Drop(TooBig))
 }
 

@@ -73,55 +73,45 @@ where
     let earlier = tables.take_over();
     tables.hand_over(Handover::of(layout).with_flag(earlier.flags));
     let note = tables.take_over();
-    let layout = match note.layout() {
-        Layout {
-            piece: Piece::Later(identification),
-            ..
-        } => match with_ports::<F, P, T>(packet, tables, note.layout(), identification) {
-            Ok(layout) => layout,
-            Err(verdict) => return verdict,
-        },
-        layout => layout,
+    let layout = match with_ports::<F, P, T>(packet, tables, note.layout()) {
+        Ok(layout) => layout,
+        Err(verdict) => return verdict,
     };
+    let note = Handover::of(layout).with_flag(note.flags);
     let rewrite = forward::<F, P, T>(packet, tables, layout, note);
     send(packet, tables, rewrite, layout, ingress)
 }
 
-/// The layout of a later piece, once the ports of the first one are known.
+/// The layout, with the ports of the first piece in that of a later one.
 #[inline(always)]
-fn with_ports<F, P, T>(
-    packet: &P,
-    tables: &T,
-    layout: Layout,
-    identification: u32,
-) -> Result<Layout, Verdict>
+fn with_ports<F, P, T>(packet: &P, tables: &T, layout: Layout) -> Result<Layout, Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
     T: Tables<F>,
 {
+    if layout.has_transport() {
+        return Ok(layout);
+    }
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
     let key = FragmentKey {
         addresses: F::addresses(ip),
-        identification,
+        identification: layout.shared,
         protocol: layout.protocol.into(),
     };
-    let ports = tables.fragment(&key).ok_or(Pass(Fragment))?;
-    Ok(Layout {
-        piece: Piece::Later(ports),
-        ..layout
-    })
+    let shared = tables.fragment(&key).ok_or(Pass(Fragment))?;
+    Ok(Layout { shared, ..layout })
 }
 
 /// Lets the other pieces of a datagram, whose first one this is, find the flow that it will find.
 #[inline(always)]
 fn remember_first<F: Family, T: Tables<F>>(tables: &T, segment: &Segment<F>, layout: Layout) {
-    if let Piece::First(identification) = layout.piece {
+    if layout.piece == Piece::First {
         let key = FragmentKey {
             addresses: segment.key.addresses,
-            identification,
+            identification: layout.shared,
             protocol: layout.protocol.into(),
         };
         tables.remember_fragment(&key, segment.key.ports);
@@ -153,9 +143,11 @@ where
     detour(tables, settings, segment.flags, note)?;
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
-        Some(found) if !is_reopened(&found, &segment) => established(&table, &found, &segment),
+        Some(found) if !is_reopened(&found, &segment) => {
+            established(&table, &found, &segment, note)
+        }
         None if !layout.has_transport() => Err(Pass(Fragment)),
-        _ => Err(enter(tables, segment.note(layout), F::OPEN)),
+        _ => Err(enter(tables, segment.noted(note), F::OPEN)),
     }
 }
 
@@ -202,12 +194,12 @@ fn locate_ipv4<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
         PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMP => {}
         _ => return Err(Pass(OtherProtocol)),
     }
-    let identification = u32::from(u16::from_be_bytes(ip.identification));
     let layout = Layout {
         network,
         transport: network + header,
         protocol: ip.protocol,
-        piece: piece(ip.fragment_offset(), ip.more_fragments(), identification),
+        piece: piece(ip.fragment_offset(), ip.more_fragments()),
+        shared: u32::from(u16::from_be_bytes(ip.identification)),
     };
     check_piece(layout, ip.fragment_offset())?;
     if header > Ipv4::LEN && has_source_route(packet, network, header) {
@@ -217,11 +209,11 @@ fn locate_ipv4<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
 }
 
 #[inline(always)]
-fn piece(offset: usize, more: bool, identification: u32) -> Piece {
+fn piece(offset: usize, more: bool) -> Piece {
     match (offset, more) {
         (0, false) => Piece::Whole,
-        (0, true) => Piece::First(identification),
-        _ => Piece::Later(identification),
+        (0, true) => Piece::First,
+        _ => Piece::Later,
     }
 }
 
@@ -270,6 +262,7 @@ fn locate_ipv6<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
         transport: network + Ipv6::LEN,
         protocol: ip.next_header,
         piece: Piece::Whole,
+        shared: 0,
     };
     for _ in 0..MOST_EXTENSIONS {
         if !is_extension(layout.protocol) || !layout.has_transport() {
@@ -299,10 +292,10 @@ fn behind_extension<P: Packet + ?Sized>(packet: &P, layout: Layout) -> Result<La
     match layout.protocol {
         PROTOCOL_FRAGMENT => {
             let fragment = packet.header::<FragmentHeader>(at).ok_or(Pass(Malformed))?;
-            let identification = u32::from_be_bytes(fragment.identification);
             let layout = Layout {
                 transport: layout.transport + FragmentHeader::LEN,
-                piece: piece(fragment.offset(), fragment.more(), identification),
+                piece: piece(fragment.offset(), fragment.more()),
+                shared: u32::from_be_bytes(fragment.identification),
                 ..behind
             };
             check_piece(layout, fragment.offset())?;

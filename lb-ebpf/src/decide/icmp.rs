@@ -227,7 +227,10 @@ where
 {
     let table = Table::new(tables, settings(tables)?);
     let (rewrite, service) = match table.find(&error.key) {
-        Some(found) => (found.rewrite, found.entry.service()),
+        Some(found) => {
+            let rewrite = found.rewrite().ok_or(Pass(NotForUs))?;
+            (rewrite, found.entry.service())
+        }
         None => without_flow(&table, error)?,
     };
     if error.ttl <= 1 {

@@ -14,7 +14,7 @@ use super::parse::{Segment, parse_transport};
 use super::{Tables, enter, settings};
 use crate::checksum::Update;
 use crate::family::Family;
-use crate::flow::{Key, Table};
+use crate::flow::{Found, Key, Table};
 use crate::layout::{HANDOVER_MSS_LIMITED, Layout};
 use crate::tcp::Direction;
 use crate::verdict::Reason::Malformed;
@@ -64,14 +64,16 @@ pub(super) fn to_service<F: Family, T: Tables<F>>(
     table: &Table<'_, T, F>,
     segment: &Segment<F>,
 ) -> Key<F> {
-    match table.find(&segment.key) {
-        Some(found) if found.entry.direction() == Direction::Reverse => Key {
-            addresses: found.rewrite.addresses,
-            ports: found.rewrite.ports,
+    let answers = |found: &Found<'_, F>| found.entry.direction() == Direction::Reverse;
+    let found = table.find(&segment.key).filter(answers);
+    match found.and_then(|found| found.rewrite()) {
+        Some(rewrite) => Key {
+            addresses: rewrite.addresses,
+            ports: rewrite.ports,
             protocol: segment.key.protocol,
         }
         .reversed(),
-        _ => segment.key,
+        None => segment.key,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The first packet of a flow: its server, its tuple there, and the entries that make the rest of it fast.
 
 use super::parse::Segment;
-use super::{Arrival, Shared, Tables, counters_of, enter};
+use super::{Arrival, Ingress, Shared, Tables, counters_of, enter};
 use crate::abi::{
     BACKEND_FLAG_REACHABLE, Backend, LINK_VLAN, RING_EMPTY, SERVICE_FLAG_AFFINITY,
     SERVICE_FLAG_KEEP_SOURCE, Service, ServiceCounters, VlanKey,
@@ -89,6 +89,32 @@ where
     };
     let index = tables.vlan_index(&key).ok_or(Pass(Vlan))?;
     Ok(LINK_VLAN | index)
+}
+
+/// Touches the sets that [`open`] will need, that of the packet and that of the answers. Both are cold, and the two waits
+/// become one, as long as so little is between the two that the processor has both on its hands at once.
+#[inline(always)]
+pub(super) fn touch_both<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    client: &Key<F>,
+    service: Service,
+    ingress: Ingress,
+) {
+    if !Mode::of_bits(service.forward).is_two_way() {
+        return;
+    }
+    let Ok(Chosen { backend, .. }) = choose(table, client, service) else {
+        return;
+    };
+    let tuple = if service.flags & SERVICE_FLAG_KEEP_SOURCE == 0 {
+        nat::first_choice(table, client, backend, ingress.cpu)
+    } else {
+        Some(nat::same_source(client, backend))
+    };
+    if let Some(tuple) = tuple {
+        table.touch(client);
+        table.touch(&tuple.reversed());
+    }
 }
 
 /// As [`open`], in the modes in which the server answers its client itself.

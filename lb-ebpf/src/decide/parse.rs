@@ -28,10 +28,9 @@ pub(super) struct Segment<F: Family> {
 }
 
 impl<F: Family> Segment<F> {
-    /// A note that saves the next stage from reading all this again.
+    /// The note with all this, which saves the next stage from reading it again.
     #[inline(always)]
-    pub(super) fn note(&self, layout: Layout) -> Handover {
-        let mut note = Handover::of(layout);
+    pub(super) fn noted(&self, mut note: Handover) -> Handover {
         note.ports = self.key.ports;
         note.length = self.length;
         note.control = self.flags.0;
@@ -130,7 +129,7 @@ pub(super) fn parse_transport<F: Family, P: Packet + ?Sized>(
     length: usize,
 ) -> Result<Segment<F>, Verdict> {
     let (ports, flags, least) = match layout.piece {
-        Piece::Later(ports) => Some((ports, Flags::default(), 0)),
+        Piece::Later => Some((layout.shared, Flags::default(), 0)),
         _ if layout.protocol == PROTOCOL_UDP => parse_udp(packet, layout),
         _ => parse_tcp(packet, layout),
     }

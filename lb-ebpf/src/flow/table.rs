@@ -4,10 +4,10 @@
 //! costs one cache line as well. The flag is never cleared by the program: a stale one costs time only.
 
 use super::{
-    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, MODE_SHIFT, REVERSE, Rewrite, Value, WAYS,
-    next, protocol,
+    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, MODE_SHIFT, Mode, REVERSE, Rewrite, TAGGED,
+    Value, WAYS, mode, next, protocol,
 };
-use crate::abi::Settings;
+use crate::abi::{LINK_VLAN, Settings};
 use crate::family::{Family, V4};
 use core::hint;
 use core::marker::PhantomData;
@@ -22,8 +22,8 @@ impl<F: Family> FlowSet<F> {
     fn find(&self, preferred: u32, key: &Key<F>) -> Option<Found<'_, F>> {
         for step in 0..WAYS {
             let entry = self.way(preferred ^ step)?;
-            if let Some(rewrite) = entry.read(key) {
-                return Some(Found { entry, rewrite });
+            if let Some(version) = entry.version_of(key) {
+                return Some(Found { entry, version });
             }
         }
         None
@@ -70,8 +70,31 @@ impl<F: Family> FlowSet<F> {
 pub struct Found<'a, F: Family> {
     /// The entry, for counting and tracking.
     pub entry: &'a FlowEntry<F>,
-    /// Its rewrite, read consistently.
-    pub rewrite: Rewrite<F>,
+    version: u64,
+}
+
+impl<F: Family> Found<'_, F> {
+    /// What to do to the packet; `None` if the entry was given up since it was found.
+    ///
+    /// Not a field, and to be asked for when everything else is done: so it goes from the entry into the packet, and
+    /// not by way of the stack, as what must survive a call does.
+    #[inline(always)]
+    pub fn rewrite(&self) -> Option<Rewrite<F>> {
+        let rewrite = self.entry.rewrite(self.version);
+        (self.entry.word.load() == self.version).then_some(rewrite)
+    }
+
+    /// Whether the packets of the flow leave with a VLAN tag.
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        self.version & TAGGED != 0
+    }
+
+    /// How the packets of the flow are forwarded.
+    #[inline(always)]
+    pub fn mode(&self) -> Mode {
+        mode(self.version)
+    }
 }
 
 /// An entry that is ours to fill: nobody else changes a BUSY word. One that is neither published nor abandoned stays so
@@ -90,9 +113,14 @@ impl<F: Family> Claim<'_, F> {
             Direction::Reverse => REVERSE,
         };
         let mode = u64::from(value.rewrite.mode as u8) << MODE_SHIFT;
+        let tagged = if value.rewrite.ifindex & LINK_VLAN == 0 {
+            0
+        } else {
+            TAGGED
+        };
         self.entry
             .word
-            .store(self.entry.word.load() & !BUSY | key.word() | reverse | mode);
+            .store(self.entry.word.load() & !BUSY | key.word() | reverse | mode | tagged);
     }
 
     #[inline(always)]
@@ -143,6 +171,17 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         }
         let (hash, set) = self.alternate(key)?;
         set.find(preferred(hash), key)
+    }
+
+    /// Has the processor fetch the set in which `key` is, or would be, while it goes on with something else. BPF has no
+    /// prefetch, but a load whose value nobody looks at is one: what follows doesn't wait for it.
+    #[inline(always)]
+    pub fn touch(&self, key: &Key<F>) {
+        if let Some((_, set)) = self.primary(key) {
+            for entry in &set.entries {
+                entry.word.load();
+            }
+        }
     }
 
     /// As [`find`](Self::find), out of line: for the paths that are taken once in a connection.

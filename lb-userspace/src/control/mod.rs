@@ -10,6 +10,7 @@ mod hosts;
 mod neighbours;
 mod numbers;
 mod reconcile;
+mod vlans;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -26,13 +27,14 @@ use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts};
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::rewrite::Mode;
 
-use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop};
+use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop, VlanDevice};
 
 pub(crate) use neighbours::follow as follow_neighbours;
 pub(crate) use numbers::{Before, InUse, Numbers};
 pub(crate) use reconcile::{DesiredServer, DesiredService, prefilter};
 
 use reconcile::Reconciler;
+use vlans::{Change, Vlans};
 
 /// Each tick sweeps this part of the flow table, so that one tick stays below a few milliseconds for a
 /// million flows. A flow ends that many seconds late at most.
@@ -119,6 +121,7 @@ impl ControlledServer {
 pub(crate) struct Control {
     dataplane: Dataplane,
     reconciler: Reconciler,
+    vlans: Vlans,
     services: Vec<Controlled>,
     settings: Settings,
     /// How long the program takes the daemon for alive after its last tick; `None` if no service asks.
@@ -138,10 +141,12 @@ impl Control {
         let mut flags = services.iter().map(|service| service.desired.flags);
         let asked = flags.any(|flags| flags & SERVICE_FLAG_PASS_IF_ORPHANED != 0);
         let reconciler = Reconciler::new(numbers);
+        let vlans = dataplane.inherited().map(|before| before.vlans.clone());
         for write in reconciler.retired() {
             write.apply(&mut dataplane)?;
         }
         let mut control = Self {
+            vlans: Vlans::inherited(vlans.into_iter().flatten()),
             dataplane,
             reconciler,
             services,
@@ -149,6 +154,8 @@ impl Control {
             orphaned_after: asked.then_some(orphaned_after),
         };
         control.write_settings()?;
+        let vlans: Vec<_> = control.vlans.all().collect();
+        control.write_vlans(&vlans)?;
         for position in 0..control.services.len() {
             control.reconcile(position)?;
         }
@@ -291,6 +298,10 @@ impl Control {
             }
             found => found,
         };
+        let next_hop = next_hop.map(|hop| NextHop {
+            ifindex: self.vlans.link(hop.ifindex),
+            ..hop
+        });
         let unreachable = next_hop.as_ref().err().map(ToString::to_string);
         if unreachable == known.unreachable && next_hop.as_ref().ok() == desired.next_hop.as_ref() {
             return Ok(());
@@ -308,6 +319,28 @@ impl Control {
         desired.next_hop = next_hop.ok();
         known.unreachable = unreachable;
         self.reconcile(service)
+    }
+
+    /// Takes the host's VLAN devices.
+    pub(crate) fn vlans_found(&mut self, found: &[VlanDevice]) -> Result<(), MapAccessError> {
+        let (changes, left_out) = self.vlans.update(found);
+        if left_out > 0 && !changes.is_empty() {
+            tracing::warn!(
+                left_out,
+                "more VLANs than lb knows; their packets are passed"
+            );
+        }
+        self.write_vlans(&changes)
+    }
+
+    fn write_vlans(&mut self, changes: &[Change]) -> Result<(), MapAccessError> {
+        for change in changes {
+            match change {
+                Change::Set(index, vlan) => self.dataplane.set_vlan(*index, vlan)?,
+                Change::Clear(index, key) => self.dataplane.clear_vlan(*index, key)?,
+            }
+        }
+        Ok(())
     }
 
     fn server_mut(&mut self, service: usize, server: usize) -> Option<&mut ControlledServer> {

@@ -243,6 +243,24 @@ impl Dataplane {
             .map_err(refused("BACKENDS"))
     }
 
+    /// Writes one VLAN.
+    pub(crate) fn set_vlan(&mut self, index: u32, vlan: &Vlan) -> Result<(), MapAccessError> {
+        let maps = &mut self.maps;
+        maps.vlans.set(index, vlan, 0).map_err(refused("VLANS"))?;
+        maps.vlan_ids
+            .insert(vlan.key(), index, 0)
+            .map_err(refused("VLAN_IDS"))
+    }
+
+    /// Takes a VLAN away, which was known by this key.
+    pub(crate) fn clear_vlan(&mut self, index: u32, key: &VlanKey) -> Result<(), MapAccessError> {
+        let maps = &mut self.maps;
+        maps.vlan_ids.remove(key).map_err(refused("VLAN_IDS"))?;
+        maps.vlans
+            .set(index, Vlan::default(), 0)
+            .map_err(refused("VLANS"))
+    }
+
     /// Tells the program which `AF_XDP` sockets an interface has.
     pub(crate) fn set_interface(
         &mut self,

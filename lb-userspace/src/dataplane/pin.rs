@@ -4,7 +4,7 @@
 //! ```text
 //!  DIR/flows  flows6      taken over by the next daemon as they are
 //!  DIR/settings           read by the next daemon: hash keys, sizes, clock; then replaced by its own
-//!  DIR/services services6 backends    likewise: who had which number
+//!  DIR/services services6 backends vlans    likewise: who had which number
 //!  DIR/programs           keeps the programs behind the first one reachable while nobody holds them open
 //!  DIR/link_<ifindex>     keeps the program attached; the next daemon puts its own program in, atomically
 //! ```
@@ -25,7 +25,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
-use lb_ebpf::abi::{ABI_VERSION, Backend, Service, ServiceKey, ServiceKey6, Settings};
+use lb_ebpf::abi::{ABI_VERSION, Backend, Service, ServiceKey, ServiceKey6, Settings, Vlan};
 
 /// Why a directory of pins can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,8 @@ pub(crate) struct Inherited {
     pub(crate) services: Vec<(SocketAddr, u8, Service)>,
     /// Its servers, by their numbers.
     pub(crate) backends: Vec<(u32, Backend)>,
+    /// Its VLANs, by their elements.
+    pub(crate) vlans: Vec<(u32, Vlan)>,
 }
 
 /// A directory of pins, held by this daemon alone.
@@ -186,6 +188,7 @@ impl Pins {
             settings,
             services: self.read_services()?,
             backends: self.read_backends()?,
+            vlans: self.read_vlans()?,
         }))
     }
 
@@ -210,17 +213,27 @@ impl Pins {
         pairs.map_err(|error| refused(&path, &error))
     }
 
+    fn read_array<V: Pod>(&self, name: &str) -> Result<Vec<(u32, V)>, PinError> {
+        let path = self.path(name);
+        let map = MapData::from_pin(&path).map_err(|error| refused(&path, &error))?;
+        let map = Array::<_, V>::try_from(Map::Array(map));
+        let elements = map.and_then(|map| map.iter().collect::<Result<Vec<_>, MapError>>());
+        let elements = elements.map_err(|error| refused(&path, &error))?;
+        Ok((0..).zip(elements).collect())
+    }
+
     /// Those that have an address; the others are of nobody.
     fn read_backends(&self) -> Result<Vec<(u32, Backend)>, PinError> {
-        let path = self.path(BACKENDS);
-        let map = MapData::from_pin(&path).map_err(|error| refused(&path, &error))?;
-        let map = Array::<_, Backend>::try_from(Map::Array(map));
-        let backends = map.and_then(|map| map.iter().collect::<Result<Vec<_>, MapError>>());
-        let backends = backends.map_err(|error| refused(&path, &error))?;
-        let numbered = (0..).zip(backends);
-        Ok(numbered
-            .filter(|(_, backend)| backend.address != [0; 16])
-            .collect())
+        let mut backends = self.read_array::<Backend>(BACKENDS)?;
+        backends.retain(|(_, backend)| backend.address != [0; 16]);
+        Ok(backends)
+    }
+
+    /// Those that were there.
+    fn read_vlans(&self) -> Result<Vec<(u32, Vlan)>, PinError> {
+        let mut vlans = self.read_array::<Vlan>(VLANS)?;
+        vlans.retain(|(_, vlan)| vlan.count > 0);
+        Ok(vlans)
     }
 
     /// Puts `program` into the link that an earlier daemon left for an interface; says whether there was one that still
@@ -366,18 +379,20 @@ const SETTINGS: &str = "settings";
 const SERVICES: &str = "services";
 const SERVICES6: &str = "services6";
 const BACKENDS: &str = "backends";
+const VLANS: &str = "vlans";
 const PROGRAMS: &str = "programs";
 /// The programs of an earlier daemon while some link may still have the first of them.
 const OUTGOING: &str = "programs_old";
-const MAPS: [&str; 8] = [
-    FLOWS, FLOWS6, PROGRAMS, SERVICES, SERVICES6, BACKENDS, SETTINGS, OUTGOING,
+const MAPS: [&str; 9] = [
+    FLOWS, FLOWS6, PROGRAMS, SERVICES, SERVICES6, BACKENDS, VLANS, SETTINGS, OUTGOING,
 ];
 /// Maps that each daemon makes anew, and their pins. Settings last: without them the others count for nothing.
-pub(super) const RENEWED: [(&str, &str); 5] = [
+pub(super) const RENEWED: [(&str, &str); 6] = [
     ("PROGRAMS", PROGRAMS),
     ("SERVICES", SERVICES),
     ("SERVICES6", SERVICES6),
     ("BACKENDS", BACKENDS),
+    ("VLANS", VLANS),
     ("SETTINGS", SETTINGS),
 ];
 const LINK: &str = "link_";

@@ -97,6 +97,16 @@ impl Flood {
     }
 }
 
+/// What `lb` takes for a packet beyond a floor, where all parts of the road share one CPU.
+pub(super) fn facts_of_roads(report: &Report) -> Vec<Fact> {
+    let fact = |(ours, floor): (Road, Road)| {
+        let ns = |road| Some(1e9 / report.rate(road)?);
+        let what = format!("a packet of {ours} over veth, beyond {floor}");
+        Some(Fact::new(what, ns(ours)? - ns(floor)?, "ns", None))
+    };
+    FLOORS.into_iter().filter_map(fact).collect()
+}
+
 /// Claims about what `lb` forwards between namespaces, as multiples of it, so that less is better.
 pub(super) fn of_roads(report: &Report) -> Vec<Show> {
     let claim = |other: Road, ours: Road, target| {
@@ -105,9 +115,13 @@ pub(super) fn of_roads(report: &Report) -> Vec<Show> {
         let claim = format!("packets/s of {other}, in multiples of {ours}");
         show(claim, target, got, "times")
     };
-    vec![
-        claim(Road::Redirect, Road::Lb, 1.0 / 0.9),
-        claim(Road::Transmit, Road::LbOneArmed, 1.0 / 0.9),
-        claim(Road::Nftables, Road::Lb, 0.25),
-    ]
+    let floors = FLOORS.map(|(ours, floor)| claim(floor, ours, 1.0 / 0.9));
+    let nftables = claim(Road::Nftables, Road::Lb, 0.25);
+    floors.into_iter().chain([nftables]).collect()
 }
+
+/// Who is compared with which floor.
+const FLOORS: [(Road, Road); 2] = [
+    (Road::Lb, Road::Redirect),
+    (Road::LbOneArmed, Road::Transmit),
+];

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Sizes,
-    claims::{Comparison, Flood, of_roads},
+    claims::{Comparison, Flood, facts_of_roads, of_roads},
+    connections::{ConnectionSample, Way},
     measure::Measured,
     road::Road,
 };
-use crate::bench::{Machine, Show, Spread};
+use crate::bench::{Case, Machine, Show, Spread};
 
 /// Everything that `target/bench/l4.json` holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,10 +37,14 @@ pub struct Report {
     pub flood: Flood,
     /// Packets per second between namespaces, one entry per forwarder.
     pub roads: Vec<RoadCell>,
+    /// Whole connections, one entry per load and balancer.
+    pub connections: Vec<ConnectionCell>,
     /// Every run of the program.
     pub samples: Vec<Sample>,
     /// Every run between namespaces.
     pub road_samples: Vec<RoadSample>,
+    /// Every run of wrk.
+    pub connection_samples: Vec<ConnectionSample>,
 }
 
 /// One run of a load.
@@ -113,6 +118,21 @@ pub struct RoadCell {
     pub arrived: Spread,
 }
 
+/// What the runs of one load through one balancer come to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConnectionCell {
+    /// Through whom.
+    pub way: Way,
+    /// The load.
+    pub case: Case,
+    /// Answers a second.
+    pub requests_per_second: Spread,
+    /// Microseconds of CPU time of the whole machine for a request.
+    pub cpu_us: Spread,
+    /// What that is more than the direct run's, of the medians.
+    pub beyond_direct_us: f64,
+}
+
 impl Fact {
     pub(super) fn new(what: String, value: f64, unit: &str, target: Option<f64>) -> Self {
         Self {
@@ -141,6 +161,7 @@ impl Report {
         settings: Sizes,
         measured: Measured,
         road_samples: Vec<RoadSample>,
+        connection_samples: Vec<ConnectionSample>,
     ) -> Self {
         let mut report = Self {
             name: "l4".to_owned(),
@@ -153,11 +174,13 @@ impl Report {
             comparisons: measured.comparisons,
             flood: measured.flood,
             roads: roads(&road_samples),
+            connections: connections(&connection_samples),
             samples: measured.samples,
             road_samples,
+            connection_samples,
         };
-        let derived = report.flood.facts(&report);
-        report.facts.extend(derived);
+        let derived = [report.flood.facts(&report), facts_of_roads(&report)];
+        report.facts.extend(derived.into_iter().flatten());
         report.shows = report.claims();
         report
     }
@@ -235,6 +258,28 @@ fn roads(samples: &[RoadSample]) -> Vec<RoadCell> {
     Road::ALL.into_iter().filter_map(cell).collect()
 }
 
+fn connections(samples: &[ConnectionSample]) -> Vec<ConnectionCell> {
+    let mut cells = Vec::new();
+    for case in Case::ALL {
+        let of = |way| {
+            let of = move |sample: &&ConnectionSample| sample.way == way && sample.case == case;
+            samples.iter().filter(of)
+        };
+        let cpu_us = |way| Spread::of(of(way).map(|sample| sample.cpu_us));
+        let cell = |way| {
+            Some(ConnectionCell {
+                way,
+                case,
+                requests_per_second: Spread::of(of(way).map(|sample| sample.requests_per_second))?,
+                cpu_us: cpu_us(way)?,
+                beyond_direct_us: cpu_us(way)?.median - cpu_us(Way::Direct)?.median,
+            })
+        };
+        cells.extend(Way::ALL.into_iter().filter_map(cell));
+    }
+    cells
+}
+
 fn method(sizes: &Sizes) -> Vec<String> {
     let Sizes {
         rounds,
@@ -282,10 +327,14 @@ fn method(sizes: &Sizes) -> Vec<String> {
         "Packets per second: an XDP program in the client's namespace sends frames of established flows over veth \
          to the edge, which forwards them to the next namespace, or back if it is one-armed, where an XDP program \
          counts and drops them. Everything runs on one CPU, so a rate is one over the sum of all parts, generator and \
-         sink included. Bare redirect and bare XDP_TX change nothing in the frame."
+         sink included. Bare redirect and bare XDP_TX swap hardware addresses, without which no \
+         frame would arrive on a real link, and do nothing else."
             .to_owned(),
         "HAProxy is not on this road: it ends connections, and this generator sends frames of connections that have no \
-         other end."
+         other end. Instead wrk asks one server for 1 KB bodies through each in turn. On two CPUs client and server \
+         saturate first; the balancer's cost is the CPU time of the whole machine for a request, less the direct run's, \
+         other programs' subtracted. The direct run is routed by the edge's kernel; who forwards by XDP spares that, and \
+         can cost less than nothing."
             .to_owned(),
     ]
 }

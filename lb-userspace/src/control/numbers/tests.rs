@@ -40,6 +40,7 @@ fn left(services: &[DesiredService], numbers: &Numbers) -> Inherited {
         settings: lb_ebpf::abi::Settings::default(),
         services: Vec::new(),
         backends: Vec::new(),
+        vlans: Vec::new(),
     };
     let backend = |service, address: SocketAddr| {
         let IpAddr::V4(ip) = address.ip() else {
