@@ -147,6 +147,9 @@ fn through_a_tunnel(frame: &[u8]) {
     let (_, after) = forward(&tables, frame);
     let outer = Reading::of(&after).expect("whole");
     assert!(outer.is_sound());
+    // Class and congestion bits go outwards (RFC 6040), of IPv6 the label too.
+    let marks = if outer.version == 4 { 15..16 } else { 14..18 };
+    assert_eq!(after[marks.clone()], frame[marks]);
     let checked = outer.protocol == 17 && outer.version == 6;
     let inner_unchecked = Reading::of(frame).expect("whole").is_unchecked();
     assert!(!checked || outer.is_unchecked() == inner_unchecked);
