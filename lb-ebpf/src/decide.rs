@@ -31,7 +31,7 @@ mod orphan;
 mod parse;
 
 pub use answer::{Answers, answer_too_big, refuse};
-pub use extended::{decide_extended, decide_extended6};
+pub use extended::{decide_extended, decide_extended6, locate_ipv4, locate_ipv6};
 pub use icmp::relay_error;
 pub use mss::limit_mss;
 pub use orphan::{WATCH_EVERY, decide_orphaned};

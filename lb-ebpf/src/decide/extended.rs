@@ -180,9 +180,12 @@ const fn low(bit: u64) -> usize {
     bit as usize
 }
 
-/// Reads the layout of an IPv4 packet.
+/// Where the headers of an IPv4 packet are; what it gets instead if it is none that is looked into.
+///
+/// # Errors
+/// The verdict.
 #[inline(always)]
-fn locate_ipv4<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
+pub fn locate_ipv4<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
     let (network, ethertype) = after_tags(packet).ok_or(Pass(Malformed))?;
     match ethertype {
         ETHERTYPE_IPV4 => {}
@@ -255,9 +258,12 @@ fn has_source_route<P: Packet + ?Sized>(packet: &P, network: usize, end: usize) 
 /// Extension headers that are walked over in one packet.
 const MOST_EXTENSIONS: usize = 6;
 
-/// Reads the layout of an IPv6 packet.
+/// As [`locate_ipv4`], of an IPv6 packet.
+///
+/// # Errors
+/// The verdict.
 #[inline(always)]
-fn locate_ipv6<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
+pub fn locate_ipv6<P: Packet + ?Sized>(packet: &P) -> Result<Layout, Verdict> {
     let (network, ethertype) = after_tags(packet).ok_or(Pass(Malformed))?;
     let ip = packet.header::<Ipv6>(network).ok_or(Pass(Malformed))?;
     if ethertype != ETHERTYPE_IPV6 || ip.version() != 6 {

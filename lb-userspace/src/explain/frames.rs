@@ -173,7 +173,10 @@ mod tests {
         covered.extend([0, PROTOCOL_TCP, 0, 20]);
         covered.extend(&frame[34..]);
         assert_eq!(checksum::of(&covered), [0, 0]);
-        assert_eq!(super::super::addresses(&frame), Some((from, to)));
+        assert_eq!(
+            super::super::Tuple::of(&frame).map(|tuple| tuple.ends()),
+            Some((from, to))
+        );
     }
 
     #[test]
@@ -185,7 +188,10 @@ mod tests {
             let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
             for protocol in [Protocol::Tcp, Protocol::Udp] {
                 let frame = packet(from, to, protocol, Flags::SYN).unwrap();
-                assert_eq!(super::super::addresses(&frame), Some((from, to)));
+                assert_eq!(
+                    super::super::Tuple::of(&frame).map(|tuple| tuple.ends()),
+                    Some((from, to))
+                );
             }
         }
         let mixed = packet(

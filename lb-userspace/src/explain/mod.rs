@@ -8,24 +8,19 @@
 
 mod capture;
 mod frames;
+mod tuple;
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use lb_ebpf::decide::{Ingress, decide_fully};
-use lb_ebpf::family::{V4, V6};
-use lb_ebpf::flow::Key;
-use lb_ebpf::layout::Layout;
 use lb_ebpf::verdict::Verdict;
-use lb_ebpf::wire::{
-    ETHERTYPE_IPV4, ETHERTYPE_IPV6, Eth, Ipv4, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Udp,
-};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
 use crate::dataplane::Trial;
-use crate::flows::{Addressed, tuple};
+use tuple::Tuple;
 
 pub(crate) use frames::Source;
 
@@ -63,7 +58,7 @@ pub(crate) struct Outcome {
     /// `new` or `known`, if the packet is forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) flow: Option<String>,
-    /// Source and destination as the packet arrives; none if it isn't TCP over IPv4.
+    /// Source and destination as the packet arrives; none if it isn't IP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) arrives: Option<(SocketAddr, SocketAddr)>,
     /// Source and destination as it leaves, if it is forwarded.
@@ -107,7 +102,7 @@ pub(crate) fn answer<'a>(
 }
 
 fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: Ingress) -> Outcome {
-    let arrives = addresses(&frame);
+    let arrives = Tuple::of(&frame);
     let verdict = decide_fully(&mut frame, trial, ingress);
     let noted = trial.take_noted();
     let (name, ifindex, slot) = match verdict {
@@ -118,13 +113,14 @@ fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: In
         Verdict::Redirect { ifindex } => ("redirect", Some(ifindex), None),
         Verdict::Worker { slot } => ("worker", None, Some(slot)),
     };
-    let leaves = ifindex.and_then(|_| addresses(&frame));
+    let leaves = ifindex.and_then(|_| Tuple::of(&frame));
     let service = noted.service.and_then(|id| control.service_of(id));
-    // Towards the server it is where the packet goes, on the way back it is where it came from.
-    let ends = [leaves.map(|(_, to)| to), arrives.map(|(from, _)| from)];
+    // By the flow that it is of, or that it has opened in the trial: what it leaves with does not tell in every mode.
+    let flow_of = arrives.and_then(|tuple| tuple.server(trial));
+    let address = flow_of.and_then(|(service, server)| control.server_of(service, server));
     let server = leaves.and(service).and_then(|service| {
         let mut servers = service.servers.iter();
-        servers.find(|server| ends.contains(&Some(server.address)))
+        servers.find(|server| Some(server.address) == address)
     });
     let reason = verdict.reason();
     let flow = if noted.flows > 0 { "new" } else { "known" };
@@ -135,46 +131,11 @@ fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: In
         service: service.map(|service| service.name.clone()),
         server: server.map(|server| server.name.clone()),
         flow: leaves.map(|_| flow.to_owned()),
-        arrives,
-        leaves,
+        arrives: arrives.as_ref().map(Tuple::ends),
+        leaves: leaves.as_ref().map(Tuple::ends),
         ifindex,
         slot,
     }
-}
-
-/// Source and destination of a plain frame; of a tunnel, those of the outer header.
-fn addresses(frame: &impl Packet) -> Option<(SocketAddr, SocketAddr)> {
-    let eth = frame.header::<Eth>(0)?;
-    match eth.ethertype {
-        ETHERTYPE_IPV4 => {
-            let ip = frame.header::<Ipv4>(Eth::LEN)?;
-            let whole = ip.header_len() == Ipv4::LEN && !ip.is_fragment();
-            whole.then(|| endpoints::<V4>(frame, ip)).flatten()
-        }
-        ETHERTYPE_IPV6 => endpoints::<V6>(frame, frame.header(Eth::LEN)?),
-        _ => None,
-    }
-}
-
-fn endpoints<F: Addressed>(
-    frame: &impl Packet,
-    ip: &F::Header,
-) -> Option<(SocketAddr, SocketAddr)> {
-    let protocol = F::protocol(ip);
-    let ports = match protocol {
-        // In the same place in both.
-        PROTOCOL_TCP | PROTOCOL_UDP => {
-            frame
-                .header::<Udp>(Layout::plain::<F>(protocol).transport)?
-                .ports
-        }
-        _ => [0; 4],
-    };
-    Some(tuple(&Key::<F> {
-        addresses: F::addresses(ip),
-        ports: u32::from_ne_bytes(ports),
-        protocol,
-    }))
 }
 
 impl fmt::Display for Outcome {
