@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+use aya::maps::{Array, Map, MapData};
+use lb_ebpf::abi::Settings;
 use lb_tests::{
     address::{SNAT, VIP_HTTP, VIP_SMTP, server},
     binaries,
@@ -49,6 +51,15 @@ impl PinDirectory {
             let _ = fs::remove_file(entry.path());
         }
         let _ = fs::remove_dir(&self.0);
+    }
+
+    /// Makes the data plane one of another `lb`, whose tables this one does not know.
+    fn change_version(&self) {
+        let map = Map::Array(MapData::from_pin(self.0.join("settings")).unwrap());
+        let mut map = Array::<_, Settings>::try_from(map).unwrap();
+        let mut settings = map.get(&0, 0).unwrap();
+        settings.abi_version += 1;
+        map.set(0, settings, 0).unwrap();
     }
 
     fn names(&self) -> Vec<String> {
@@ -383,6 +394,17 @@ fn a_client_of_af_xdp_waits_for_the_next_daemon() {
     });
 }
 
+/// A daemon with this configuration does not start, and says why and what to do.
+fn refused(world: &World, configuration: &str, pins: &PinDirectory, why: &str) {
+    let mut daemon = world.balance_pinned(configuration, &pins.0).unwrap();
+    assert!(!daemon.wait().unwrap().success());
+    let log = daemon.log();
+    assert!(
+        log.contains(why) && log.contains("lb detach --pin"),
+        "{log}"
+    );
+}
+
 #[test]
 fn what_does_not_fit_is_refused_and_can_be_detached() {
     let world = World::start(1).unwrap();
@@ -391,18 +413,16 @@ fn what_does_not_fit_is_refused_and_can_be_detached() {
     let mut balancer = start(&world, &[1], &pins);
     balancer.kill().unwrap();
 
-    let mut other = world
-        .balance_pinned(&configuration(&[1], 1_000_000), &pins.0)
-        .unwrap();
-    assert!(!other.wait().unwrap().success());
-    let log = other.log();
-    assert!(
-        log.contains("flows.max") && log.contains("lb detach --pin"),
-        "{log}"
-    );
+    refused(&world, &configuration(&[1], 1_000_000), &pins, "flows.max");
+    let keyed = "[flows]\nhash_key = \"correct horse battery staple\"\n";
+    let keyed = configuration(&[1], 10_000).replace("[flows]\n", keyed);
+    refused(&world, &keyed, &pins, "another flows.hash_key");
     // What was there is as it was.
     let seen = witness::ask(SERVICE, b"still").unwrap();
     assert_eq!(seen.bytes, 5);
+    pins.change_version();
+    let same = configuration(&[1], 10_000);
+    refused(&world, &same, &pins, "laid out differently");
 
     let lb = binaries::lb().unwrap();
     let detached = run(&world, &lb, &["detach", "--pin"], pins.0.clone());
