@@ -318,7 +318,7 @@ fn method(sizes: &Sizes) -> Vec<String> {
          as many, untimed: SYNs, each of which takes a place in the full table, or stray ACKs, which look for a flow and a \
          service in the same way and take none. The difference is what inserting does to others, by way of caches; both \
          bear that each burst is a system call. Pairs a second are given beside it, of both kinds in turns: there a busy \
-         CPU also pays for the SYNs themselves, and packets of one kind overlap less on it than among their like."
+         CPU also pays for the SYNs themselves, and packets of two kinds overlap less than those of one."
             .to_owned(),
         "The program's counters say what became of every packet: a load whose packets did not all get its verdict \
          is an error, not a sample. The first packets of each mode are compared, byte by byte, with what the same \
