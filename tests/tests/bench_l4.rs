@@ -30,7 +30,7 @@ fn every_cell_is_filled_and_every_claim_has_a_result() {
     }
     for what in [
         "beyond",
-        "SYN flood",
+        "SYNs that take places",
         "largest program",
         "refused",
         "XDP_TX",

@@ -25,14 +25,18 @@ pub struct Comparison {
 /// Titles of the loads from which follows what a flood costs the flows in use.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Flood {
-    /// Strangers that take a place in the full table.
-    pub inserts: String,
-    /// Strangers that take none.
-    pub misses: String,
-    /// Packets of flows in use and `inserts` in turns.
+    /// Packets of flows in use, timed in bursts between which strangers take as many places in the full table.
+    pub after_inserts: String,
+    /// The same between bursts of strangers that take none.
+    pub after_misses: String,
+    /// Packets of flows in use and strangers that take a place, in turns.
     pub with_inserts: String,
-    /// The same with `misses`.
+    /// The same with strangers that take none.
     pub with_misses: String,
+    /// Strangers that take a place, alone.
+    pub inserts: String,
+    /// Strangers that take none, alone.
+    pub misses: String,
 }
 
 impl Comparison {
@@ -45,55 +49,35 @@ impl Comparison {
 }
 
 impl Flood {
-    /// Nanoseconds of a packet of a flow in use while strangers take places, and while they don't: what a pair takes
-    /// less what its stranger takes alone. All that the two do to each other counts against the flow in use.
-    fn established_ns(&self, report: &Report) -> Option<(f64, f64)> {
-        let rest = |pair, stranger| Some(2.0 * report.net(pair)? - report.net(stranger)?);
-        let with = rest(&self.with_inserts, &self.inserts)?;
-        Some((with, rest(&self.with_misses, &self.misses)?))
-    }
-
-    /// Fewer packets a second are these: `1 - without / with` of the times.
+    /// By how much less is done in a second: `1 - without / with` of the times.
     pub(super) fn claim(&self, report: &Report) -> Show {
-        let times = self.established_ns(report);
+        let times = report.net(&self.after_inserts);
+        let times = times.zip(report.net(&self.after_misses));
         let got = times.map(|(with, without)| (1.0 - without / with) * 100.0);
-        let claim = "fewer packets/s of flows in use beside a SYN flood than beside as many stray ACKs, from what each \
-                     pair takes less what its stranger takes alone";
+        let claim = "fewer packets/s of flows in use between bursts of as many SYNs that take places than between \
+                     bursts of stray ACKs";
         show(claim.to_owned(), 10.0, got, "%")
     }
 
-    /// The plain figures behind it.
+    /// The plain figures, in which strangers' own time counts.
     pub(super) fn facts(&self, report: &Report) -> Vec<Fact> {
-        let per_second = |pair| report.net(pair).map(|ns| 1e9 / (2.0 * ns));
-        let times = self.established_ns(report);
-        let fact = |what: &str, value: Option<f64>, unit| {
-            Some(Fact::new(what.to_owned(), value?, unit, None))
+        let fact = |what: &str, pair: &str| {
+            let per_second = 1e9 / (2.0 * report.net(pair)?);
+            let what = format!("pairs of an established packet and a {what}, on one CPU");
+            Some(Fact::new(what, per_second.round(), "pairs/s", None))
         };
-        [
-            fact(
-                "pairs of an established packet and a SYN that takes a place, on one CPU",
-                per_second(&self.with_inserts).map(f64::round),
-                "pairs/s",
-            ),
-            fact(
-                "pairs of an established packet and a stray ACK, on one CPU",
-                per_second(&self.with_misses).map(f64::round),
-                "pairs/s",
-            ),
-            fact(
-                "established packet beside a SYN flood (a pair less a SYN alone)",
-                times.map(|(with, _)| with),
-                "ns",
-            ),
-            fact(
-                "established packet beside stray ACKs (a pair less an ACK alone)",
-                times.map(|(_, without)| without),
-                "ns",
-            ),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let rest = |what: &str, pair: &str, alone: &str| {
+            let ns = 2.0 * report.net(pair)? - report.net(alone)?;
+            let what = format!("what such a pair takes beyond a {what} among its like");
+            Some(Fact::new(what, ns, "ns", None))
+        };
+        let pairs = [
+            fact("SYN that takes a place", &self.with_inserts),
+            rest("SYN", &self.with_inserts, &self.inserts),
+            fact("stray ACK", &self.with_misses),
+            rest("stray ACK", &self.with_misses, &self.misses),
+        ];
+        pairs.into_iter().flatten().collect()
     }
 }
 

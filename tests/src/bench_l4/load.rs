@@ -28,6 +28,8 @@ pub(super) struct Load<'a> {
     plans: Vec<Plan>,
     /// Least share of the packets that must get a verdict for this reason.
     expected: Vec<(Reason, f64)>,
+    /// What others send before each burst of the load, while the clock stands; with it, the load runs in bursts.
+    others: Option<(Vec<u8>, Plan)>,
     /// Packets before the clock starts: the loads of a round push each other out of the caches.
     warm_up: u32,
     repeat: u32,
@@ -48,6 +50,7 @@ impl<'a> Load<'a> {
             frame,
             plans: vec![plan],
             expected: vec![(passed.reason, 1.0)],
+            others: None,
             warm_up: 0,
             repeat,
             target: passed.target,
@@ -69,6 +72,7 @@ impl<'a> Load<'a> {
             plans: vec![drawn(mode, &frame, flows)?],
             frame,
             expected: vec![(Reason::Forwarded, 0.98)],
+            others: None,
             warm_up: repeat,
             repeat,
             target: None,
@@ -105,6 +109,7 @@ impl<'a> Load<'a> {
             plans: vec![strangers.plan(mode)?],
             frame,
             expected: vec![(strangers.reason, 0.98)],
+            others: None,
             warm_up: 0,
             repeat,
             target: None,
@@ -137,9 +142,27 @@ impl<'a> Load<'a> {
             ],
             frame,
             expected,
+            others: None,
             warm_up: 0,
             repeat,
             target: None,
+        })
+    }
+
+    /// As [`established`](Self::established), in bursts between which strangers send as many packets.
+    pub(super) fn between_bursts(
+        mode: &Mode,
+        kernel: &'a Kernel,
+        what: &str,
+        (flows, strangers): (u32, &Strangers),
+        repeat: u32,
+    ) -> Result<Self> {
+        let load = Self::beside_strangers(mode, kernel, what, (flows, strangers), repeat)?;
+        let flow = drawn(mode, &load.frame, flows)?;
+        Ok(Self {
+            plans: vec![flow],
+            others: Some((mode.frame(strangers.flags), strangers.plan(mode)?)),
+            ..load
         })
     }
 
@@ -156,32 +179,69 @@ impl<'a> Load<'a> {
         if self.warm_up > 0 {
             wrapper.run(program, &self.frame, &mut self.plans, self.warm_up)?;
         }
-        let mut same = self.plans.clone();
         let before = self.kernel.counts()?;
-        let full = wrapper.run(program, &self.frame, &mut self.plans, self.repeat)?;
-        let after = self.kernel.counts()?;
-        let empty = wrapper.run_nothing(&self.frame, &mut same, self.repeat)?;
+        let (raw_ns, empty_ns, packets) = if let Some((frame, plan)) = &mut self.others {
+            let others = (frame.as_slice(), plan);
+            let bursts = (self.repeat / BURST).max(1);
+            let (raw, empty) = in_bursts(
+                wrapper,
+                self.kernel,
+                others,
+                (&self.frame, &mut self.plans),
+                bursts,
+            )?;
+            (raw, empty, bursts * BURST * 2)
+        } else {
+            let mut same = self.plans.clone();
+            let full = wrapper.run(program, &self.frame, &mut self.plans, self.repeat)?;
+            let empty = wrapper.run_nothing(&self.frame, &mut same, self.repeat)?;
+            (full.ns, empty.ns, self.repeat)
+        };
+        self.check(packets, &before, &self.kernel.counts()?)?;
+        Ok(Sample {
+            load: self.title.clone(),
+            round,
+            packets: self.repeat,
+            raw_ns,
+            empty_ns,
+            target_ns: self.target,
+        })
+    }
+
+    fn check(&self, packets: u32, before: &Counts, after: &Counts) -> Result<()> {
         for (reason, least) in &self.expected {
             let index = *reason as usize;
-            let share = float(after[index] - before[index]) / f64::from(self.repeat.max(1));
+            let share = float(after[index] - before[index]) / f64::from(packets.max(1));
             ensure!(
                 share >= *least,
                 "{:.2} % of the packets were to be counted as {}, but {:.2} % were; {}",
                 least * 100.0,
                 reason.name(),
                 share * 100.0,
-                verdicts(&before, &after),
+                verdicts(before, after),
             );
         }
-        Ok(Sample {
-            load: self.title.clone(),
-            round,
-            packets: self.repeat,
-            raw_ns: full.ns,
-            empty_ns: empty.ns,
-            target_ns: self.target,
-        })
+        Ok(())
     }
+}
+
+/// Mean times of the program and of the empty one over `bursts`, before each of which `others` send one.
+fn in_bursts(
+    wrapper: &mut Wrapper,
+    kernel: &Kernel,
+    (others, plan): (&[u8], &mut Plan),
+    (frame, plans): (&[u8], &mut [Plan]),
+    bursts: u32,
+) -> Result<(f64, f64)> {
+    let program = kernel.program()?;
+    let (mut raw, mut empty) = (0.0, 0.0);
+    for _ in 0..bursts {
+        wrapper.run(program, others, std::slice::from_mut(plan), BURST)?;
+        let mut same = plans.to_vec();
+        raw += wrapper.run(program, frame, plans, BURST)?.ns;
+        empty += wrapper.run_nothing(frame, &mut same, BURST)?.ns;
+    }
+    Ok((raw / f64::from(bursts), empty / f64::from(bursts)))
 }
 
 /// Packets of clients that have no flow, and what becomes of them.
@@ -226,3 +286,6 @@ pub(super) fn verdicts(before: &Counts, after: &Counts) -> String {
         .collect();
     format!("verdicts: {}", words.join(", "))
 }
+
+/// As many as a receive ring holds. Fewer would be lost in the cost of the system call between them.
+const BURST: u32 = 1024;

@@ -170,60 +170,45 @@ fn other_loads<'a>(mode: &Mode, kernel: &'a Kernel, sizes: &Sizes) -> Result<Vec
     Ok(loads)
 }
 
-/// What a flood does to packets of flows that are in use: each packet of these is followed by one of a stranger, which
-/// takes a place in the full table, or by one that looks in the same places and takes none; and each stranger alone.
+/// What a flood does to packets of flows that are in use: strangers send as many packets as they, which take places in
+/// the full table, or which look in the same places and take none.
 fn flood_loads<'a>(kernel: &'a Kernel, sizes: &Sizes) -> Result<(Vec<Load<'a>>, Flood)> {
-    let missing = |first| Strangers {
-        flags: Flags::ACK,
-        reason: Reason::NoFlow,
-        first,
-    };
     // All numbers of which a flow is drawn are in use.
     let flows = 1 << sizes.beside.ilog2();
-    let (inserts, misses) = (&opening(2 * AWAY), &missing(3 * AWAY));
+    let beside = |what: &str, strangers: Strangers| {
+        let packets = 2 * sizes.opened;
+        Load::beside_strangers(&NAT, kernel, what, (flows, &strangers), packets)
+    };
+    let between = |what: &str, strangers: Strangers| {
+        let packets = sizes.opened;
+        Load::between_bursts(&NAT, kernel, what, (flows, &strangers), packets)
+    };
+    let alone = |what: &str, strangers: Strangers| {
+        Load::strangers(&NAT, kernel, what, &strangers, sizes.opened)
+    };
+    let with_inserts = beside("established and SYN in turns", opening(2 * AWAY))?;
+    let with_misses = beside("established and stray ACK in turns", missing(3 * AWAY))?;
+    let after_inserts = between("established, after bursts of SYNs", opening(4 * AWAY))?;
+    let after_misses = between("established, after bursts of stray ACKs", missing(5 * AWAY))?;
+    let inserts = alone("SYN flood on a full table", opening(6 * AWAY))?;
+    let misses = alone("stray ACKs on a full table", missing(7 * AWAY))?;
+    let flood = Flood {
+        inserts: inserts.title.clone(),
+        misses: misses.title.clone(),
+        after_inserts: after_inserts.title.clone(),
+        after_misses: after_misses.title.clone(),
+        with_inserts: with_inserts.title.clone(),
+        with_misses: with_misses.title.clone(),
+    };
     let loads = vec![
-        Load::strangers(
-            &NAT,
-            kernel,
-            "SYN flood on a full table",
-            inserts,
-            sizes.opened,
-        )?,
-        Load::strangers(
-            &NAT,
-            kernel,
-            "stray ACKs on a full table",
-            misses,
-            sizes.opened,
-        )?,
-        Load::beside_strangers(
-            &NAT,
-            kernel,
-            "established packets and SYNs of a flood in turns",
-            (flows, &opening(4 * AWAY)),
-            2 * sizes.opened,
-        )?,
-        Load::beside_strangers(
-            &NAT,
-            kernel,
-            "established packets and stray ACKs in turns",
-            (flows, &missing(5 * AWAY)),
-            2 * sizes.opened,
-        )?,
+        inserts,
+        misses,
+        with_inserts,
+        with_misses,
+        after_inserts,
+        after_misses,
     ];
-    let [inserts, misses, with_inserts, with_misses] = [0, 1, 2, 3].map(|index: usize| {
-        let load = loads.get(index);
-        load.map_or_else(String::new, |load| load.title.clone())
-    });
-    Ok((
-        loads,
-        Flood {
-            inserts,
-            misses,
-            with_inserts,
-            with_misses,
-        },
-    ))
+    Ok((loads, flood))
 }
 
 /// Opens the flows numbered from 0 and lets both ends speak; how many got a place.
@@ -387,6 +372,15 @@ const fn opening(first: u64) -> Strangers {
     Strangers {
         flags: Flags::SYN,
         reason: Reason::Forwarded,
+        first,
+    }
+}
+
+/// Strangers who look for a flow that isn't there, and are passed to the stack.
+const fn missing(first: u64) -> Strangers {
+    Strangers {
+        flags: Flags::ACK,
+        reason: Reason::NoFlow,
         first,
     }
 }

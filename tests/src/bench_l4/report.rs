@@ -314,11 +314,11 @@ fn method(sizes: &Sizes) -> Vec<String> {
              one table of each family, with {} flows of each mode in it and a service for each.",
             sizes.flows[1]
         ),
-        "What a SYN flood costs the flows in use: their packets are sent in turns with SYNs, each of which takes a \
-         place in the full table, and in turns with stray ACKs, which look for a flow and a service in the same way \
-         and take no place. From each pair is taken off what its stranger costs alone, so whatever the two do to each \
-         other counts against the flow in use. Pairs a second are given beside it: of a CPU that is busy, the SYNs \
-         take their own share as well."
+        "What a SYN flood costs the flows in use: their packets are timed in bursts of 1024, between which strangers send \
+         as many, untimed: SYNs, each of which takes a place in the full table, or stray ACKs, which look for a flow and a \
+         service in the same way and take none. The difference is what inserting does to others, by way of caches; both \
+         bear that each burst is a system call. Pairs a second are given beside it, of both kinds in turns: there a busy \
+         CPU also pays for the SYNs themselves, and packets of two kinds overlap less than those of one."
             .to_owned(),
         "The program's counters say what became of every packet: a load whose packets did not all get its verdict \
          is an error, not a sample. The first packets of each mode are compared, byte by byte, with what the same \
