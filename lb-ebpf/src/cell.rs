@@ -6,6 +6,9 @@
 //! program order, and x86-64 keeps loads in order with loads and stores with stores, which is all that
 //! [`crate::flow`] relies on; a build for AArch64 needs the acquire and release instructions of cpu v4.
 //!
+//! With `--cfg loom`, the host's are those of the model checker, which tries every order that the memory model allows
+//! (`tests/loom.rs`).
+//!
 //! Used by [`crate::flow`]; nothing else shares memory.
 #![cfg_attr(
     target_arch = "bpf",
@@ -79,10 +82,11 @@ mod bpf {
 
 #[cfg(not(target_arch = "bpf"))]
 mod host {
-    use core::sync::atomic::{
-        AtomicU8, AtomicU32, AtomicU64,
-        Ordering::{AcqRel, Acquire, Release},
-    };
+    use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+    #[cfg(not(loom))]
+    use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+    #[cfg(loom)]
+    use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
     macro_rules! cell {
         ($name:ident, $int:ty, $atomic:ty) => {

@@ -211,9 +211,11 @@ impl<F: Family> FlowSet<F> {
     }
 }
 
-const _: () = assert!(size_of::<FlowEntry>() == 64 && align_of::<FlowEntry>() == 64);
-const _: () = assert!(size_of::<FlowSet>() == 256);
-const _: () = assert!(size_of::<FlowEntry<V6>>() == 128 && size_of::<FlowSet<V6>>() == 512);
+// The model checker's cells hold more than their value.
+const _: () = assert!(cfg!(loom) || size_of::<FlowEntry>() == 64 && align_of::<FlowEntry>() == 64);
+const _: () = assert!(cfg!(loom) || size_of::<FlowSet>() == 256);
+const _: () =
+    assert!(cfg!(loom) || size_of::<FlowEntry<V6>>() == 128 && size_of::<FlowSet<V6>>() == 512);
 const _: () = assert!(crate::abi::MAX_SERVICES <= 1 << 8 && crate::abi::MAX_BACKENDS <= 1 << 16);
 
 impl<F: Family> FlowEntry<F> {

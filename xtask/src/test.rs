@@ -37,6 +37,10 @@ enum Step {
     Docs,
     /// Unit tests, which need neither root nor network.
     Unit,
+    /// Flow entries under every order of events that the memory model allows.
+    Loom,
+    /// Flow table and wire formats in the interpreter that finds undefined behaviour, where the toolchain has it.
+    Miri,
     /// A few seconds of each fuzz target.
     Fuzz,
     /// `lb` with the XDP object inside, and the programs of the lab.
@@ -49,6 +53,8 @@ enum Step {
 enum Outcome {
     Passed,
     Failed,
+    /// This machine lacks what it takes, and need not have it.
+    Skipped(&'static str),
     /// A step that it needs did not pass.
     NotRun(Step),
 }
@@ -80,6 +86,10 @@ fn passed(results: &[(Step, Outcome, Duration)], step: Step) -> bool {
 
 fn attempt(step: Step) -> Outcome {
     eprintln!("\n== {step}");
+    if let Some(why) = step.cannot_run() {
+        eprintln!("{step}: skipped: {why}");
+        return Outcome::Skipped(why);
+    }
     match step.run() {
         Ok(()) => Outcome::Passed,
         Err(error) => {
@@ -106,7 +116,7 @@ fn selected(named: &[Step]) -> Vec<Step> {
 
 fn summarize(results: &[(Step, Outcome, Duration)]) -> Result<()> {
     println!();
-    let mut counts = [0_usize; 3];
+    let mut counts = [0_usize; 4];
     for (step, outcome, time) in results {
         let seconds = time.as_secs();
         let index = match outcome {
@@ -122,12 +132,16 @@ fn summarize(results: &[(Step, Outcome, Duration)]) -> Result<()> {
                 println!("{step:8} not run, because {need} did not pass");
                 2
             }
+            Outcome::Skipped(why) => {
+                println!("{step:8} skipped: {why}");
+                3
+            }
         };
         counts[index] += 1;
     }
-    let [passed, failed, not_run] = counts;
-    println!("{passed} passed, {failed} failed, {not_run} not run");
-    if passed != results.len() {
+    let [passed, failed, not_run, skipped] = counts;
+    println!("{passed} passed, {failed} failed, {not_run} not run, {skipped} skipped");
+    if passed + skipped != results.len() {
         bail!("not every step passed");
     }
     Ok(())
@@ -141,6 +155,14 @@ impl Step {
             Self::Netns => &[Self::Ebpf, Self::Build],
             _ => &[],
         }
+    }
+
+    /// Why it can't run here, if it need not.
+    fn cannot_run(self) -> Option<&'static str> {
+        let has_miri = || command::probe(Command::new("cargo").args(["miri", "--version"]));
+        (self == Self::Miri && has_miri().is_none()).then_some(
+            "this toolchain has no Miri; a nightly with it: cargo +nightly xtask test miri",
+        )
     }
 
     fn run(self) -> Result<()> {
@@ -161,6 +183,8 @@ impl Step {
                     .env("RUSTDOCFLAGS", "-Dwarnings"),
             ),
             Self::Unit => command::run(cargo("test").args(["--all-features", "--no-fail-fast"])),
+            Self::Loom => command::run(&mut loom()),
+            Self::Miri => command::run(&mut miri()),
             Self::Fuzz => fuzz::smoke(),
             Self::Build => {
                 command::run(cargo("build").args(["-p", "lb-userspace", "-p", "lb-tests"]))
@@ -186,6 +210,31 @@ fn cargo(subcommand: &str) -> Command {
     if object.exists() {
         command.env("LB_XDP_OBJECT", object);
     }
+    command
+}
+
+/// A target directory of its own, because the flag is one for every package.
+fn loom() -> Command {
+    let mut command = cargo("test");
+    command
+        .args(["--release", "-p", "lb-ebpf", "--test", "loom"])
+        .arg("--target-dir")
+        .arg(workspace::target().join("loom"))
+        .env("RUSTFLAGS", "--cfg=loom")
+        // Enough to find every mistake that was made on purpose; more take much longer.
+        .env("LOOM_MAX_PREEMPTIONS", "2");
+    command
+}
+
+/// All of the library that has unsafe code on a host, and its users; what is random there would take hours.
+fn miri() -> Command {
+    let mut command = Command::new("cargo");
+    command
+        .args(["miri", "test", "--locked", "-p", "lb-ebpf", "--lib"])
+        .args(["--features", "fixtures", "--"])
+        .args(["wire::", "fixtures::tests::", "flow::tests::sweeping"])
+        .args(["checksum::tests::example", "tcp::"])
+        .env("MIRIFLAGS", "-Zmiri-disable-isolation");
     command
 }
 
@@ -273,6 +322,7 @@ mod tests {
     #[test]
     fn one_failure_fails_the_run() {
         let result = |outcome| (Step::Fmt, outcome, Duration::ZERO);
+        assert!(summarize(&[result(Outcome::Skipped("no such thing"))]).is_ok());
         assert!(summarize(&[result(Outcome::Passed)]).is_ok());
         assert!(summarize(&[result(Outcome::Passed), result(Outcome::Failed)]).is_err());
         assert!(summarize(&[result(Outcome::NotRun(Step::Ebpf))]).is_err());
