@@ -25,36 +25,36 @@
 mod answer;
 mod extended;
 mod icmp;
+mod leave;
 mod mss;
 mod open;
 mod orphan;
 mod parse;
+mod tables;
+mod unknown;
 
 pub use answer::{Answers, answer_too_big, refuse};
 pub use extended::{decide_extended, decide_extended6, locate_ipv4, locate_ipv6};
 pub use icmp::relay_error;
+pub use leave::decide_leaving;
 pub use mss::limit_mss;
 pub use orphan::{WATCH_EVERY, decide_orphaned};
+pub use tables::{Shared, Tables};
+pub use unknown::decide_unknown;
 
 use crate::abi::{
-    ABI_VERSION, Backend, Interface, LINK_VLAN, PREFILTER_WORDS, SERVICE_KIND_L4,
-    SERVICE_KIND_NONE, SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service,
-    ServiceCounters, Settings, Vlan, VlanKey,
+    ABI_VERSION, PREFILTER_WORDS, SETTINGS_MATCH_SOURCE, Service, ServiceCounters, Settings,
 };
 use crate::family::{Family, V4, V6};
-use crate::flow::{FlowEntry, Found, Key, Sets, Table};
-use crate::layout::{FragmentKey, Handover, Layout, MAX_TAGS, Piece, Tags};
-use crate::nat::SourceAddresses;
-use crate::rewrite::{Applied, Mode, Rewrite};
+use crate::flow::{FlowEntry, Found, Key, Table};
+use crate::layout::{Handover, Layout};
+use crate::rewrite::Rewrite;
 use crate::tcp::{Flags, State};
-use crate::verdict::Reason::{
-    GueChecksum, Malformed, NoFlow, NoHeadroom, NoWorker, NotOurs, NotReady, StackService, TooBig,
-    TtlExpired, VlanGone, WorkerFragment, WorkerHeaders,
-};
+use crate::verdict::Reason::{Malformed, NotOurs, NotReady, TtlExpired};
 use crate::verdict::Stage;
-use crate::verdict::Verdict::{self, Continue, Drop, Pass};
+use crate::verdict::Verdict::{self, Continue, Pass};
 use crate::wire::Packet;
-use open::{adopt, may_adopt, open, touch_both};
+use leave::{Egress, leave, send};
 use orphan::{detour, may_detour};
 use parse::{Segment, parse_ipv4, parse_ipv6, parse_transport};
 
@@ -67,49 +67,6 @@ pub struct Ingress {
     pub queue: u32,
     /// The CPU we run on, which has source ports of its own.
     pub cpu: u32,
-}
-
-/// What userspace has told us, whatever the family: maps in the kernel, vectors in tests. `None` means "no such
-/// element".
-pub trait Shared {
-    /// Map `SETTINGS`.
-    fn settings(&self) -> Option<&Settings>;
-    /// Map `PREFILTER`.
-    fn prefilter_word(&self, index: u32) -> Option<u32>;
-    /// Map `RINGS`: index of a server.
-    fn ring_slot(&self, index: u32) -> Option<u32>;
-    /// Map `BACKENDS`.
-    fn backend(&self, index: u32) -> Option<&Backend>;
-    /// Map `INTERFACES`.
-    fn interface(&self, ifindex: u32) -> Option<Interface>;
-    /// Map `VLANS`.
-    fn vlan(&self, index: u32) -> Option<Vlan>;
-    /// Map `VLAN_IDS`.
-    fn vlan_index(&self, key: &VlanKey) -> Option<u32>;
-    /// Adds to map `SERVICE_COUNTERS`.
-    fn count(&self, service: u8, counters: ServiceCounters);
-    /// Leaves a note for the next stage of the packet.
-    fn hand_over(&self, handover: Handover);
-    /// Takes the note of the stage before.
-    fn take_over(&self) -> Handover;
-    /// Map `ANSWERS`, of this CPU.
-    fn answers(&self) -> Answers;
-    /// Writes map `ANSWERS`.
-    fn set_answers(&self, answers: Answers);
-}
-
-/// What userspace has told us about one family.
-pub trait Tables<F: Family>: Shared + Sets<F> + SourceAddresses<F> {
-    /// Map `SERVICES` or `SERVICES6`.
-    fn service(&self, key: &F::ServiceKey) -> Option<Service>;
-    /// Map `FRAGMENTS` or `FRAGMENTS6`: the ports of a datagram whose first piece has come by.
-    fn fragment(&self, key: &FragmentKey<F>) -> Option<u32>;
-    /// Writes to that map.
-    fn remember_fragment(&self, key: &FragmentKey<F>, ports: u32);
-    /// Leaves what is to become of the packet to [`Stage::Leave`], in map `REWRITE` or `REWRITE6`.
-    fn note_rewrite(&self, rewrite: &Rewrite<F>);
-    /// What was noted last.
-    fn noted_rewrite(&self) -> Rewrite<F>;
 }
 
 /// Decides about `packet` and, if it is to be forwarded, rewrites it. Where every packet enters.
@@ -147,10 +104,7 @@ where
 {
     match forward::<F, P, T>(packet, tables, layout) {
         Ok(rewrite) => {
-            let egress = Egress {
-                ifindex: rewrite.ifindex,
-                tags: Tags::NONE,
-            };
+            let egress = Egress::plain(rewrite.ifindex);
             leave(packet, tables, &rewrite, (layout, egress), ingress)
         }
         Err(verdict) => verdict,
@@ -238,96 +192,6 @@ where
 fn enter<T: Shared>(tables: &T, note: Handover, stage: Stage) -> Verdict {
     tables.hand_over(note);
     Continue(stage)
-}
-
-/// Decides about a packet of [`Stage::Open`]: for us, as it seems, and of no flow.
-#[inline(always)]
-pub fn decide_unknown<F, P, T>(packet: &mut P, tables: &T, ingress: Ingress) -> Verdict
-where
-    F: Family,
-    P: Packet + ?Sized,
-    T: Tables<F>,
-{
-    let note = tables.take_over();
-    match open_or_pass::<F, P, T>(packet, tables, note, ingress) {
-        Ok(()) => enter(tables, note, F::LEAVE),
-        Err(verdict) => verdict,
-    }
-}
-
-/// Rewrites a packet of [`Stage::Leave`], as the stage before has found that it must be.
-#[inline(always)]
-pub fn decide_leaving<F, P, T>(packet: &mut P, tables: &T, ingress: Ingress) -> Verdict
-where
-    F: Family,
-    P: Packet + ?Sized,
-    T: Tables<F>,
-{
-    let layout = tables.take_over().layout();
-    let rewrite = tables.noted_rewrite();
-    send(packet, tables, Ok(rewrite), layout, ingress)
-}
-
-/// Notes the rewrite for the first packet of a flow; any other packet's verdict is the error.
-#[inline(always)]
-fn open_or_pass<F, P, T>(
-    packet: &P,
-    tables: &T,
-    note: Handover,
-    ingress: Ingress,
-) -> Result<(), Verdict>
-where
-    F: Family,
-    P: Packet + ?Sized,
-    T: Tables<F>,
-{
-    let settings = settings(tables)?;
-    let layout = note.layout();
-    let ip = packet
-        .header::<F::Header>(layout.network)
-        .ok_or(Pass(Malformed))?;
-    let segment = Segment::<F>::of(&note, F::addresses(ip));
-    let table = Table::new(tables, settings);
-    let service = tables.service(&segment.key.service()).unwrap_or_default();
-    if service.kind == SERVICE_KIND_L4 && segment.opens() {
-        touch_both(&table, &segment.key, service, ingress);
-    }
-    if let Some(found) = table.find(&segment.key) {
-        if !is_reopened(&found, &segment) {
-            // A SYN that is sent again, or another CPU has opened the flow since. Who knows all packets knows this one.
-            return Err(enter(tables, note, F::EXTENDED));
-        }
-        // The client reuses its port: a new connection, which may go to another server.
-        let rewrite = found.rewrite();
-        if let Some(peer) = rewrite.and_then(|rewrite| rewrite.peer(segment.key.protocol)) {
-            table.remove(&peer);
-        }
-        table.remove(&segment.key);
-    }
-    if service.kind == SERVICE_KIND_NONE {
-        return Err(Pass(segment.no_service()));
-    }
-    tables.count(counters_of(service), segment.counters());
-    let arrival = Arrival { note, ingress };
-    match service.kind {
-        SERVICE_KIND_L4 if segment.opens() => open(packet, &table, &segment, service, arrival),
-        SERVICE_KIND_L4 if may_adopt(service, segment.flags) => {
-            adopt(packet, &table, &segment, service, arrival)
-        }
-        // Without a flow there is no server to send it to. The stack, which has no such connection
-        // either, answers with RST: the client learns at once what a drop would tell it by timeout.
-        SERVICE_KIND_L4 => Err(Pass(NoFlow)),
-        SERVICE_KIND_WORKER => Err(worker::<F, P, T>(packet, tables, note, ingress)),
-        SERVICE_KIND_STACK => Err(Pass(StackService)),
-        _ => Err(Pass(segment.no_service())),
-    }
-}
-
-/// How a packet came in, and where its headers are.
-#[derive(Clone, Copy)]
-struct Arrival {
-    note: Handover,
-    ingress: Ingress,
 }
 
 /// The settings, once userspace has written them.
@@ -423,30 +287,6 @@ fn tell_peer<F: Family, T: Tables<F>>(
     }
 }
 
-/// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other. Its TCP knows plain frames
-/// only, and the stack, which doesn't know the connection, would answer the others with RST in its name.
-#[inline(always)]
-fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
-    packet: &P,
-    tables: &T,
-    note: Handover,
-    ingress: Ingress,
-) -> Verdict {
-    let layout = note.layout();
-    if layout.piece != Piece::Whole {
-        return Drop(WorkerFragment);
-    }
-    if !layout.is_plain::<F>() || note.length as usize > packet.len() {
-        return Drop(WorkerHeaders);
-    }
-    match tables.interface(ingress.ifindex) {
-        Some(interface) if ingress.queue < interface.queues => Verdict::Worker {
-            slot: interface.xsk_base + ingress.queue,
-        },
-        _ => Drop(NoWorker),
-    }
-}
-
 /// Index of the service's counters.
 #[expect(
     clippy::cast_possible_truncation,
@@ -455,105 +295,6 @@ fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
 #[inline(always)]
 fn counters_of(service: Service) -> u8 {
     service.id as u8
-}
-
-/// Where a packet leaves.
-#[derive(Clone, Copy)]
-struct Egress {
-    ifindex: u32,
-    tags: Tags,
-}
-
-impl Egress {
-    /// What a rewrite means by its interface. Priority is that of the packet as it came, if it came with any
-    /// (IEEE 802.1Q §6.9.3: a bridge keeps it).
-    #[inline(always)]
-    fn of<P: Packet + ?Sized, T: Shared>(
-        packet: &P,
-        tables: &T,
-        link: u32,
-        network: usize,
-    ) -> Option<Self> {
-        if link & LINK_VLAN == 0 {
-            return Some(Self {
-                ifindex: link,
-                tags: Tags::NONE,
-            });
-        }
-        let vlan = tables
-            .vlan(link & !LINK_VLAN)
-            .filter(|vlan| vlan.count > 0)?;
-        let count = (vlan.count as usize - 1) % MAX_TAGS + 1;
-        let tags = Tags {
-            count,
-            tags: vlan.tags,
-        };
-        Some(Self {
-            ifindex: vlan.ifindex,
-            tags: tags.with_priority_of(Tags::of(packet, network)?),
-        })
-    }
-
-    /// What becomes of a packet that is ready.
-    #[inline(always)]
-    fn verdict(&self, ingress: Ingress) -> Verdict {
-        if self.ifindex == ingress.ifindex {
-            Verdict::Transmit
-        } else {
-            Verdict::Redirect {
-                ifindex: self.ifindex,
-            }
-        }
-    }
-}
-
-/// Rewrites a packet of any layout and says where it leaves.
-#[inline(always)]
-fn send<F, P, T>(
-    packet: &mut P,
-    tables: &T,
-    rewrite: Result<Rewrite<F>, Verdict>,
-    layout: Layout,
-    ingress: Ingress,
-) -> Verdict
-where
-    F: Family,
-    P: Packet + ?Sized,
-    T: Shared,
-{
-    let rewrite = match rewrite {
-        Ok(rewrite) => rewrite,
-        Err(verdict) => return verdict,
-    };
-    if rewrite.mode == Mode::Gue && !F::has_tunnel_checksum(&layout) {
-        return Pass(GueChecksum);
-    }
-    match Egress::of(packet, tables, rewrite.ifindex, layout.network) {
-        Some(egress) => leave(packet, tables, &rewrite, (layout, egress), ingress),
-        None => Drop(VlanGone),
-    }
-}
-
-#[inline(always)]
-fn leave<F, P, T>(
-    packet: &mut P,
-    tables: &T,
-    rewrite: &Rewrite<F>,
-    (layout, egress): (Layout, Egress),
-    ingress: Ingress,
-) -> Verdict
-where
-    F: Family,
-    P: Packet + ?Sized,
-    T: Shared,
-{
-    match rewrite.apply(packet, layout, egress.tags) {
-        None => Drop(NoHeadroom),
-        // Nothing is said about a piece that is not the first (RFC 1122 §3.2.2).
-        Some(Applied::TooBig) if !layout.has_transport() => Drop(TooBig),
-        Some(Applied::TooBig) => enter(tables, Handover::of(layout), F::TOO_BIG),
-        Some(Applied::Done) => egress.verdict(ingress),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The first packet of a flow: its server, its tuple there, and the entries that make the rest of it fast.
 
 use super::parse::Segment;
-use super::{Arrival, Ingress, Shared, Tables, counters_of, enter};
+use super::unknown::Arrival;
+use super::{Ingress, Shared, Tables, counters_of, enter};
 use crate::abi::{
     BACKEND_FLAG_REACHABLE, Backend, LINK_VLAN, RING_EMPTY, SERVICE_FLAG_AFFINITY,
     SERVICE_FLAG_KEEP_SOURCE, Service, ServiceCounters, VlanKey,
