@@ -98,7 +98,8 @@ fn route_mtu(stage: &Stage, peer: IpAddr) -> Option<u16> {
     let source = stage.family().service().ip();
     let mut command = pool.command("ip");
     command.args(["route", "get", &peer.to_string()]);
-    if stage.world().lab().pool(1) == pool && owns(stage, source) {
+    // A server that answers by itself does so from the virtual address.
+    if owns(stage, source) {
         command.args(["from", &source.to_string()]);
     }
     let output = command.output().unwrap();
