@@ -9,7 +9,7 @@
 /// Version of everything in this module and of the flow entries. Userspace does not reuse a pinned map
 /// whose [`Settings::abi_version`] differs, and the program passes all packets while it does: zero,
 /// for instance, before userspace has written anything.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Slots of one Maglev table: prime, and more than 100 times the servers we expect in one pool, which
 /// keeps the imbalance below 1 % (Eisenbud et al., "Maglev", NSDI 2016, §5.3).
@@ -63,8 +63,10 @@ pub struct Settings {
     /// The SNAT range is dealt out to `1 << snat_partition_bits` CPUs by the low bits of the port, so
     /// that two CPUs never want the same one. Must cover the possible CPUs of the machine.
     pub snat_partition_bits: u32,
-    /// Always zero.
-    pub zero: u32,
+    /// `CORE_*`: what use is made of the core of map `FLOWS`.
+    pub flow_core: u16,
+    /// As `flow_core`, of map `FLOWS6`.
+    pub flow6_core: u16,
     /// Nanoseconds of `CLOCK_MONOTONIC_COARSE` after which userspace counts as gone, for services with
     /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick.
     pub alive_until: u64,
@@ -76,6 +78,15 @@ pub const SETTINGS_MATCH_SOURCE: u32 = 1;
 
 /// At least one service has a [`Service::mss`], so each SYN must be asked for its own.
 pub const SETTINGS_LIMIT_MSS: u32 = 2;
+
+/// The core of a flow table is its first sixteenth: this many halvings of it. See [`crate::flow`].
+pub const CORE_SHIFT: u16 = 4;
+/// A table without core.
+pub const CORE_NONE: u16 = 0;
+/// Flows are looked for and placed in the core first.
+pub const CORE_FIRST: u16 = CORE_SHIFT;
+/// The core was filled first, and then became too small: flows are placed all over the table, but may lie there still.
+pub const CORE_SPREAD: u16 = 0x100;
 
 /// Key of map `SERVICES`.
 #[repr(C)]

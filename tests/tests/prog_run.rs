@@ -14,8 +14,8 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{
-    Backend, Interface, PREFILTER_WORDS, Service, ServiceCounters, ServiceKey, ServiceKey6,
-    Settings,
+    Backend, CORE_FIRST, CORE_NONE, CORE_SPREAD, Interface, PREFILTER_WORDS, Service,
+    ServiceCounters, ServiceKey, ServiceKey6, Settings,
 };
 use lb_ebpf::decide::decide_fully;
 use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all};
@@ -169,14 +169,20 @@ impl Kernel {
         Array::try_from(self.ebpf.map_mut(name).unwrap()).unwrap()
     }
 
+    fn change(&mut self, change: impl FnOnce(Settings) -> Settings) {
+        let mut settings = self.array::<Settings>("SETTINGS");
+        let old = settings.get(&0, 0).unwrap();
+        settings.set(0, change(old), 0).unwrap();
+    }
+
     fn apply(&mut self, step: &Step) {
         match *step {
             Step::Packet { .. } => {}
-            Step::Tick(tick) => {
-                let mut settings = self.array::<Settings>("SETTINGS");
-                let old = settings.get(&0, 0).unwrap();
-                settings.set(0, Settings { tick, ..old }, 0).unwrap();
-            }
+            Step::Tick(tick) => self.change(|old| Settings { tick, ..old }),
+            Step::Spread => self.change(|old| Settings {
+                flow_core: CORE_SPREAD,
+                ..old
+            }),
             Step::Ring { slot, backend } => self.array("RINGS").set(slot, backend, 0).unwrap(),
         }
     }
@@ -296,10 +302,16 @@ fn random_traffic_gives_the_same_in_the_kernel() {
     pin(INGRESS.cpu as usize);
     for seed in 1..=3 {
         let mut traffic = Traffic::new(seed);
-        let world = traffic.world();
+        let mut world = traffic.world();
+        // The last one fills its core, and what does not fit, before the table is spread.
+        world.settings.flow_core = if seed == 3 { CORE_FIRST } else { CORE_NONE };
         let mut kernel = Kernel::load(&world);
-        let host = HostTables::new(&world);
+        let mut host = HostTables::new(&world);
         for number in 0..4000 {
+            if number == 200 && seed == 3 {
+                kernel.apply(&Step::Spread);
+                host.apply(&Step::Spread);
+            }
             let packet = traffic.packet();
             let mut bytes = packet.clone();
             let verdict = decide_fully(&mut bytes, &host, INGRESS);
@@ -341,7 +353,14 @@ fn two_cpus_share_the_table() {
         // With one CPU there is nobody to share with, and pinning to the second fails.
         return;
     }
+    for flow_core in [CORE_NONE, CORE_FIRST, CORE_SPREAD] {
+        share_the_table(flow_core);
+    }
+}
+
+fn share_the_table(flow_core: u16) {
     let mut world = Traffic::new(7).world();
+    world.settings.flow_core = flow_core;
     world.settings.snat_partition_bits = 1;
     world.settings.flow_set_mask = 15;
     let kernel = Kernel::load(&world);

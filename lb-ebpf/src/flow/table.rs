@@ -1,4 +1,5 @@
-//! Finding, placing and displacing entries: four ways of a set, two sets for a key.
+//! Finding, placing and displacing entries: four ways of a set, two sets for a key, or three in a table that was spread
+//! (see `core`).
 //!
 //! The alternate set is searched only if the primary one is flagged as having overflowed, so that a miss
 //! costs one cache line as well. The flag is never cleared by the program: a stale one costs time only.
@@ -7,7 +8,7 @@ use super::{
     BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, MODE_SHIFT, Mode, REVERSE, Rewrite, Value,
     WAYS, mode, next, protocol,
 };
-use crate::abi::Settings;
+use crate::abi::{CORE_FIRST, CORE_NONE, CORE_SPREAD, Settings};
 use crate::family::{Family, V4};
 use core::hint;
 use core::marker::PhantomData;
@@ -27,6 +28,12 @@ impl<F: Family> FlowSet<F> {
             }
         }
         None
+    }
+
+    /// Whether flows that belong here were placed elsewhere.
+    #[inline(always)]
+    fn overflows(&self) -> bool {
+        self.way(0).is_some_and(|entry| entry.overflow.load() != 0)
     }
 
     #[inline(always)]
@@ -155,11 +162,34 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         if let Some(found) = set.find(preferred(hash), key) {
             return Some(found);
         }
-        if set.way(0)?.overflow.load() == 0 {
+        if !set.overflows() && !self.is_spread() {
             return None;
         }
-        let (hash, set) = self.alternate(key)?;
-        set.find(preferred(hash), key)
+        let entry = self.find_cold(key)?;
+        let version = entry.version_of(key)?;
+        Some(Found { entry, version })
+    }
+
+    /// As [`find`](Self::find), out of line: for the paths that are taken once in a connection.
+    #[inline(never)]
+    pub fn find_cold(&self, key: &Key<F>) -> Option<&'a FlowEntry<F>> {
+        let (hash, set) = self.primary(kept_whole(key))?;
+        if let Some(found) = set.find(preferred(hash), kept_whole(key)) {
+            return Some(found.entry);
+        }
+        if set.overflows() {
+            let (hash, set) = self.alternate(kept_whole(key))?;
+            if let Some(found) = set.find(preferred(hash), kept_whole(key)) {
+                return Some(found.entry);
+            }
+        }
+        if !self.is_spread() {
+            return None;
+        }
+        // Placed there before the table was spread.
+        let (hash, set) = self.in_core(kept_whole(key))?;
+        set.find(preferred(hash), kept_whole(key))
+            .map(|found| found.entry)
     }
 
     /// Has the processor fetch the set in which `key` is, or would be, while it goes on with something else. BPF has no
@@ -171,12 +201,6 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
                 entry.word.load();
             }
         }
-    }
-
-    /// As [`find`](Self::find), out of line: for the paths that are taken once in a connection.
-    #[inline(never)]
-    pub fn find_cold(&self, key: &Key<F>) -> Option<&'a FlowEntry<F>> {
-        self.find(kept_whole(key)).map(|found| found.entry)
     }
 
     /// Inserts both directions of a flow, or neither.
@@ -256,22 +280,49 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         crate::maglev::slot(key.hashes(&self.settings.hash_key).0)
     }
 
+    /// The first set of a key: that of the core, if that is filled first.
     #[inline(always)]
     fn primary(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
-        self.at(key.hashes(&self.settings.hash_key).0, 0)
+        let (hash, _) = key.hashes(&self.settings.hash_key);
+        self.at(hash, self.index(hash, F::core(self.settings)))
     }
 
-    /// The second set of a key. Never the first one, unless the table has only one.
+    /// The second set of a key. Never the first one, unless the table has only one (or the core, by a rare chance).
     #[inline(always)]
     fn alternate(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
         let (first, second) = key.hashes(&self.settings.hash_key);
-        let collision = (first ^ second) & F::set_mask(self.settings) == 0;
-        self.at(second, u32::from(collision))
+        if F::core(self.settings) == CORE_FIRST {
+            // Where it will be looked for first when the table is spread.
+            return self.at(first, self.index(first, CORE_NONE));
+        }
+        let index = self.index(second, CORE_NONE);
+        let collides = u32::from(index == self.index(first, CORE_NONE));
+        self.at(second, index ^ (collides & F::set_mask(self.settings)))
+    }
+
+    /// The set of a key that the core was filled with first.
+    #[inline(always)]
+    fn in_core(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
+        let (hash, _) = key.hashes(&self.settings.hash_key);
+        self.at(hash, self.index(hash, CORE_FIRST))
     }
 
     #[inline(always)]
-    fn at(&self, hash: u32, flip: u32) -> Option<(u32, &'a FlowSet<F>)> {
-        let index = (hash ^ flip) & F::set_mask(self.settings);
+    fn is_spread(&self) -> bool {
+        F::core(self.settings) == CORE_SPREAD
+    }
+
+    /// The index of a set, in the core or in the whole table.
+    ///
+    /// The core takes other bits of the hash than the whole does: so what overflows from one set comes to many.
+    #[inline(always)]
+    fn index(&self, hash: u32, core: u16) -> u32 {
+        let shift = u32::from(core % CORE_SPREAD);
+        (hash >> (shift * 3 % u32::BITS)) & (F::set_mask(self.settings) >> (shift % u32::BITS))
+    }
+
+    #[inline(always)]
+    fn at(&self, hash: u32, index: u32) -> Option<(u32, &'a FlowSet<F>)> {
         self.sets.flow_set(index).map(|set| (hash, set))
     }
 }

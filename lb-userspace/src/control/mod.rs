@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use lb_ebpf::abi::Settings;
+use lb_ebpf::abi::{CORE_FIRST, CORE_SPREAD, Settings};
 use lb_ebpf::family::Family;
-use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts};
+use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts, core_is_crowded};
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::rewrite::Mode;
 
@@ -169,12 +169,28 @@ impl Control {
     /// it is.
     fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
         self.settings.tick = tick;
+        self.spread();
         self.dataplane.set_settings(&self.settings)?;
         let ended = self.sweep(self.dataplane.flows()) + self.sweep(self.dataplane.flows6());
         if ended > 0 {
             tracing::debug!(entries = ended, "idle flows ended");
         }
         Ok(())
+    }
+
+    /// Gives up the core of a flow table that has become too small for its flows.
+    fn spread(&mut self) {
+        let Settings {
+            flow_core,
+            flow6_core,
+            ..
+        } = &mut self.settings;
+        if *flow_core == CORE_FIRST && core_is_crowded(self.dataplane.flows()) {
+            *flow_core = CORE_SPREAD;
+        }
+        if *flow6_core == CORE_FIRST && core_is_crowded(self.dataplane.flows6()) {
+            *flow6_core = CORE_SPREAD;
+        }
     }
 
     /// Ends the flows that are due in the part of a table whose turn it is; the number of entries that are free now.
