@@ -16,10 +16,9 @@
 //!
 //! Deliberately not here: a way back. The daemon's next start on an empty table is one.
 
-use super::{FlowEntry, FlowSet};
+use super::FlowSet;
 use crate::abi::{CORE_FIRST, CORE_NONE, CORE_SHIFT};
 use crate::family::Family;
-use crate::tcp::State;
 
 /// A smaller table (4 MiB for IPv4) has no core: its pages are few.
 const LEAST_SETS: u32 = 1 << 14;
@@ -37,8 +36,9 @@ pub const fn initial_core(sets: u32) -> u16 {
     }
 }
 
-/// Whether flows in use fill more than five eighths of the core of the table `sets`, as far as a sample tells. A fuller
-/// table places one flow in ten elsewhere. Half-open flows don't count: those of a flood are gone in a minute.
+/// Whether flows fill more than five eighths of the core of the table `sets`, as far as a sample tells. A fuller one places
+/// more than one flow in ten elsewhere. Half-open flows count like others: under a flood of them, to find the core full
+/// would make each dearer.
 #[must_use]
 pub fn core_is_crowded<F: Family>(sets: &[FlowSet<F>]) -> bool {
     let core = sets.len() >> CORE_SHIFT;
@@ -47,14 +47,9 @@ pub fn core_is_crowded<F: Family>(sets: &[FlowSet<F>]) -> bool {
     let (mut used, mut entries) = (0, 0);
     for entry in sample.flat_map(FlowSet::entries) {
         entries += 1;
-        used += usize::from(is_in_use(entry));
+        used += usize::from(entry.snapshot().is_some());
     }
     used * 8 > entries * 5
-}
-
-fn is_in_use<F: Family>(entry: &FlowEntry<F>) -> bool {
-    let state = entry.snapshot().map(|flow| flow.state);
-    matches!(state, Some(State::Established | State::Closing))
 }
 
 #[cfg(test)]
@@ -62,7 +57,7 @@ mod tests {
     use super::{CORE_FIRST, CORE_NONE, FlowSet, core_is_crowded, initial_core};
     use crate::abi::{CORE_SPREAD, Settings};
     use crate::flow::tests::{Slice, key, value};
-    use crate::flow::{FlowEntry, Table};
+    use crate::flow::{FlowEntry, LIVE, Table};
     use crate::tcp::{Direction, Flags};
     use std::vec::Vec;
 
@@ -150,17 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn a_core_is_crowded_by_flows_in_use() {
+    fn a_core_is_crowded_when_five_eighths_are_taken() {
         let sets = empty();
-        let entries = || sets.0[..CORE].iter().flat_map(FlowSet::entries);
-        let live = |entry: &FlowEntry| entry.word.store(crate::flow::LIVE);
-        entries().for_each(live);
-        assert!(!core_is_crowded(&sets.0), "half-open flows don't count");
-        for entry in entries().take(10) {
-            entry.track(Flags::ACK);
-        }
+        let (core, rest) = sets.0.split_at(CORE);
+        let take = |entry: &FlowEntry| entry.word.store(LIVE);
+        rest.iter().flat_map(FlowSet::entries).for_each(take);
+        core.iter()
+            .flat_map(FlowSet::entries)
+            .take(10)
+            .for_each(take);
         assert!(!core_is_crowded(&sets.0));
-        entries().nth(10).map(|entry| entry.track(Flags::ACK));
+        core.iter()
+            .flat_map(FlowSet::entries)
+            .take(11)
+            .for_each(take);
         assert!(core_is_crowded(&sets.0));
     }
 

@@ -30,6 +30,13 @@ impl<F: Family> FlowSet<F> {
         None
     }
 
+    #[inline(always)]
+    fn touch(&self) {
+        for entry in &self.entries {
+            entry.word.load();
+        }
+    }
+
     /// Whether flows that belong here were placed elsewhere.
     #[inline(always)]
     fn overflows(&self) -> bool {
@@ -192,14 +199,17 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
             .map(|found| found.entry)
     }
 
-    /// Has the processor fetch the set in which `key` is, or would be, while it goes on with something else. BPF has no
+    /// Has the processor fetch the sets in which `key` is, or would be, while it goes on with something else. BPF has no
     /// prefetch, but a load whose value nobody looks at is one: what follows doesn't wait for it.
     #[inline(always)]
     pub fn touch(&self, key: &Key<F>) {
         if let Some((_, set)) = self.primary(key) {
-            for entry in &set.entries {
-                entry.word.load();
-            }
+            set.touch();
+        }
+        if self.is_spread()
+            && let Some((_, set)) = self.in_core(key)
+        {
+            set.touch();
         }
     }
 
