@@ -6,6 +6,9 @@
 //! Userspace writes everything here except [`FlowEntry`](crate::flow::FlowEntry) and the counters;
 //! the map table in `ARCHITECTURE.md` says who writes what, and when.
 
+use crate::family::{V4, V6};
+use crate::layout::{FragmentKey, Handover};
+
 /// Version of everything in this module and of the flow entries. Userspace does not reuse a pinned map
 /// whose [`Settings::abi_version`] differs, and the program passes all packets while it does: zero,
 /// for instance, before userspace has written anything.
@@ -21,11 +24,28 @@ pub const MAX_SERVICES: u32 = 64;
 /// Servers of all services together.
 pub const MAX_BACKENDS: u32 = 4096;
 
+/// Numbers for services: [`Service::id`] is below. More than [`MAX_SERVICES`], because a number that flows still have is
+/// not given to another service.
+pub const SERVICE_IDS: u32 = 256;
+
+/// Numbers for servers, which are indices of map `BACKENDS`. More than [`MAX_BACKENDS`], for the same reason.
+pub const BACKEND_IDS: u32 = 4 * MAX_BACKENDS;
+
+// What a flow's entry has room for.
+const _: () = assert!(MAX_SERVICES * 2 <= SERVICE_IDS && SERVICE_IDS <= 1 << 8);
+const _: () = assert!(MAX_BACKENDS * 2 <= BACKEND_IDS && BACKEND_IDS <= 1 << 16);
+
 /// Source addresses for full NAT.
 pub const MAX_SNAT_ADDRESSES: u32 = 64;
 
 /// Interfaces that the program is attached to.
 pub const MAX_INTERFACES: u32 = 16;
+
+/// VLANs on those interfaces.
+pub const MAX_VLANS: u32 = 256;
+
+/// Datagrams of which fragments are under way at once; of each family.
+pub const MAX_FRAGMENTED: u32 = 8192;
 
 /// Slots of the `AF_XDP` socket map: `Interface::xsk_base + rx queue`.
 pub const MAX_XSKS: u32 = 256;
@@ -63,13 +83,18 @@ pub struct Settings {
     /// The SNAT range is dealt out to `1 << snat_partition_bits` CPUs by the low bits of the port, so
     /// that two CPUs never want the same one. Must cover the possible CPUs of the machine.
     pub snat_partition_bits: u32,
+    /// Not zero when userspace is gone: the program has looked at the clock after [`alive_until`](Self::alive_until).
+    /// Userspace writes zero with every tick.
+    pub orphaned: u32,
+    /// Nanoseconds of `CLOCK_MONOTONIC_COARSE` after which userspace counts as gone, for services with
+    /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick; zero if there is no such service.
+    pub alive_until: u64,
     /// `CORE_*`: what use is made of the core of map `FLOWS`.
     pub flow_core: u16,
     /// As `flow_core`, of map `FLOWS6`.
     pub flow6_core: u16,
-    /// Nanoseconds of `CLOCK_MONOTONIC_COARSE` after which userspace counts as gone, for services with
-    /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick.
-    pub alive_until: u64,
+    /// Always zero.
+    pub zero: u32,
 }
 
 /// At least one service keeps the client's address, so replies are found by their source, not
@@ -124,7 +149,7 @@ pub struct Service {
     pub kind: u8,
     /// `SERVICE_FLAG_*`.
     pub flags: u8,
-    /// Index into the per-service counters.
+    /// The number by which flows know it; also the index of its counters. Below [`SERVICE_IDS`].
     pub id: u16,
     /// First slot of the live Maglev ring in map `RINGS`; [`RING_EMPTY`] when no server is up.
     pub ring: u32,
@@ -153,7 +178,7 @@ pub const SERVICE_KIND_STACK: u8 = 3;
 pub const SERVICE_FLAG_KEEP_SOURCE: u8 = 1;
 /// Connections of one client address go to one server: the ring slot depends on nothing else.
 pub const SERVICE_FLAG_AFFINITY: u8 = 2;
-/// When userspace is gone ([`Settings::alive_until`]), pass packets up instead of forwarding them.
+/// When userspace is gone ([`Settings::orphaned`]), pass packets up instead of forwarding them.
 pub const SERVICE_FLAG_PASS_IF_ORPHANED: u8 = 4;
 
 /// Full NAT: destination, and source unless [`SERVICE_FLAG_KEEP_SOURCE`], are rewritten; answers come back here.
@@ -182,7 +207,7 @@ pub struct Backend {
     pub destination_mac: [u8; 6],
     /// Hardware address of our interface towards it.
     pub source_mac: [u8; 6],
-    /// Interface towards the server.
+    /// Interface towards the server: its kernel index, or [`LINK_VLAN`] and an index of map `VLANS`.
     pub ifindex: u32,
     /// Server port.
     pub port: [u8; 2],
@@ -190,8 +215,10 @@ pub struct Backend {
     pub flags: u16,
     /// Greatest IP packet, in bytes, that the interface towards the server takes.
     pub mtu: u16,
+    /// [`Service::id`] of its service. The program does not ask; the next daemon does, to know whose the number is.
+    pub service: u16,
     /// Always zero.
-    pub zero: [u16; 5],
+    pub zero: [u16; 4],
 }
 
 /// The next hop is resolved; without this bit a packet for the server is dropped and counted.
@@ -233,8 +260,48 @@ pub struct ServiceCounters {
     pub bytes: u64,
     /// Flows inserted.
     pub flows: u64,
-    /// Those of the packets that were rewritten and sent on.
+    /// Those of the packets that were rewritten and sent on, or would have been if they had fitted into their tunnel.
     pub forwarded: u64,
+}
+
+/// In the place of an interface index: a VLAN, whose index of map `VLANS` is in the other bits. The interface that carries it
+/// is the one that the program is attached to; packets for it get its tags.
+pub const LINK_VLAN: u32 = 1 << 31;
+
+/// Element of map `VLANS`: a VLAN device of the kernel, stacked on an interface that the program is attached to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vlan {
+    /// Kernel index of the interface at the bottom of the stack.
+    pub ifindex: u32,
+    /// Tags that packets carry there, 1 or 2; 0 if the element is not in use.
+    pub count: u32,
+    /// [`Tags::tags`](crate::layout::Tags::tags), with priorities zero.
+    pub tags: u64,
+}
+
+impl Vlan {
+    /// What map `VLAN_IDS` knows it by.
+    #[must_use]
+    pub fn key(&self) -> VlanKey {
+        VlanKey {
+            vlans: self.tags,
+            ifindex: self.ifindex,
+            zero: 0,
+        }
+    }
+}
+
+/// Key of map `VLAN_IDS`, whose values are indices of map `VLANS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VlanKey {
+    /// [`Tags::vlans`](crate::layout::Tags::vlans).
+    pub vlans: u64,
+    /// As in [`Vlan`].
+    pub ifindex: u32,
+    /// Always zero: the map compares bytes.
+    pub zero: u32,
 }
 
 macro_rules! pod {
@@ -248,11 +315,16 @@ macro_rules! pod {
 }
 
 pod! {
-    Settings: 144,
+    Settings: 152,
     ServiceKey: 8,
     ServiceKey6: 20,
     Service: 16,
     Backend: 64,
     Interface: 8,
+    Vlan: 16,
+    VlanKey: 16,
+    Handover: 24,
+    FragmentKey<V4>: 16,
+    FragmentKey<V6>: 40,
     ServiceCounters: 32,
 }

@@ -11,15 +11,24 @@
 )]
 #![expect(clippy::inline_always, reason = "as in the library")]
 
-use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::btf_maps::{Array, ProgramArray};
-use aya_ebpf::helpers::bpf_redirect;
+use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
-use lb_ebpf::replay::{ORDER_NONE, Plan, TURN_CLIENT_THEN_SERVER, TURN_SERVER, at};
+use core::hint::black_box;
+use lb_ebpf::replay::{
+    ORDER_NONE, PLANS as PLAN_COUNT, Plan, SHAPE_IPV4_TCP, SHAPE_IPV4_UDP, SHAPE_IPV6_TCP,
+    TURN_CLIENT_THEN_SERVER, TURN_SERVER, at,
+};
+use lb_ebpf::rewrite::Macs;
 
 #[btf_map]
-static PLAN: Array<Plan, 1> = Array::new();
+static PLANS: Array<Plan, { PLAN_COUNT as usize }> = Array::new();
+
+/// Which plan is the next frame's.
+#[btf_map]
+static NEXT: Array<u64, 1> = Array::new();
 
 #[btf_map]
 static TARGET: ProgramArray<1> = ProgramArray::new();
@@ -34,39 +43,48 @@ static ARRIVED: Array<u64, 1> = Array::new();
 
 /// Prepares the frame and runs the program under test on it.
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 fn replay(context: XdpContext) -> u32 {
-    if let Some(plan) = PLAN.get_ptr_mut(0) {
-        // SAFETY: a map element of this type; one thread runs a benchmark, so nobody else writes it meanwhile.
-        prepare(&context, unsafe { &mut *plan });
-    }
+    prepare(&context);
     // SAFETY: nothing here has a destructor. It comes back only if the slot is empty.
     unsafe { TARGET.tail_call(&context, 0) };
     XDP_ABORTED
 }
 
 /// Instead of the program under test: what the wrapper alone costs.
-#[xdp]
+#[xdp(frags)]
 fn nothing(_context: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Sends every frame out of the interface `OUT`: the floor of all forwarding, and the end of a generator.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the helper returns an action"
-)]
-#[xdp]
+/// Sends every frame, as it is, out of the interface `OUT`: the end of a generator.
+#[xdp(frags)]
 fn redirect(_context: XdpContext) -> u32 {
-    // SAFETY: takes two integers; an index without an interface drops the frame.
-    OUT.get(0)
-        .map_or(XDP_ABORTED, |out| unsafe { bpf_redirect(*out, 0) } as u32)
+    to_out()
 }
 
-/// Counts and swallows IPv4; lets the rest (ARP) through, without which nobody would send here.
+/// Sends every frame out of the interface `OUT`, with its hardware addresses swapped: the floor of all forwarding.
+/// Without other addresses than it came with, no frame would arrive on a real link.
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
+fn forward(context: XdpContext) -> u32 {
+    match swap_macs(&context) {
+        Some(()) => to_out(),
+        None => XDP_ABORTED,
+    }
+}
+
+/// As `forward`, back out of the interface that it came from: the floor of one-armed forwarding.
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+fn transmit(context: XdpContext) -> u32 {
+    swap_macs(&context).map_or(XDP_ABORTED, |()| XDP_TX)
+}
+
+/// Counts and swallows IPv4; lets the rest (ARP) through, without which nobody would send here. What has no data is
+/// not counted: the stack's answers to what should have been forwarded.
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
 fn sink(context: XdpContext) -> u32 {
     let ipv4 = field::<u16>(&context, 12)
         // SAFETY: `field` has checked the bounds.
@@ -74,27 +92,123 @@ fn sink(context: XdpContext) -> u32 {
     if !ipv4 {
         return XDP_PASS;
     }
-    if let Some(arrived) = ARRIVED.get_ptr_mut(0) {
+    let has_data = field::<u8>(&context, LONGEST_WITHOUT_DATA).is_some();
+    if let Some(arrived) = ARRIVED.get_ptr_mut(0).filter(|_| has_data) {
         // SAFETY: a map element; a benchmark runs on one CPU, so no count is lost.
         unsafe { arrived.write_volatile(arrived.read_volatile() + 1) };
     }
     XDP_DROP
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the helper returns an action"
+)]
 #[inline(always)]
-fn prepare(context: &XdpContext, plan: &mut Plan) -> Option<()> {
-    match plan.turn {
-        _ if plan.order == ORDER_NONE => Some(()),
-        TURN_SERVER => {
-            plan.turn = TURN_CLIENT_THEN_SERVER;
-            answer(context)
+fn to_out() -> u32 {
+    // SAFETY: takes two integers; an index without an interface drops the frame.
+    OUT.get(0)
+        .map_or(XDP_ABORTED, |out| unsafe { bpf_redirect(*out, 0) } as u32)
+}
+
+/// The product's own code for this, in an answer.
+#[inline(always)]
+fn swap_macs(context: &XdpContext) -> Option<()> {
+    let tail = field::<u32>(context, at::MACS_TAIL)?;
+    let head = field::<u64>(context, at::MACS_HEAD)?;
+    // SAFETY: as in `restore_ipv4`.
+    unsafe {
+        let macs = Macs {
+            head: head.read_unaligned(),
+            tail: tail.read_unaligned(),
         }
-        turn => {
-            if turn == TURN_CLIENT_THEN_SERVER {
-                plan.turn = TURN_SERVER;
-            }
-            restore(context, plan)
-        }
+        .swapped();
+        head.write_unaligned(macs.head);
+        tail.write_unaligned(macs.tail);
+    }
+    Some(())
+}
+
+/// Bytes of an Ethernet frame that is padded.
+const LONGEST_WITHOUT_DATA: usize = 60;
+
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "fields are held in wider integers"
+)]
+fn prepare(context: &XdpContext) -> Option<()> {
+    let next = NEXT.get_ptr_mut(0)?;
+    // SAFETY: map elements of these types; one thread runs a benchmark, so nobody else writes them meanwhile.
+    let (next, plan) = unsafe {
+        let index = *next as u32;
+        (&mut *next, &mut *PLANS.get_ptr_mut(index)?)
+    };
+    if plan.order == ORDER_NONE {
+        return Some(());
+    }
+    let changes_hands = *next != plan.next;
+    *next = plan.next;
+    if plan.length != 0 {
+        strip(context, plan)?;
+    }
+    if plan.turn == TURN_SERVER {
+        plan.turn = TURN_CLIENT_THEN_SERVER;
+        return answer(context, plan);
+    }
+    if plan.turn == TURN_CLIENT_THEN_SERVER {
+        plan.turn = TURN_SERVER;
+    }
+    if changes_hands {
+        set_control(context, plan)?;
+    }
+    restore(context, plan)
+}
+
+/// Takes off what the last run has put in front.
+///
+/// The helper is called even if there is nothing, with zero: its cost is the same, so the empty program pays for the
+/// undoing too, and only for that. What the program under test pays for its own call is not subtracted.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a frame is at most a page"
+)]
+fn strip(context: &XdpContext, plan: &Plan) -> Option<()> {
+    let (start, end) = bounds(context);
+    // LLVM would otherwise add the length to a pointer, which the verifier allows only if it knows a bound.
+    let longer = black_box(end - start) as i32 - plan.length as i32;
+    // SAFETY: the context is that of this run, and nobody holds a pointer into the frame.
+    let refused = unsafe { bpf_xdp_adjust_head(context.ctx, longer) };
+    (refused == 0).then_some(())
+}
+
+/// Where two plans take turns, their frames differ in this as well.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "fields are held in wider integers"
+)]
+fn set_control(context: &XdpContext, plan: &Plan) -> Option<()> {
+    let control = match plan.shape {
+        SHAPE_IPV4_TCP => field::<u16>(context, at::ipv4::CONTROL)?,
+        SHAPE_IPV6_TCP => field::<u16>(context, at::ipv6::CONTROL)?,
+        _ => return Some(()),
+    };
+    // SAFETY: as in `restore_ipv4`.
+    unsafe { control.write_unaligned(plan.control as u16) };
+    Some(())
+}
+
+#[inline(always)]
+fn restore(context: &XdpContext, plan: &mut Plan) -> Option<()> {
+    match plan.shape {
+        SHAPE_IPV4_TCP => restore_ipv4::<{ at::ipv4::TCP_CHECKSUM }>(context, plan),
+        SHAPE_IPV4_UDP => restore_ipv4::<{ at::ipv4::UDP_CHECKSUM }>(context, plan),
+        SHAPE_IPV6_TCP => restore_ipv6::<{ at::ipv6::TCP_CHECKSUM }>(context, plan),
+        _ => restore_ipv6::<{ at::ipv6::UDP_CHECKSUM }>(context, plan),
     }
 }
 
@@ -105,53 +219,129 @@ fn prepare(context: &XdpContext, plan: &mut Plan) -> Option<()> {
     clippy::cast_possible_truncation,
     reason = "fields are held in wider integers"
 )]
-fn restore(context: &XdpContext, plan: &mut Plan) -> Option<()> {
+fn restore_ipv4<const CHECKSUM: usize>(context: &XdpContext, plan: &mut Plan) -> Option<()> {
     let fields = plan.next_client();
-    let tcp_checksum = field::<u16>(context, at::TCP_CHECKSUM)?;
-    let ports = field::<u32>(context, at::PORTS)?;
-    let addresses = field::<u64>(context, at::ADDRESSES)?;
-    let ip_checksum = field::<u16>(context, at::IP_CHECKSUM)?;
-    let hop = field::<u16>(context, at::HOP)?;
-    let macs_tail = field::<u32>(context, at::MACS_TAIL)?;
-    let macs_head = field::<u64>(context, at::MACS_HEAD)?;
+    let checksum = field::<u16>(context, CHECKSUM)?;
+    let ports = field::<u32>(context, at::ipv4::PORTS)?;
+    let addresses = field::<u64>(context, at::ipv4::ADDRESSES)?;
+    let ip_checksum = field::<u16>(context, at::ipv4::CHECKSUM)?;
+    let hop = field::<u16>(context, at::ipv4::HOP)?;
     // SAFETY: `field` has checked the bounds of each; this run alone has the frame.
     unsafe {
-        macs_head.write_unaligned(plan.macs_head);
-        macs_tail.write_unaligned(plan.macs_tail as u32);
         hop.write_unaligned(plan.hop as u16);
         ip_checksum.write_unaligned(u16::from_ne_bytes(fields.ip_checksum));
-        addresses.write_unaligned(fields.addresses);
+        addresses.write_unaligned(fields.client);
         ports.write_unaligned(fields.ports);
-        tcp_checksum.write_unaligned(u16::from_ne_bytes(fields.tcp_checksum));
+        checksum.write_unaligned(u16::from_ne_bytes(fields.checksum));
+    }
+    restore_ethernet(context, plan)
+}
+
+/// As [`restore_ipv4`].
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "fields are held in wider integers"
+)]
+fn restore_ipv6<const CHECKSUM: usize>(context: &XdpContext, plan: &mut Plan) -> Option<()> {
+    let fields = plan.next_client();
+    let [network, _, server, host] = plan.addresses;
+    let [a, b, c, d] = addresses_ipv6(context)?;
+    let checksum = field::<u16>(context, CHECKSUM)?;
+    let ports = field::<u32>(context, at::ipv6::PORTS)?;
+    let hop = field::<u16>(context, at::ipv6::HOP)?;
+    // SAFETY: as in `restore_ipv4`.
+    unsafe {
+        hop.write_unaligned(plan.hop as u16);
+        a.write_unaligned(network);
+        b.write_unaligned(fields.client);
+        c.write_unaligned(server);
+        d.write_unaligned(host);
+        ports.write_unaligned(fields.ports);
+        checksum.write_unaligned(u16::from_ne_bytes(fields.checksum));
+    }
+    restore_ethernet(context, plan)
+}
+
+/// The type as well: the headers of a tunnel are written over it.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "fields are held in wider integers"
+)]
+fn restore_ethernet(context: &XdpContext, plan: &Plan) -> Option<()> {
+    let ethertype = field::<u16>(context, at::ETHERTYPE)?;
+    let tail = field::<u32>(context, at::MACS_TAIL)?;
+    let head = field::<u64>(context, at::MACS_HEAD)?;
+    // SAFETY: as in `restore_ipv4`.
+    unsafe {
+        head.write_unaligned(plan.macs_head);
+        tail.write_unaligned(plan.macs_tail as u32);
+        ethertype.write_unaligned(plan.ethertype as u16);
     }
     Some(())
 }
 
 /// Turns the frame round, as the server it was sent to does.
 #[inline(always)]
-fn answer(context: &XdpContext) -> Option<()> {
-    let ports = field::<u32>(context, at::PORTS)?;
-    let addresses = field::<u64>(context, at::ADDRESSES)?;
-    // SAFETY: as in `restore`.
-    unsafe {
-        addresses.write_unaligned(addresses.read_unaligned().rotate_left(32));
-        ports.write_unaligned(ports.read_unaligned().rotate_left(16));
+fn answer(context: &XdpContext, plan: &Plan) -> Option<()> {
+    match plan.shape {
+        SHAPE_IPV4_TCP | SHAPE_IPV4_UDP => {
+            let addresses = field::<u64>(context, at::ipv4::ADDRESSES)?;
+            // SAFETY: as in `restore_ipv4`.
+            unsafe { addresses.write_unaligned(addresses.read_unaligned().rotate_left(32)) };
+            swap_ports(field::<u32>(context, at::ipv4::PORTS)?);
+        }
+        _ => {
+            let [a, b, c, d] = addresses_ipv6(context)?;
+            // SAFETY: as in `restore_ipv4`.
+            unsafe {
+                let (source, host) = (a.read_unaligned(), b.read_unaligned());
+                a.write_unaligned(c.read_unaligned());
+                b.write_unaligned(d.read_unaligned());
+                c.write_unaligned(source);
+                d.write_unaligned(host);
+            }
+            swap_ports(field::<u32>(context, at::ipv6::PORTS)?);
+        }
     }
     Some(())
 }
 
 #[inline(always)]
+fn swap_ports(ports: *mut u32) {
+    // SAFETY: comes from `field`, as in `restore_ipv4`.
+    unsafe { ports.write_unaligned(ports.read_unaligned().rotate_left(16)) };
+}
+
+#[inline(always)]
+fn addresses_ipv6(context: &XdpContext) -> Option<[*mut u64; 4]> {
+    let [a, b, c, d] = at::ipv6::ADDRESSES;
+    Some([
+        field(context, a)?,
+        field(context, b)?,
+        field(context, c)?,
+        field(context, d)?,
+    ])
+}
+
+#[inline(always)]
 fn field<T>(context: &XdpContext, offset: usize) -> Option<*mut T> {
+    let (start, end) = bounds(context);
+    let field = start + offset;
+    (field + size_of::<T>() <= end).then_some(field as *mut T)
+}
+
+#[inline(always)]
+fn bounds(context: &XdpContext) -> (usize, usize) {
     // SAFETY: the kernel passes a valid `xdp_md`. Volatile, because LLVM would otherwise hoist the loads and pass
     // parts of a pointer that the verifier wants whole.
-    let (start, end) = unsafe {
+    unsafe {
         (
             (&raw const (*context.ctx).data).read_volatile() as usize,
             (&raw const (*context.ctx).data_end).read_volatile() as usize,
         )
-    };
-    let field = start + offset;
-    (field + size_of::<T>() <= end).then_some(field as *mut T)
+    }
 }
 
 #[cfg(not(target_arch = "bpf"))]

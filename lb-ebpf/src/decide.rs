@@ -23,31 +23,39 @@
 //! program with kernel maps, and by tests with vectors.
 
 mod answer;
+mod extended;
+mod icmp;
 mod mss;
 mod open;
+mod orphan;
 mod parse;
 
-pub use answer::answer_too_big;
-pub use mss::{Handover, limit_mss};
+pub use answer::{Answers, answer_too_big, refuse};
+pub use extended::{decide_extended, decide_extended6};
+pub use icmp::relay_error;
+pub use mss::limit_mss;
+pub use orphan::{WATCH_EVERY, decide_orphaned};
 
 use crate::abi::{
-    ABI_VERSION, Backend, Interface, PREFILTER_WORDS, SERVICE_KIND_L4, SERVICE_KIND_NONE,
-    SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Service,
-    ServiceCounters, Settings,
+    ABI_VERSION, Backend, Interface, LINK_VLAN, PREFILTER_WORDS, SERVICE_KIND_L4,
+    SERVICE_KIND_NONE, SERVICE_KIND_STACK, SERVICE_KIND_WORKER, SETTINGS_MATCH_SOURCE, Service,
+    ServiceCounters, Settings, Vlan, VlanKey,
 };
 use crate::family::{Family, V4, V6};
 use crate::flow::{FlowEntry, Found, Key, Sets, Table};
+use crate::layout::{FragmentKey, Handover, Layout, MAX_TAGS, Piece, Tags};
 use crate::nat::SourceAddresses;
-use crate::rewrite::{Applied, Layout, Rewrite};
+use crate::rewrite::{Applied, Mode, Rewrite};
 use crate::tcp::{Flags, State};
 use crate::verdict::Reason::{
-    Fragment, Malformed, NoFlow, NoHeadroom, NoWorker, NotOurs, NotReady, StackService, TtlExpired,
-    WorkerFragment,
+    GueChecksum, Malformed, NoFlow, NoHeadroom, NoWorker, NotOurs, NotReady, StackService, TooBig,
+    TtlExpired, VlanGone, WorkerFragment, WorkerHeaders,
 };
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Drop, Pass};
-use crate::wire::{Packet, Udp as Datagram};
+use crate::wire::Packet;
 use open::{adopt, may_adopt, open, touch_both};
+use orphan::{detour, may_detour};
 use parse::{Segment, parse_ipv4, parse_ipv6, parse_transport};
 
 /// How the packet came in.
@@ -74,18 +82,34 @@ pub trait Shared {
     fn backend(&self, index: u32) -> Option<&Backend>;
     /// Map `INTERFACES`.
     fn interface(&self, ifindex: u32) -> Option<Interface>;
+    /// Map `VLANS`.
+    fn vlan(&self, index: u32) -> Option<Vlan>;
+    /// Map `VLAN_IDS`.
+    fn vlan_index(&self, key: &VlanKey) -> Option<u32>;
     /// Adds to map `SERVICE_COUNTERS`.
     fn count(&self, service: u8, counters: ServiceCounters);
     /// Leaves a note for the next stage of the packet.
     fn hand_over(&self, handover: Handover);
     /// Takes the note of the stage before.
     fn take_over(&self) -> Handover;
+    /// Map `ANSWERS`, of this CPU.
+    fn answers(&self) -> Answers;
+    /// Writes map `ANSWERS`.
+    fn set_answers(&self, answers: Answers);
 }
 
 /// What userspace has told us about one family.
 pub trait Tables<F: Family>: Shared + Sets<F> + SourceAddresses<F> {
     /// Map `SERVICES` or `SERVICES6`.
     fn service(&self, key: &F::ServiceKey) -> Option<Service>;
+    /// Map `FRAGMENTS` or `FRAGMENTS6`: the ports of a datagram whose first piece has come by.
+    fn fragment(&self, key: &FragmentKey<F>) -> Option<u32>;
+    /// Writes to that map.
+    fn remember_fragment(&self, key: &FragmentKey<F>, ports: u32);
+    /// Leaves what is to become of the packet to [`Stage::Leave`], in map `REWRITE` or `REWRITE6`.
+    fn note_rewrite(&self, rewrite: &Rewrite<F>);
+    /// What was noted last.
+    fn noted_rewrite(&self) -> Rewrite<F>;
 }
 
 /// Decides about `packet` and, if it is to be forwarded, rewrites it. Where every packet enters.
@@ -95,9 +119,10 @@ where
     P: Packet + ?Sized,
     T: Tables<V4>,
 {
-    let layout = Layout::plain::<V4>();
-    let rewrite = parse_ipv4(packet).and_then(|ip| forward::<V4, _, _>(packet, tables, ip, layout));
-    send(packet, rewrite, layout, ingress)
+    match parse_ipv4(packet) {
+        Ok(layout) => decide_plain::<V4, P, T>(packet, tables, layout, ingress),
+        Err(verdict) => verdict,
+    }
 }
 
 /// As [`decide`], of [`Stage::Ipv6`].
@@ -107,9 +132,29 @@ where
     P: Packet + ?Sized,
     T: Tables<V6>,
 {
-    let layout = Layout::plain::<V6>();
-    let rewrite = parse_ipv6(packet).and_then(|ip| forward::<V6, _, _>(packet, tables, ip, layout));
-    send(packet, rewrite, layout, ingress)
+    match parse_ipv6(packet) {
+        Ok(layout) => decide_plain::<V6, P, T>(packet, tables, layout, ingress),
+        Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn decide_plain<F, P, T>(packet: &mut P, tables: &T, layout: Layout, ingress: Ingress) -> Verdict
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Tables<F>,
+{
+    match forward::<F, P, T>(packet, tables, layout) {
+        Ok(rewrite) => {
+            let egress = Egress {
+                ifindex: rewrite.ifindex,
+                tags: Tags::NONE,
+            };
+            leave(packet, tables, &rewrite, (layout, egress), ingress)
+        }
+        Err(verdict) => verdict,
+    }
 }
 
 /// All stages that `packet` goes through, as the kernel does by tail calls.
@@ -129,47 +174,63 @@ where
             Stage::TooBig6 => answer_too_big::<V6, _, _>(packet, tables),
             Stage::Mss => limit_mss::<V4, _, _>(packet, tables),
             Stage::Mss6 => limit_mss::<V6, _, _>(packet, tables),
+            Stage::Leave => decide_leaving::<V4, _, _>(packet, tables, ingress),
+            Stage::Leave6 => decide_leaving::<V6, _, _>(packet, tables, ingress),
+            Stage::Extended => decide_extended(packet, tables, ingress),
+            Stage::Extended6 => decide_extended6(packet, tables, ingress),
+            Stage::Orphaned => decide_orphaned::<V4, _, _>(packet, tables),
+            Stage::Orphaned6 => decide_orphaned::<V6, _, _>(packet, tables),
+            Stage::Icmp => relay_error::<V4, _, _>(packet, tables, ingress),
+            Stage::Icmp6 => relay_error::<V6, _, _>(packet, tables, ingress),
+            Stage::Refuse => refuse::<V4, _, _>(packet, tables),
+            Stage::Refuse6 => refuse::<V6, _, _>(packet, tables),
         };
     }
     verdict
 }
 
-/// The rewrite for a packet of a flow that is there; what is for no flow of ours goes to [`open_or_pass`].
+/// The rewrite for a plain packet of a flow that is there; what is of no flow goes on to be opened.
 #[inline(always)]
-fn forward<F, P, T>(
-    packet: &P,
-    tables: &T,
-    ip: &F::Header,
-    layout: Layout,
-) -> Result<Rewrite<F>, Verdict>
+fn forward<F, P, T>(packet: &P, tables: &T, layout: Layout) -> Result<Rewrite<F>, Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
     T: Tables<F>,
 {
     let settings = settings(tables)?;
-    let addresses = F::addresses(ip);
-    if !may_be_ours::<F, T>(tables, settings, addresses) {
+    let ip = packet
+        .header::<F::Header>(layout.network)
+        .ok_or(Pass(Malformed))?;
+    if !may_be_ours::<F, T>(tables, settings, F::addresses(ip)) {
         return Err(Pass(NotOurs));
     }
-    if F::is_fragment(ip) {
-        return Err(fragment::<F, P, T>(packet, tables, ip, layout));
+    if packet.len() < layout.network + F::total_len(ip) {
+        // Or the rest of it is in other buffers, which it takes a helper to know.
+        return Err(Continue(F::EXTENDED));
     }
-    let segment = parse_transport::<F, P>(packet, ip, layout)?;
-    if segment.flags.has(Flags::SYN) {
-        if settings.flags & SETTINGS_LIMIT_MSS != 0 && tables.take_over() != Handover::MssLimited {
-            return Err(Continue(F::MSS));
-        }
-        // It most likely opens a flow. To look for one here as well would be to look twice.
-        if segment.flags.opens() {
-            return Err(Continue(F::OPEN));
-        }
+    let segment = parse_transport::<F, P>(packet, ip, layout, packet.len())?;
+    let mut note = Handover::of(layout);
+    if may_detour(settings) {
+        note = note.with_flag(tables.take_over().flags);
+        detour(tables, settings, segment.flags, note)?;
+    }
+    // A SYN most likely opens a flow. To look for one here as well would be to look twice.
+    if segment.flags.opens() {
+        return Err(enter(tables, segment.noted(note), F::OPEN));
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
-        Some(found) => established(&table, &found, &segment),
-        None => Err(Continue(F::OPEN)),
+        Some(found) if found.is_tagged() => Err(Continue(F::EXTENDED)),
+        Some(found) => established(&table, &found, &segment, note),
+        None => Err(enter(tables, segment.noted(note), F::OPEN)),
     }
+}
+
+/// Hands the packet on to another program, which finds its headers where this one has found them.
+#[inline(always)]
+fn enter<T: Shared>(tables: &T, note: Handover, stage: Stage) -> Verdict {
+    tables.hand_over(note);
+    Continue(stage)
 }
 
 /// Decides about a packet of [`Stage::Open`]: for us, as it seems, and of no flow.
@@ -180,38 +241,54 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let layout = Layout::plain::<F>();
-    let rewrite = open_or_pass::<F, P, T>(packet, tables, layout, ingress);
-    send(packet, rewrite, layout, ingress)
+    let note = tables.take_over();
+    match open_or_pass::<F, P, T>(packet, tables, note, ingress) {
+        Ok(()) => enter(tables, note, F::LEAVE),
+        Err(verdict) => verdict,
+    }
 }
 
-/// The rewrite for the first packet of a flow; any other packet's verdict is the error.
+/// Rewrites a packet of [`Stage::Leave`], as the stage before has found that it must be.
+#[inline(always)]
+pub fn decide_leaving<F, P, T>(packet: &mut P, tables: &T, ingress: Ingress) -> Verdict
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Tables<F>,
+{
+    let layout = tables.take_over().layout();
+    let rewrite = tables.noted_rewrite();
+    send(packet, tables, Ok(rewrite), layout, ingress)
+}
+
+/// Notes the rewrite for the first packet of a flow; any other packet's verdict is the error.
 #[inline(always)]
 fn open_or_pass<F, P, T>(
     packet: &P,
     tables: &T,
-    layout: Layout,
+    note: Handover,
     ingress: Ingress,
-) -> Result<Rewrite<F>, Verdict>
+) -> Result<(), Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
     T: Tables<F>,
 {
     let settings = settings(tables)?;
+    let layout = note.layout();
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
-    let segment = parse_transport::<F, P>(packet, ip, layout)?;
+    let segment = Segment::<F>::of(&note, F::addresses(ip));
     let table = Table::new(tables, settings);
     let service = tables.service(&segment.key.service()).unwrap_or_default();
     if service.kind == SERVICE_KIND_L4 && segment.opens() {
         touch_both(&table, &segment.key, service, ingress);
     }
-    if let Some(found) = table.find(&segment.key) {
+    if let Some(found) = table.find_rare(&segment.key) {
         if !is_reopened(&found, &segment) {
-            // A SYN that is sent again, or another CPU has opened the flow since.
-            return established(&table, &found, &segment);
+            // A SYN that is sent again, or another CPU has opened the flow since. Who knows all packets knows this one.
+            return Err(enter(tables, note, F::EXTENDED));
         }
         // The client reuses its port: a new connection, which may go to another server.
         let rewrite = found.rewrite();
@@ -224,18 +301,26 @@ where
         return Err(Pass(segment.no_service()));
     }
     tables.count(counters_of(service), segment.counters());
+    let arrival = Arrival { note, ingress };
     match service.kind {
-        SERVICE_KIND_L4 if segment.opens() => open(packet, &table, &segment, service, ingress),
+        SERVICE_KIND_L4 if segment.opens() => open(packet, &table, &segment, service, arrival),
         SERVICE_KIND_L4 if may_adopt(service, segment.flags) => {
-            adopt(packet, &table, &segment, service, ingress)
+            adopt(packet, &table, &segment, service, arrival)
         }
         // Without a flow there is no server to send it to. The stack, which has no such connection
         // either, answers with RST: the client learns at once what a drop would tell it by timeout.
         SERVICE_KIND_L4 => Err(Pass(NoFlow)),
-        SERVICE_KIND_WORKER => Err(worker(tables, ingress)),
+        SERVICE_KIND_WORKER => Err(worker::<F, P, T>(packet, tables, note, ingress)),
         SERVICE_KIND_STACK => Err(Pass(StackService)),
         _ => Err(Pass(segment.no_service())),
     }
+}
+
+/// How a packet came in, and where its headers are.
+#[derive(Clone, Copy)]
+struct Arrival {
+    note: Handover,
+    ingress: Ingress,
 }
 
 /// The settings, once userspace has written them.
@@ -278,35 +363,6 @@ fn in_prefilter<F: Family, T: Shared>(tables: &T, addresses: F::Addresses) -> bo
         .is_some_and(|bits| bits & bit != 0)
 }
 
-/// Fragments go to the stack, except to workers: their TCP does not reassemble, and the stack would
-/// answer with RST in their name. Later fragments carry no port to tell whose they are, but without
-/// the first one the stack can do nothing with them.
-#[inline(always)]
-fn fragment<F: Family, P: Packet + ?Sized, T: Tables<F>>(
-    packet: &P,
-    tables: &T,
-    ip: &F::Header,
-    layout: Layout,
-) -> Verdict {
-    if !F::is_first_fragment(ip) {
-        return Pass(Fragment);
-    }
-    // The first eight bytes of both protocols have the ports in the same place, and a fragment has at
-    // least eight bytes (RFC 791 §2.3).
-    let Some(transport) = packet.header::<Datagram>(layout.transport) else {
-        return Pass(Malformed);
-    };
-    let key = Key::<F> {
-        addresses: F::addresses(ip),
-        ports: u32::from_ne_bytes(transport.ports),
-        protocol: F::protocol(ip),
-    };
-    match tables.service(&key.service()) {
-        Some(service) if service.kind == SERVICE_KIND_WORKER => Drop(WorkerFragment),
-        _ => Pass(Fragment),
-    }
-}
-
 /// Whether the packet opens another flow in the place of this one. Of a one-way flow only one side's FIN is ever seen.
 #[inline(always)]
 fn is_reopened<F: Family>(found: &Found<'_, F>, segment: &Segment<F>) -> bool {
@@ -324,6 +380,7 @@ fn established<F: Family, T: Tables<F>>(
     table: &Table<'_, T, F>,
     found: &Found<'_, F>,
     segment: &Segment<F>,
+    note: Handover,
 ) -> Result<Rewrite<F>, Verdict> {
     let entry = found.entry;
     if segment.ttl <= 1 {
@@ -340,7 +397,8 @@ fn established<F: Family, T: Tables<F>>(
         tell_peer(table, found, segment.key.protocol, news);
     }
     // `None`: given up in this instant, and so as good as not found, except that it has been counted.
-    found.rewrite().ok_or(Continue(F::OPEN))
+    let rewrite = found.rewrite();
+    rewrite.ok_or_else(|| enter(table.sets, segment.noted(note), F::OPEN))
 }
 
 /// Tells the entry of the other direction, if that comes by here, of the flags that it must learn.
@@ -358,9 +416,22 @@ fn tell_peer<F: Family, T: Tables<F>>(
     }
 }
 
-/// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other.
+/// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other. Its TCP knows plain frames
+/// only, and the stack, which doesn't know the connection, would answer the others with RST in its name.
 #[inline(always)]
-fn worker<T: Shared>(tables: &T, ingress: Ingress) -> Verdict {
+fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
+    packet: &P,
+    tables: &T,
+    note: Handover,
+    ingress: Ingress,
+) -> Verdict {
+    let layout = note.layout();
+    if layout.piece != Piece::Whole {
+        return Drop(WorkerFragment);
+    }
+    if !layout.is_plain::<F>() || note.length as usize > packet.len() {
+        return Drop(WorkerHeaders);
+    }
     match tables.interface(ingress.ifindex) {
         Some(interface) if ingress.queue < interface.queues => Verdict::Worker {
             slot: interface.xsk_base + ingress.queue,
@@ -369,35 +440,112 @@ fn worker<T: Shared>(tables: &T, ingress: Ingress) -> Verdict {
     }
 }
 
-/// Index of the service's counters. Userspace numbers services from zero, below `MAX_SERVICES`.
+/// Index of the service's counters.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "at most 256 services (asserted in `flow`)"
+    reason = "at most 256 numbers (asserted in `abi`)"
 )]
 #[inline(always)]
 fn counters_of(service: Service) -> u8 {
     service.id as u8
 }
 
-/// Rewrites the packet and says where it leaves.
+/// Where a packet leaves.
+#[derive(Clone, Copy)]
+struct Egress {
+    ifindex: u32,
+    tags: Tags,
+}
+
+impl Egress {
+    /// What a rewrite means by its interface. Priority is that of the packet as it came, if it came with any
+    /// (IEEE 802.1Q §6.9.3: a bridge keeps it).
+    #[inline(always)]
+    fn of<P: Packet + ?Sized, T: Shared>(
+        packet: &P,
+        tables: &T,
+        link: u32,
+        network: usize,
+    ) -> Option<Self> {
+        if link & LINK_VLAN == 0 {
+            return Some(Self {
+                ifindex: link,
+                tags: Tags::NONE,
+            });
+        }
+        let vlan = tables
+            .vlan(link & !LINK_VLAN)
+            .filter(|vlan| vlan.count > 0)?;
+        let count = (vlan.count as usize - 1) % MAX_TAGS + 1;
+        let tags = Tags {
+            count,
+            tags: vlan.tags,
+        };
+        Some(Self {
+            ifindex: vlan.ifindex,
+            tags: tags.with_priority_of(Tags::of(packet, network)?),
+        })
+    }
+
+    /// What becomes of a packet that is ready.
+    #[inline(always)]
+    fn verdict(&self, ingress: Ingress) -> Verdict {
+        if self.ifindex == ingress.ifindex {
+            Verdict::Transmit
+        } else {
+            Verdict::Redirect {
+                ifindex: self.ifindex,
+            }
+        }
+    }
+}
+
+/// Rewrites a packet of any layout and says where it leaves.
 #[inline(always)]
-fn send<F: Family, P: Packet + ?Sized>(
+fn send<F, P, T>(
     packet: &mut P,
+    tables: &T,
     rewrite: Result<Rewrite<F>, Verdict>,
     layout: Layout,
     ingress: Ingress,
-) -> Verdict {
+) -> Verdict
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Shared,
+{
     let rewrite = match rewrite {
         Ok(rewrite) => rewrite,
         Err(verdict) => return verdict,
     };
-    match rewrite.apply(packet, layout) {
+    if rewrite.mode == Mode::Gue && !F::has_tunnel_checksum(&layout) {
+        return Pass(GueChecksum);
+    }
+    match Egress::of(packet, tables, rewrite.ifindex, layout.network) {
+        Some(egress) => leave(packet, tables, &rewrite, (layout, egress), ingress),
+        None => Drop(VlanGone),
+    }
+}
+
+#[inline(always)]
+fn leave<F, P, T>(
+    packet: &mut P,
+    tables: &T,
+    rewrite: &Rewrite<F>,
+    (layout, egress): (Layout, Egress),
+    ingress: Ingress,
+) -> Verdict
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Shared,
+{
+    match rewrite.apply(packet, layout, egress.tags) {
         None => Drop(NoHeadroom),
-        Some(Applied::TooBig) => Continue(F::TOO_BIG),
-        Some(Applied::Done) if rewrite.ifindex == ingress.ifindex => Verdict::Transmit,
-        Some(Applied::Done) => Verdict::Redirect {
-            ifindex: rewrite.ifindex,
-        },
+        // Nothing is said about a piece that is not the first (RFC 1122 §3.2.2).
+        Some(Applied::TooBig) if !layout.has_transport() => Drop(TooBig),
+        Some(Applied::TooBig) => enter(tables, Handover::of(layout), F::TOO_BIG),
+        Some(Applied::Done) => egress.verdict(ingress),
     }
 }
 

@@ -15,6 +15,7 @@ mod v6;
 
 use crate::abi::{HASH_KEYS, Settings};
 use crate::checksum::Update;
+use crate::layout::Layout;
 use crate::verdict::Stage;
 use crate::wire::{Header, Udp};
 use core::fmt::Debug;
@@ -38,17 +39,36 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     const TUNNELLED: u8;
     /// The program that plain packets enter.
     const FIRST: Stage;
+    /// The program of packets that are not plain.
+    const EXTENDED: Stage;
     /// Who decides about packets of no flow.
     const OPEN: Stage;
+    /// Who rewrites what another stage has decided about.
+    const LEAVE: Stage;
     /// Who lowers the MSS that a SYN announces.
     const MSS: Stage;
+    /// Who decides what becomes of packets while userspace is gone.
+    const ORPHANED: Stage;
     /// Who answers a packet that is too big for its tunnel.
     const TOO_BIG: Stage;
     /// Kind and code of that answer.
     const TOO_BIG_KIND: (u8, u8);
+    /// Who decides about ICMP.
+    const RELAY: Stage;
+    /// Who tells a client that there is no way to a server for it.
+    const REFUSE: Stage;
+    /// Kind and code of that answer.
+    const UNREACHABLE_KIND: (u8, u8);
     /// What an IP header says it carries if that is such an answer.
     const ICMP: u8;
 
+    /// Whether an ICMP message of this kind reports an error, and so quotes the packet that met it.
+    fn is_error(kind: u8) -> bool;
+
+    /// Length of the header in bytes, options included; `None` if it is none of this family.
+    fn header_len(header: &Self::Header) -> Option<usize>;
+    /// Whether a packet with this header starts with the transport header, as far as this header says.
+    fn is_first_fragment(header: &Self::Header) -> bool;
     /// Both addresses of a header.
     fn addresses(header: &Self::Header) -> Self::Addresses;
     /// Protocol of what follows the header.
@@ -57,12 +77,10 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     fn hops(header: &Self::Header) -> u8;
     /// Length of the packet from this header on, in bytes, as the header claims it.
     fn total_len(header: &Self::Header) -> usize;
-    /// Whether this is a piece of a larger packet, as far as this header says.
-    fn is_fragment(header: &Self::Header) -> bool;
-    /// Whether this piece, if it is one, starts with the transport header.
-    fn is_first_fragment(header: &Self::Header) -> bool;
     /// Writes addresses and takes a hop off; keeps the header's checksum as right as it was.
     fn forward(header: &mut Self::Header, addresses: Self::Addresses);
+    /// Writes addresses and nothing else: into a header that is only quoted.
+    fn readdress(header: &mut Self::Header, addresses: Self::Addresses);
 
     /// The header of a packet in which `inner` travels, before `payload` bytes of `protocol`.
     fn outer(
@@ -74,8 +92,14 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     /// The checksum of the UDP header in which a packet with a transport checksum travels.
     fn tunnel_checksum(inner: &Self::Header, udp: &Udp, addresses: Self::Addresses) -> [u8; 2];
 
+    /// Whether [`tunnel_checksum`](Self::tunnel_checksum) is right for a packet of this layout.
+    fn has_tunnel_checksum(layout: &Layout) -> bool;
+
     /// What an ICMP checksum covers besides the message of `length` bytes.
     fn icmp_pseudo_header(addresses: Self::Addresses, length: usize) -> Update;
+
+    /// An ICMP checksum when addresses change that it covers: in its pseudo-header, or in a quoted header.
+    fn update_icmp(checksum: Update, old: Self::Addresses, new: Self::Addresses) -> Update;
 
     /// Both addresses from each.
     fn join(source: Self::Address, destination: Self::Address) -> Self::Addresses;
@@ -83,6 +107,10 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     fn swapped(addresses: Self::Addresses) -> Self::Addresses;
     /// The second address.
     fn destination(addresses: Self::Addresses) -> Self::Address;
+    /// Whether both have the same second address.
+    fn same_destination(one: Self::Addresses, other: Self::Addresses) -> bool;
+    /// Whether the first address can be one host's, so that an error message may be sent to it (RFC 1122 §3.2.2).
+    fn is_from_one_host(addresses: Self::Addresses) -> bool;
     /// The address in a [`Backend`](crate::abi::Backend).
     fn unmapped(address: [u8; 16]) -> Self::Address;
     /// A checksum over both addresses when they change.

@@ -62,6 +62,8 @@ const BUSY: u64 = 1 << 41;
 const REVERSE: u64 = 1 << 42;
 /// How the packets of the flow are forwarded: three bits, [`Mode`].
 const MODE_SHIFT: u32 = 43;
+/// The packets of the flow leave with a VLAN tag: their link is none of the kernel's interfaces.
+const TAGGED: u64 = 1 << 46;
 const GENERATION_SHIFT: u32 = 48;
 /// Ports, protocol, and that the entry is valid.
 const MATCH: u64 = 0xff_ffff_ffff | LIVE | BUSY;

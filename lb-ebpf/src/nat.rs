@@ -11,7 +11,7 @@ use crate::family::{Family, V4};
 use crate::flow::{Key, Sets, Table};
 
 /// Ports tried for one connection. With half of the ports to a server in use, one connection in 256
-/// finds none and is retried by its SYN; below a quarter, one in 65,536.
+/// finds none and is refused; below a quarter, one in 65,536.
 const PROBES: u32 = 8;
 
 /// Where source addresses come from: map `SNAT_ADDRESSES` or `SNAT_ADDRESSES6`, or a vector.

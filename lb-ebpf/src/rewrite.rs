@@ -10,13 +10,16 @@
 )]
 
 mod encapsulate;
+mod quoted;
 
 pub use encapsulate::{TUNNEL_HOPS, tunnel_ports};
+pub use quoted::Quoted;
 
 use crate::abi::{FORWARD_DSR, FORWARD_GUE, FORWARD_IPIP, FORWARD_NAT};
 use crate::checksum::Update;
 use crate::family::{Family, V4};
 use crate::flow::Key;
+use crate::layout::{Layout, Tags};
 use crate::wire::{Eth, PROTOCOL_UDP, Packet, Tcp, Udp};
 
 /// Both hardware addresses of a frame, destination first, as the integers they are stored by.
@@ -56,6 +59,13 @@ impl Macs {
         let [a, b, c, d, e, f, g, h] = self.head.to_ne_bytes();
         let [i, j, k, l] = self.tail.to_ne_bytes();
         Self::new([g, h, i, j, k, l], [a, b, c, d, e, f])
+    }
+
+    /// Whether the frame is for more than one station (IEEE 802, clause 8.2.2: the first bit on the wire).
+    #[inline(always)]
+    pub(crate) fn to_many(self) -> bool {
+        let [first, ..] = self.head.to_ne_bytes();
+        first & 1 != 0
     }
 
     #[inline(always)]
@@ -125,27 +135,6 @@ pub enum Applied {
     TooBig,
 }
 
-/// Where in a frame its headers start, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// The network header.
-    pub network: usize,
-    /// The transport header.
-    pub transport: usize,
-}
-
-impl Layout {
-    /// Of a frame without tags, options or extension headers.
-    #[inline(always)]
-    #[must_use]
-    pub const fn plain<F: Family>() -> Self {
-        Self {
-            network: Eth::LEN,
-            transport: Eth::LEN + size_of::<F::Header>(),
-        }
-    }
-}
-
 impl<F: Family> Rewrite<F> {
     /// The tuple of the packets that answer a rewritten one of `protocol`; `None` if they don't come by here.
     #[inline(always)]
@@ -158,40 +147,68 @@ impl<F: Family> Rewrite<F> {
         self.mode.is_two_way().then(|| key.reversed())
     }
 
-    /// Makes the packet one for its receiver and takes one hop off its time to live.
+    /// Makes the packet one for its receiver, behind `tags`, and takes one hop off its time to live.
     ///
-    /// `None` if it is shorter than its headers, or if there is no room for those of a tunnel. The caller has parsed
-    /// them and seen a time to live above one, so that the first is for the verifier only.
+    /// `None` if it is shorter than its headers, or if there is no room for those of a tunnel or for tags. The caller has
+    /// parsed them and seen a time to live above one, so that the first is for the verifier only.
     #[inline(always)]
-    pub fn apply<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<Applied> {
+    pub fn apply<P: Packet + ?Sized>(
+        &self,
+        packet: &mut P,
+        layout: Layout,
+        tags: Tags,
+    ) -> Option<Applied> {
         match self.mode {
-            Mode::Nat => self.translate(packet, layout),
-            Mode::Dsr => self.redirect(packet, layout),
-            Mode::Ipip | Mode::Gue => self.encapsulate(packet),
+            Mode::Nat => self.translate(packet, layout)?,
+            Mode::Dsr => Self::hop(packet, layout)?,
+            Mode::Ipip | Mode::Gue => return self.encapsulate(packet, layout, tags),
         }
+        self.link(packet, layout, tags)
     }
 
+    /// Puts the network header behind `tags`, and writes what stands before it.
     #[inline(always)]
-    fn redirect<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<Applied> {
-        let network = packet.header_mut::<F::Header>(layout.network)?;
-        F::forward(network, F::addresses(network));
-        self.macs.write(packet.header_mut::<Eth>(0)?);
+    fn link<P: Packet + ?Sized>(
+        &self,
+        packet: &mut P,
+        layout: Layout,
+        tags: Tags,
+    ) -> Option<Applied> {
+        let front = tags.network();
+        if front != layout.network {
+            packet.move_front(distance(front, layout.network))?;
+        }
+        self.write_link(packet, tags)?;
         Some(Applied::Done)
     }
 
     #[inline(always)]
-    fn translate<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<Applied> {
+    fn write_link<P: Packet + ?Sized>(&self, packet: &mut P, tags: Tags) -> Option<()> {
+        self.macs.write(packet.header_mut::<Eth>(0)?);
+        tags.write(packet, F::ETHERTYPE)
+    }
+
+    #[inline(always)]
+    fn hop<P: Packet + ?Sized>(packet: &mut P, layout: Layout) -> Option<()> {
+        let network = packet.header_mut::<F::Header>(layout.network)?;
+        F::forward(network, F::addresses(network));
+        Some(())
+    }
+
+    #[inline(always)]
+    fn translate<P: Packet + ?Sized>(&self, packet: &mut P, layout: Layout) -> Option<()> {
         let network = packet.header::<F::Header>(layout.network)?;
         let old = F::addresses(network);
         // The last header first, so that a packet too short is not half rewritten.
-        if F::protocol(network) == PROTOCOL_UDP {
-            self.apply_udp(packet.header_mut::<Udp>(layout.transport)?, old);
-        } else {
-            self.apply_tcp(packet.header_mut::<Tcp>(layout.transport)?, old);
+        if layout.has_transport() {
+            if layout.protocol == PROTOCOL_UDP {
+                self.apply_udp(packet.header_mut::<Udp>(layout.transport)?, old);
+            } else {
+                self.apply_tcp(packet.header_mut::<Tcp>(layout.transport)?, old);
+            }
         }
         F::forward(packet.header_mut(layout.network)?, self.addresses);
-        self.macs.write(packet.header_mut::<Eth>(0)?);
-        Some(Applied::Done)
+        Some(())
     }
 
     #[inline(always)]
@@ -219,4 +236,15 @@ impl<F: Family> Rewrite<F> {
             .word(u32::from_ne_bytes(old_ports), self.ports)
             .finish()
     }
+}
+
+/// How far the start of a packet moves when what was at `old` is to be at `new`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "offsets within a few headers"
+)]
+#[inline(always)]
+pub(crate) const fn distance(new: usize, old: usize) -> i32 {
+    old as i32 - new as i32
 }

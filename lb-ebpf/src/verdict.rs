@@ -47,8 +47,28 @@ pub enum Stage {
     Open,
     /// As [`Open`](Self::Open), over IPv6.
     Open6,
+    /// A packet for us while userspace is gone: leaves it to the stack, or sends it back.
+    Orphaned,
+    /// As [`Orphaned`](Self::Orphaned), over IPv6.
+    Orphaned6,
     /// Plain IPv4, where every packet enters.
     Ipv4,
+    /// Tags, options, fragments, several buffers.
+    Extended,
+    /// As [`Extended`](Self::Extended), over IPv6.
+    Extended6,
+    /// A packet of which is known how it leaves: rewrites it.
+    Leave,
+    /// As [`Leave`](Self::Leave), over IPv6.
+    Leave6,
+    /// ICMP: errors go to whom they are about.
+    Icmp,
+    /// As [`Icmp`](Self::Icmp), over IPv6.
+    Icmp6,
+    /// Tells a client that there is no way to a server for it.
+    Refuse,
+    /// As [`Refuse`](Self::Refuse), over IPv6.
+    Refuse6,
 }
 
 impl Stage {
@@ -61,7 +81,17 @@ impl Stage {
         Self::Mss6,
         Self::Open,
         Self::Open6,
+        Self::Orphaned,
+        Self::Orphaned6,
         Self::Ipv4,
+        Self::Extended,
+        Self::Extended6,
+        Self::Leave,
+        Self::Leave6,
+        Self::Icmp,
+        Self::Icmp6,
+        Self::Refuse,
+        Self::Refuse6,
     ];
 
     /// Name of the program in the object.
@@ -74,7 +104,17 @@ impl Stage {
             Self::Mss6 => "lb_xdp_mss6",
             Self::Open => "lb_xdp_open",
             Self::Open6 => "lb_xdp_open6",
+            Self::Orphaned => "lb_xdp_orphaned",
+            Self::Orphaned6 => "lb_xdp_orphaned6",
             Self::Ipv4 => "lb_xdp",
+            Self::Extended => "lb_xdp_extended",
+            Self::Extended6 => "lb_xdp_extended6",
+            Self::Leave => "lb_xdp_leave",
+            Self::Leave6 => "lb_xdp_leave6",
+            Self::Icmp => "lb_xdp_icmp",
+            Self::Icmp6 => "lb_xdp_icmp6",
+            Self::Refuse => "lb_xdp_refuse",
+            Self::Refuse6 => "lb_xdp_refuse6",
         }
     }
 
@@ -84,7 +124,20 @@ impl Stage {
         match self {
             Self::Ipv6 => Reason::Ipv6,
             Self::TooBig | Self::TooBig6 => Reason::TooBigUnanswered,
-            Self::Mss | Self::Mss6 | Self::Open | Self::Open6 | Self::Ipv4 => Reason::StageMissing,
+            Self::Icmp | Self::Icmp6 => Reason::Icmp,
+            Self::Mss
+            | Self::Mss6
+            | Self::Open
+            | Self::Open6
+            | Self::Orphaned
+            | Self::Orphaned6
+            | Self::Ipv4
+            | Self::Extended
+            | Self::Extended6
+            | Self::Leave
+            | Self::Leave6
+            | Self::Refuse
+            | Self::Refuse6 => Reason::StageMissing,
         }
     }
 }
@@ -135,11 +188,11 @@ reasons! {
     Malformed "malformed" "Passed for the stack to reject: a length in a header contradicts another or the frame."
     OtherEthertype "other_ethertype" "Passed: neither IP nor ARP nor a VLAN tag."
     Arp "arp" "Passed: the kernel answers ARP for all addresses, ours included."
-    Vlan "vlan" "Passed: tagged frames are left to the kernel's VLAN devices."
+    Vlan "vlan" "Passed: of a VLAN that this host has no device for, or with more than two tags."
     Ipv6 "ipv6" "Passed: the program for IPv6 is not loaded."
-    Ipv4Options "ipv4_options" "Passed: IPv4 options are left to the stack."
-    Fragment "fragment" "Passed: a fragment of a datagram, which the stack may reassemble."
-    Icmp "icmp" "Passed: echo and errors are the stack's."
+    Ipv4Options "ipv4_options" "Passed: with a source route, which is for the host's own policy."
+    Fragment "fragment" "Passed: a fragment whose first piece has not come by, or was passed itself."
+    Icmp "icmp" "Passed: echo, which the stack answers for all addresses, ours included, and errors about no flow of ours."
     Udp "udp" "Passed: a datagram for one of our addresses, but for a port without a UDP service or flow."
     OtherProtocol "other_protocol" "Passed: neither TCP, UDP nor ICMP."
     NotOurs "not_ours" "Passed: the address belongs to no service."
@@ -151,19 +204,26 @@ reasons! {
     NoWorker "no_worker" "Dropped: no worker serves the receive queue of this interface."
     NoServer "no_server" "Dropped: a new connection to a service of which no server is up."
     ServerUnreachable "server_unreachable" "Dropped: the hardware address of the next hop to the server is not known yet."
-    SnatExhausted "snat_exhausted" "Dropped: no free source port found for a new connection; add source addresses."
+    SnatExhausted "snat_exhausted" "Answered with ICMP host unreachable, or dropped if there are too many: no free source port found for a new connection; add source addresses."
     TupleInUse "tuple_in_use" "Dropped: the client has a live flow from the same port to the same server through another service."
     TableFull "table_full" "Dropped: no entry of the flow table may be given up for a new connection."
-    Ipv6Extension "ipv6_extension" "Passed: IPv6 extension headers are left to the stack."
+    Ipv6Extension "ipv6_extension" "Passed: an IPv6 extension header that is not walked over: security, a route still to go, or too many."
     NoHeadroom "no_headroom" "Dropped: the driver leaves no room before the packet for the headers of a tunnel."
     TooBig "too_big" "Answered with ICMP packet too big: with the headers of the tunnel it would not fit into the way to the server."
-    TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and the program that answers such packets is not loaded."
+    TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and an ICMP error, about which none may be sent, or the program that answers is not loaded."
     StageMissing "stage_missing" "Passed: the program that would have gone on with the packet is not loaded."
+    Orphaned "orphaned" "Passed: no lb runs, for longer than flows.orphaned_after, and its service asks for the stack then."
+    WorkerHeaders "worker_headers" "Dropped: a segment for a worker with tags, options, extension headers or in several buffers, which its TCP does not read."
+    VlanGone "vlan_gone" "Dropped: its way out leads through a VLAN that this host no longer has."
+    GueChecksum "gue_checksum" "Passed: a fragment or a packet with extension headers, for which GUE over IPv6 would need a sum over all of it."
+    TunnelIcmp "tunnel_icmp" "Passed: an ICMP error about a packet in a tunnel of ours, from the way to its server; a lower MTU there needs a lower one here."
+    WorkerIcmp "worker_icmp" "Passed: an ICMP error about a connection of a worker, whose TCP takes none."
+    IcmpQuote "icmp_quote" "Passed: an ICMP error that quotes too little, or a packet that its receiver has not sent."
 }
 
 impl Reason {
     /// Number of reasons, and so of counters.
-    pub const COUNT: u32 = Self::StageMissing as u32 + 1;
+    pub const COUNT: u32 = Self::IcmpQuote as u32 + 1;
 }
 
 const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);

@@ -47,8 +47,8 @@ struct ConfigFile {
 struct RunArgs {
     #[command(flatten)]
     file: ConfigFile,
-    /// Directory on a BPF file system, such as /sys/fs/bpf/lb: L4 flows then go on when the daemon is killed, and the
-    /// next one with the same directory takes them over. When it is stopped in order (SIGTERM, SIGINT) they end.
+    /// Directory on a BPF file system, such as /sys/fs/bpf/lb: L4 flows then go on when the daemon ends, in order (SIGTERM,
+    /// SIGINT) or not, and the next one with the same directory takes them over. `lb detach` ends them.
     #[arg(long, value_name = "DIR")]
     pin: Option<PathBuf>,
 }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use lb_config::{
     Affinity, Check, Config, Forward, Health, Http, L4, Mode, Protocol, Source, Verify,
-    WhenServerFails,
+    WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
-    SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_KIND_L4, SERVICE_KIND_STACK,
-    SERVICE_KIND_WORKER,
+    SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_FLAG_PASS_IF_ORPHANED,
+    SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER,
 };
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
@@ -51,7 +51,12 @@ pub(crate) fn load(path: &Path) -> Result<Plan, Failure> {
             path.display()
         ))
     })?;
-    let config = lb_config::parse(&text).map_err(|errors| {
+    plan(path, &text)
+}
+
+/// As [`load`], of a file with this text.
+pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
+    let config = lb_config::parse(text).map_err(|errors| {
         Failure::Config(errors.in_file(&path.display().to_string()).to_string())
     })?;
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -186,6 +191,15 @@ impl Plan {
         }
     }
 
+    /// Whether a service of mode "l4" shall be left to the stack when the daemon is gone.
+    pub(crate) fn asks_for_stack(&self) -> bool {
+        let mut services = self.config.services.iter();
+        services.any(|service| match &service.mode {
+            Mode::L4(l4) => l4.when_daemon_gone == WhenDaemonGone::Pass,
+            Mode::Http(_) => false,
+        })
+    }
+
     fn has_ipv6(&self) -> bool {
         let services = self.config.services.iter();
         services
@@ -277,7 +291,9 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
         next_hop: None,
     };
     let (flags, forward, servers) = match &service.mode {
-        Mode::Http(_) => (0, Forwarding::Nat, Vec::new()),
+        // Without a worker nobody answers: better the stack, which resets, than silence. Not at once, for the next daemon
+        // may be on its way, and a SYN that is lost is sent again.
+        Mode::Http(_) => (SERVICE_FLAG_PASS_IF_ORPHANED, Forwarding::Nat, Vec::new()),
         Mode::L4(l4) => {
             let (flags, forward) = forwarding(l4);
             let servers = service.servers.iter().map(server).collect();
@@ -315,7 +331,11 @@ fn forwarding(l4: &L4) -> (u8, Forwarding) {
         Forward::Ipip => (0, Forwarding::Ipip),
         Forward::Gue => (0, Forwarding::Gue),
     };
-    (affinity | source, forward)
+    let gone = match l4.when_daemon_gone {
+        WhenDaemonGone::Forward => 0,
+        WhenDaemonGone::Pass => SERVICE_FLAG_PASS_IF_ORPHANED,
+    };
+    (affinity | source | gone, forward)
 }
 
 /// How flows of the service end without a word.

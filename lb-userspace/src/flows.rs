@@ -183,7 +183,7 @@ fn flow<F: Addressed>(
             (client, server.unwrap_or(listen))
         }
     };
-    let service = control.services().get(usize::from(entry.service));
+    let service = control.service_of(entry.service);
     Flow {
         client,
         listen,

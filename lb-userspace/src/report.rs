@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use lb_proxy::{Counters, Kind, Service};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
@@ -92,8 +93,9 @@ impl Reporter {
     fn status(&self, control: &Control) -> anyhow::Result<Status> {
         let dataplane = control.dataplane();
         let mut services = Vec::new();
-        for (id, (reported, controlled)) in (0..).zip(self.services.iter().zip(control.services()))
-        {
+        let pairs = self.services.iter().zip(control.services());
+        for (position, (reported, controlled)) in pairs.enumerate() {
+            let id = control.id(position).context("a service without a number")?;
             let counted = dataplane.service_counters(id)?;
             services.push(ServiceStatus {
                 name: controlled.name.clone(),

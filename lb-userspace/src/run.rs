@@ -23,7 +23,7 @@ use tokio::task::LocalSet;
 use crate::carrier::{self, Decision};
 use crate::cli::Failure;
 use crate::compose::Plan;
-use crate::control::{self, Control, health};
+use crate::control::{self, Before, Control, Controlled, InUse, Numbers, health};
 use crate::dataplane::{Dataplane, Pins, Resolver, possible_cpus};
 use crate::report::{Desk, Reporter};
 use crate::worker::{self, ListenerPlan, Workers};
@@ -37,6 +37,11 @@ pub(crate) fn run(plan: &Plan, pin: Option<&Path>) -> Result<(), Failure> {
     init_log();
     for warning in &plan.config.warnings {
         tracing::warn!("{warning}");
+    }
+    if pin.is_none() && plan.asks_for_stack() {
+        tracing::warn!(
+            "when_daemon_gone has no effect without --pin: the program goes with the daemon, and packets to the stack"
+        );
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -83,6 +88,7 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
     let mut workers = Workers::start(worker_plans(plan, &mut decision)).await?;
 
     let control = Rc::new(RefCell::new(start_control(plan, dataplane, &carriers)?));
+    warn_of_hidden_tags(plan, &resolver).await?;
     log_ready(plan, &decision);
     let (changes, received) = mpsc::channel(HEALTH_BACKLOG);
     let desk = Desk {
@@ -90,8 +96,8 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
         control: Rc::clone(&control),
     };
     let result = tokio::select! {
-        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); stop(&control) }
-        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); stop(&control) }
+        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }
+        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); Ok(()) }
         error = workers.failed() => Err(error),
         Err(error) = control::tick(&control) => Err(error.into()),
         Err(error) = control::follow_health(&control, received) => Err(error.into()),
@@ -100,14 +106,13 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
         () = socket.serve(desk) => Err(anyhow::anyhow!("the admin socket ended")),
         else => Err(anyhow::anyhow!("the control loop ended")),
     };
-    // Workers first: their flows need the program to the last segment.
+    // Workers first: their flows need the program to the last segment. What is pinned stays, however the daemon ends: a
+    // restart must not be told from an end, and `lb detach` is there for that.
     workers.stop();
+    if let Some(directory) = pin {
+        tracing::info!(pin = %directory.display(), "L4 flows go on without a daemon; `lb detach` ends them");
+    }
     result
-}
-
-/// Asked for, and so the end of everything; any other end leaves what is pinned for the next daemon.
-fn stop(control: &RefCell<Control>) -> anyhow::Result<()> {
-    Ok(control.borrow().dataplane().unpin()?)
 }
 
 fn require_local_addresses(plan: &Plan) -> anyhow::Result<()> {
@@ -123,6 +128,23 @@ fn require_local_addresses(plan: &Plan) -> anyhow::Result<()> {
     }
     for &address in &config.nat.addresses {
         host::require_local("nat.addresses", address, back)?;
+    }
+    Ok(())
+}
+
+/// A tag that the interface has taken off is one that the program doesn't know of, and an answer without it goes astray.
+async fn warn_of_hidden_tags(plan: &Plan, resolver: &Resolver) -> anyhow::Result<()> {
+    let vlans = resolver.vlans().await.context("reading VLANs")?;
+    for interface in &plan.config.interfaces {
+        let name = interface.as_str();
+        let ifindex = lb_xsk::interface_index(name)?;
+        let carries = vlans.iter().any(|device| device.vlan.ifindex == ifindex);
+        if carries && lb_xsk::strips_tags(name)? {
+            tracing::warn!(
+                interface = name,
+                "takes VLAN tags off before lb sees them: turn that off with `ethtool -K {name} rxvlan off`"
+            );
+        }
     }
     Ok(())
 }
@@ -214,12 +236,14 @@ fn start_control(
         )
     };
     let transparent: Vec<_> = config.services.iter().filter(keeps_source).collect();
+    let numbers = numbers(&dataplane, &services)?;
     // Answers to a client whose address was kept are known by the server they come from.
     let sources = transparent.iter().flat_map(|service| &service.servers);
     let addresses = config.services.iter().map(|service| service.listen.ip());
     let addresses = addresses
         .chain(config.nat.addresses.iter().copied())
-        .chain(sources.map(|server| server.address.ip()));
+        .chain(sources.map(|server| server.address.ip()))
+        .chain(numbers.retired.values().map(|(_, address)| address.ip()));
     let prefilter = control::prefilter(addresses.collect::<Vec<IpAddr>>());
     let mut flags = 0;
     if !transparent.is_empty() {
@@ -228,13 +252,26 @@ fn start_control(
     if services.iter().any(|service| service.desired.mss != 0) {
         flags |= SETTINGS_LIMIT_MSS;
     }
-    let settings = settings(plan, flags, dataplane.inherited())?;
+    let before = dataplane.inherited().map(|before| &before.settings);
+    let settings = settings(plan, flags, before)?;
     dataplane.require_keys(&settings.hash_key)?;
-    let mut control = Control::new(dataplane, services, settings, &prefilter)?;
+    let patience = config.flows.orphaned_after;
+    let mut control = Control::new(dataplane, services, numbers, settings, patience, &prefilter)?;
     let interfaces = config.interfaces.iter();
     let names = interfaces.map(lb_config::InterfaceName::as_str);
     control.dataplane_mut().take_over(names)?;
     Ok(control)
+}
+
+/// Numbers of services and servers: those that the flows of an earlier daemon know them by.
+fn numbers(dataplane: &Dataplane, services: &[Controlled]) -> anyhow::Result<Numbers> {
+    let services: Vec<_> = services.iter().map(|service| &service.desired).collect();
+    let (before, in_use) = match dataplane.inherited() {
+        Some(inherited) => (Before::read(inherited), InUse::of(dataplane)),
+        None => (Before::default(), InUse::default()),
+    };
+    let numbers = Numbers::assign(&before, &in_use, &services);
+    numbers.map_err(|error| dataplane.incompatible(&error))
 }
 
 /// What the program must know. Keys and clock of an earlier daemon go on, because its flows do.

@@ -12,6 +12,7 @@ pub mod binaries;
 pub mod certs;
 pub mod client;
 pub mod demo;
+pub mod forwarding;
 pub mod guard;
 pub mod lab;
 pub mod pool;

@@ -47,17 +47,36 @@ impl Witness {
     /// address that it was sent to.
     pub fn start(number: u8, addresses: &[IpAddr]) -> Result<Self> {
         let ended = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::new();
+        let mut witness = Self {
+            ended,
+            threads: Vec::new(),
+        };
         for address in addresses {
             let address = SocketAddr::new(*address, PORT);
-            let sockets = Namespace::pool(number).run(|| listen(address))?;
-            let (tcp, udp) = sockets.with_context(|| format!("listening on {address}"))?;
-            let end = Arc::clone(&ended);
-            threads.push(thread::spawn(move || accept(&tcp, number, &end)));
-            let end = Arc::clone(&ended);
-            threads.push(thread::spawn(move || reply(&udp, number, &end)));
+            witness.listen(&Namespace::pool(number), number, address)?;
         }
-        Ok(Self { ended, threads })
+        Ok(witness)
+    }
+
+    /// Listens on the edge host itself, where packets end up that `lb` leaves to the stack.
+    pub fn on_edge(number: u8, address: SocketAddr) -> Result<Self> {
+        let mut witness = Self {
+            ended: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+        };
+        witness.listen(&Namespace::edge(), number, address)?;
+        Ok(witness)
+    }
+
+    fn listen(&mut self, place: &Namespace, number: u8, address: SocketAddr) -> Result<()> {
+        let sockets = place.run(|| listen(address))?;
+        let (tcp, udp) = sockets.with_context(|| format!("listening on {address}"))?;
+        let end = Arc::clone(&self.ended);
+        let threads = &mut self.threads;
+        threads.push(thread::spawn(move || accept(&tcp, number, &end)));
+        let end = Arc::clone(&self.ended);
+        threads.push(thread::spawn(move || reply(&udp, number, &end)));
+        Ok(())
     }
 }
 

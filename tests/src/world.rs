@@ -109,16 +109,26 @@ impl World {
     /// Starts `lb run` on the edge with this configuration, before which it puts the interfaces and the admin
     /// socket; the caller waits for the services.
     pub fn balance(&self, services: &str) -> Result<Balancer> {
-        self.balance_with(services, &[])
+        self.balance_with(&binaries::lb()?, services, &[])
     }
 
     /// As [`World::balance`], with a data plane that outlives the daemon by its pins in `directory`, which the caller
     /// removes.
     pub fn balance_pinned(&self, services: &str, directory: &Path) -> Result<Balancer> {
-        self.balance_with(services, &["--pin".as_ref(), directory.as_os_str()])
+        self.balance_pinned_by(&binaries::lb()?, services, directory)
     }
 
-    fn balance_with(&self, services: &str, options: &[&OsStr]) -> Result<Balancer> {
+    /// As [`World::balance_pinned`], by another `lb`.
+    pub fn balance_pinned_by(
+        &self,
+        lb: &Path,
+        services: &str,
+        directory: &Path,
+    ) -> Result<Balancer> {
+        self.balance_with(lb, services, &["--pin".as_ref(), directory.as_os_str()])
+    }
+
+    fn balance_with(&self, lb: &Path, services: &str, options: &[&OsStr]) -> Result<Balancer> {
         let path = self.directory().join("lb.toml");
         let admin = self.directory().join("lb.sock");
         let configuration = format!(
@@ -129,7 +139,7 @@ impl World {
         let log = self.directory().join("lb.log");
         let output = fs::File::create(&log)?;
         let errors = output.try_clone()?;
-        let process = self.lab.edge().spawn(binaries::lb()?, |command| {
+        let process = self.lab.edge().spawn(lb, |command| {
             command
                 .args(["run", "--config"])
                 .arg(&path)

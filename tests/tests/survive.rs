@@ -1,4 +1,4 @@
-//! L4 connections while the daemon is killed, started again and replaced: on a real kernel, with real sockets.
+//! L4 connections while the daemon is killed, stopped, started again and replaced: on a real kernel, with real sockets.
 //!
 //! Needs root and an `lb` with the XDP program inside (`cargo xtask test` builds it).
 
@@ -8,6 +8,7 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
     net::{IpAddr, SocketAddr, TcpStream},
@@ -21,9 +22,14 @@ use std::{
 use lb_tests::{
     address::{SNAT, VIP_SMTP, server},
     binaries,
+    lab::Namespace,
     witness::{self, PORT, Testimony, Witness},
     world::{Balancer, World},
 };
+use serde_json::Value;
+
+#[path = "survive/other_program.rs"]
+mod other_program;
 
 const SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(VIP_SMTP), PORT);
 const IDLE: usize = 40;
@@ -62,20 +68,32 @@ impl Drop for PinDirectory {
 }
 
 fn configuration(servers: &[u8], flows: u32) -> String {
-    let list: Vec<_> = servers
-        .iter()
-        .map(|number| format!("{}:{PORT}", server(*number)))
-        .collect();
     format!(
-        "[flows]\nmax = {flows}\n\n[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n\
-         [[service]]\nname = \"echo\"\nlisten = \"{SERVICE}\"\nmode = \"l4\"\nservers = {list:?}\n\
-         health = {{ kind = \"none\" }}\n"
+        "[flows]\nmax = {flows}\n\n[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n{}",
+        service("echo", PORT, servers, "health = { kind = \"none\" }")
+    )
+}
+
+/// A service on the virtual address, with servers by their numbers and more keys.
+fn service(name: &str, port: u16, servers: &[u8], more: &str) -> String {
+    let servers = servers.iter().map(|number| server(*number));
+    let servers: Vec<_> = servers.map(|server| format!("{server}:{PORT}")).collect();
+    format!(
+        "[[service]]\nname = \"{name}\"\nlisten = \"{VIP_SMTP}:{port}\"\nmode = \"l4\"\nservers = {servers:?}\n\
+         {more}\n\n"
     )
 }
 
 fn start(world: &World, servers: &[u8], pins: &PinDirectory) -> Balancer {
-    let text = configuration(servers, 10_000);
-    let mut balancer = world.balance_pinned(&text, &pins.0).unwrap();
+    start_as(world, &configuration(servers, 10_000), pins)
+}
+
+fn start_as(world: &World, configuration: &str, pins: &PinDirectory) -> Balancer {
+    start_by(world, &binaries::lb().unwrap(), configuration, pins)
+}
+
+fn start_by(world: &World, lb: &Path, configuration: &str, pins: &PinDirectory) -> Balancer {
+    let mut balancer = world.balance_pinned_by(lb, configuration, &pins.0).unwrap();
     balancer
         .eventually("lb is ready and knows the ways to its servers", || {
             let admin = world.directory().join("lb.sock");
@@ -103,8 +121,9 @@ fn finish(mut stream: TcpStream) -> Testimony {
     witness::finish(stream).unwrap()
 }
 
-/// Kills and restarts the daemon five times, with a server more and another order from the third time on, each time with
-/// a program loaded anew in the place of the one before. Forty connections are idle meanwhile, and others send all the time.
+/// Ends and restarts the daemon six times, by SIGKILL and SIGTERM in turn, with a server more and another order from the
+/// third time on, each time with another program in the place of the one before. Forty connections are idle meanwhile,
+/// and others send all the time. Nobody is reset.
 #[test]
 fn connections_outlive_the_daemon_and_its_program() {
     let world = World::start(3).unwrap();
@@ -113,31 +132,35 @@ fn connections_outlive_the_daemon_and_its_program() {
         .map(|number| Witness::start(number, &[addresses[usize::from(number) - 1]]).unwrap())
         .collect();
     let pins = PinDirectory::new("survive");
-    let mut balancer = start(&world, &[1, 2], &pins);
+    let lb = binaries::lb().unwrap();
+    let other = world.directory().join("other-lb");
+    other_program::write(&lb, &other);
+    let balancer = start(&world, &[1, 2], &pins);
     let idle: Vec<_> = (0..IDLE).map(|_| idle()).collect();
-    let (ended, transfers) = (AtomicBool::new(false), AtomicUsize::new(0));
-    thread::scope(|scope| {
+    let (resets, mut tag) = (resets(3), tag(&world));
+    let load = Load::default();
+    let balancer = thread::scope(|scope| {
+        let _ends = EndsLoad(&load);
         for _ in 0..2 {
-            scope.spawn(|| busy(&ended, &transfers));
+            scope.spawn(|| load.send());
         }
-        for round in 0..5 {
-            let enough = transfers.load(Relaxed) + 3;
-            lb_tests::world::eventually(
-                "transfers go on",
-                || Ok(transfers.load(Relaxed) >= enough),
-            )
-            .unwrap();
-            balancer.kill().unwrap();
+        let mut balancer = balancer;
+        for round in 0..6 {
+            load.goes_on();
+            if round % 2 == 0 {
+                balancer.kill().unwrap();
+            } else {
+                assert!(balancer.stop().unwrap().success());
+            }
             // Nobody is there now, and connections go on all the same, old and new.
-            let enough = transfers.load(Relaxed) + 3;
-            lb_tests::world::eventually("transfers go on without a daemon", || {
-                Ok(transfers.load(Relaxed) >= enough)
-            })
-            .unwrap();
+            load.goes_on();
             let servers: &[u8] = if round < 2 { &[1, 2] } else { &[3, 2, 1] };
-            balancer = start(&world, servers, &pins);
+            let lb = if round % 2 == 0 { &other } else { &lb };
+            balancer = start_by(&world, lb, &configuration(servers, 10_000), &pins);
+            let before = std::mem::replace(&mut tag, self::tag(&world));
+            assert_ne!(tag, before, "the program is the same as before");
         }
-        ended.store(true, Relaxed);
+        balancer
     });
     for stream in idle {
         let seen = finish(stream);
@@ -145,27 +168,188 @@ fn connections_outlive_the_daemon_and_its_program() {
         assert_eq!(seen.sum, witness::sum(b"half of it, and the rest"));
         assert!(seen.server < 3, "a connection changed its server");
     }
+    assert_eq!(self::resets(3), resets, "somebody was reset");
     balancer.stop().unwrap();
-    assert_eq!(
-        pins.names(),
-        [""; 0],
-        "what is stopped in order leaves nothing"
-    );
+    assert!(pins.names().contains(&"flows".to_owned()));
 }
 
-/// Sends half a megabyte at a time, in pieces, so that every moment has packets under way.
-fn busy(ended: &AtomicBool, transfers: &AtomicUsize) {
-    let piece: Vec<u8> = (0..16_384_u32).map(|place| (place % 251) as u8).collect();
-    while !ended.load(Relaxed) {
-        let mut stream = witness::connect(SERVICE).unwrap();
-        for _ in 0..32 {
-            stream.write_all(&piece).unwrap();
-            thread::sleep(Duration::from_millis(2));
+/// Restarts with a service and a server in front of those that have flows, and then loses one of their servers.
+#[test]
+fn flows_keep_their_service_and_server_when_the_configuration_changes() {
+    let world = World::start(3).unwrap();
+    let mut witnesses: Vec<_> = (1..=3)
+        .map(|number| Witness::start(number, &[IpAddr::from(server(number))]).unwrap())
+        .collect();
+    let pins = PinDirectory::new("numbers");
+    let cut = "when_server_fails = \"cut\"\nhealth = { kind = \"tcp\", interval = \"200ms\", rise = 1, fall = 1 }";
+    let nat = format!("[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n");
+    let before = nat.clone() + &service("echo", PORT, &[1, 2], cut);
+    let balancer = start_as(&world, &before, &pins);
+    let streams: Vec<_> = (0..IDLE).map(|_| idle()).collect();
+    let admin = balancer.admin().to_owned();
+    let flows = || listed(&world, &admin, &streams);
+    let opened = flows();
+    assert_eq!(opened.len(), IDLE);
+    assert!(balancer.stop().unwrap().success());
+
+    let after = nat
+        + &service("first", PORT + 1, &[1, 2, 3], cut)
+        + &service("echo", PORT, &[3, 1, 2], cut);
+    let mut balancer = start_as(&world, &after, &pins);
+    assert_eq!(flows(), opened, "flows changed their names");
+
+    // Server 1 fails. Of those 40, its own are cut, and no other.
+    drop(witnesses.remove(0));
+    let failed = format!("echo {}:{PORT}", server(1));
+    balancer
+        .eventually("the flows of the failed server are cut", || {
+            Ok(flows().values().all(|of| *of != failed))
+        })
+        .unwrap();
+    let mut others = opened;
+    others.retain(|_, of| *of != failed);
+    assert_eq!(flows(), others);
+    for stream in streams {
+        if others.contains_key(&stream.local_addr().unwrap()) {
+            assert_eq!(finish(stream).server, 2);
         }
-        let seen = witness::finish(stream).unwrap();
-        assert_eq!(seen.bytes, 32 * piece.len());
-        assert_eq!(seen.sum, witness::sum(&piece.repeat(32)));
-        transfers.fetch_add(1, Relaxed);
+    }
+}
+
+/// Service and server of each connection, by its client's address, as `lb flows` has it.
+fn listed(world: &World, admin: &Path, streams: &[TcpStream]) -> BTreeMap<SocketAddr, String> {
+    let lb = binaries::lb().unwrap();
+    let arguments = ["flows", "--json", "--admin"];
+    let answer = run(world, &lb, &arguments, admin.to_owned());
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let flows = answer["flows"].as_array().unwrap().iter();
+    let text = |flow: &Value, key| flow[key].as_str().unwrap().to_owned();
+    let mut listed: BTreeMap<SocketAddr, _> = flows
+        .map(|flow| {
+            let of = text(flow, "service") + " " + &text(flow, "server");
+            (text(flow, "client").parse().unwrap(), of)
+        })
+        .collect();
+    let ours: Vec<_> = streams
+        .iter()
+        .map(|stream| stream.local_addr().unwrap())
+        .collect();
+    listed.retain(|client, _| ours.contains(client));
+    listed
+}
+
+/// What the kernel calls the code of the attached program: a hash over its instructions.
+fn tag(world: &World) -> String {
+    let link = ["-json", "link", "show"];
+    let output = run(world, Path::new("ip"), &link, "lb-front".into());
+    let links: Value = serde_json::from_slice(&output.stdout).unwrap();
+    links[0]["xdp"]["prog"]["tag"].as_str().unwrap().to_owned()
+}
+
+/// Connections of each host that were reset or refused (RFC 4022, `tcpEstabResets` and `tcpAttemptFails`). Not
+/// `tcpOutRsts`: a FIN that is sent twice because its ACK was late is acknowledged twice, and the second ACK finds nobody.
+fn resets(servers: u8) -> Vec<(String, u64)> {
+    let places = (1..=servers).map(Namespace::pool);
+    let places = places.chain([Namespace::client(), Namespace::edge()]);
+    places
+        .map(|place| (place.name().to_owned(), resets_of(&place)))
+        .collect()
+}
+
+fn resets_of(place: &Namespace) -> u64 {
+    let counters = place.run(|| fs::read_to_string("/proc/thread-self/net/snmp"));
+    let counters = counters.unwrap().unwrap();
+    let mut lines = counters.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let pairs = names.split(' ').zip(values.split(' '));
+    let resets = pairs.filter(|(name, _)| ["EstabResets", "AttemptFails"].contains(name));
+    resets.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+}
+
+/// Connections without end.
+#[derive(Default)]
+struct Load {
+    ended: AtomicBool,
+    transfers: AtomicUsize,
+}
+
+impl Load {
+    /// Sends half a megabyte at a time, in pieces, so that every moment has packets under way.
+    fn send(&self) {
+        let piece: Vec<u8> = (0..16_384_u32).map(|place| (place % 251) as u8).collect();
+        while !self.ended.load(Relaxed) {
+            let mut stream = witness::connect(SERVICE).unwrap();
+            for _ in 0..32 {
+                stream.write_all(&piece).unwrap();
+                thread::sleep(Duration::from_millis(2));
+            }
+            let seen = witness::finish(stream).unwrap();
+            assert_eq!(seen.bytes, 32 * piece.len());
+            assert_eq!(seen.sum, witness::sum(&piece.repeat(32)));
+            self.transfers.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits for three more transfers.
+    fn goes_on(&self) {
+        let enough = self.transfers.load(Relaxed) + 3;
+        let reached = || Ok(self.transfers.load(Relaxed) >= enough);
+        lb_tests::world::eventually("transfers go on", reached).unwrap();
+    }
+}
+
+/// Ends the load when the test ends, or fails: its threads would keep a failed one waiting.
+struct EndsLoad<'a>(&'a Load);
+
+impl Drop for EndsLoad<'_> {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Relaxed);
+    }
+}
+
+/// The daemon is killed. One service goes on without it; the other one is left to a listener of the edge host itself after
+/// two seconds, connections that it has included, until a daemon is there again.
+#[test]
+fn a_service_is_left_to_the_host_when_the_daemon_is_gone_for_long() {
+    let world = World::start(1).unwrap();
+    let _witness = Witness::start(1, &[IpAddr::from(server(1))]).unwrap();
+    let (up, substitute) = (SocketAddr::new(VIP_SMTP.into(), PORT + 1), 99);
+    let _listener = Witness::on_edge(substitute, up).unwrap();
+    let pins = PinDirectory::new("orphan");
+    let unchecked = "health = { kind = \"none\" }";
+    let pass = format!("{unchecked}\nwhen_daemon_gone = \"pass\"");
+    let configuration = format!(
+        "[flows]\norphaned_after = \"2s\"\n\n[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n{}{}",
+        service("goes-on", PORT, &[1], unchecked),
+        service("left", PORT + 1, &[1], &pass)
+    );
+    let mut balancer = start_as(&world, &configuration, &pins);
+    // A connection that is under way when its packets change their way is reset.
+    let answers =
+        |number| move || Ok(witness::ask(up, b"who?").is_ok_and(|seen| seen.server == number));
+    balancer
+        .eventually("the service is forwarded", answers(1))
+        .unwrap();
+    let going_on = idle();
+    let mut left = witness::connect(up).unwrap();
+    left.write_all(b"half of it, ").unwrap();
+    balancer.kill().unwrap();
+
+    lb_tests::world::eventually("the host answers by itself", answers(substitute)).unwrap();
+    assert_eq!(witness::ask(SERVICE, b"who?").unwrap().server, 1);
+    assert_eq!(finish(going_on).bytes, 24);
+    assert!(
+        witness::finish(left).is_err(),
+        "the host knows no such connection"
+    );
+
+    let mut balancer = start_as(&world, &configuration, &pins);
+    balancer
+        .eventually("the service is forwarded again", answers(1))
+        .unwrap();
+    // For longer than it takes to find out that nobody is there.
+    for _ in 0..100 {
+        assert_eq!(witness::ask(up, b"who?").unwrap().server, 1);
     }
 }
 

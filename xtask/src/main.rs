@@ -11,6 +11,7 @@
 mod audit;
 mod build_ebpf;
 mod command;
+mod fuzz;
 mod lab;
 mod setup;
 mod test;
@@ -42,6 +43,8 @@ enum Xtask {
     Test(test::Options),
     /// What CI runs: the same as `test`.
     Ci(test::Options),
+    /// Fuzz what reads foreign bytes: `fuzz`, `fuzz decide --seconds 3600`.
+    Fuzz(fuzz::Options),
     /// Check the house rules that no compiler checks.
     Tidy,
     /// Make, remove or enter the namespace lab: `up`, `down`, `exec NAMESPACE -- COMMAND`.
@@ -69,6 +72,7 @@ fn run(command: Xtask) -> Result<()> {
         Xtask::Setup(options) => setup::run(&options),
         Xtask::BuildEbpf(options) => build_ebpf::run(&options).map(|_object| ()),
         Xtask::Test(options) | Xtask::Ci(options) => test::run(&options),
+        Xtask::Fuzz(options) => fuzz::run(&options),
         Xtask::Tidy => tidy::run(),
         Xtask::Lab(arguments) => lab::run("lb-lab", &arguments),
         Xtask::Demo(arguments) => lab::run("lb-demo", &arguments),

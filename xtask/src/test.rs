@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::toolchain::{Choice, Route};
-use crate::{build_ebpf, command, setup, tidy, workspace};
+use crate::{build_ebpf, command, fuzz, setup, tidy, workspace};
 
 /// What to test.
 #[derive(Args)]
@@ -37,6 +37,8 @@ enum Step {
     Docs,
     /// Unit tests, which need neither root nor network.
     Unit,
+    /// A few seconds of each fuzz target.
+    Fuzz,
     /// `lb` with the XDP object inside, and the programs of the lab.
     Build,
     /// Tests with real sockets and the real kernel, in namespaces. Needs root.
@@ -144,7 +146,10 @@ impl Step {
     fn run(self) -> Result<()> {
         match self {
             Self::Tidy => tidy::run(),
-            Self::Fmt => command::run(command::cargo().args(["fmt", "--all", "--check"])),
+            Self::Fmt => {
+                command::run(command::cargo().args(["fmt", "--all", "--check"]))?;
+                fuzz::check_format()
+            }
             Self::Ebpf => build_ebpf::run(&build_ebpf::Options {
                 route: Choice::Auto,
             })
@@ -156,6 +161,7 @@ impl Step {
                     .env("RUSTDOCFLAGS", "-Dwarnings"),
             ),
             Self::Unit => command::run(cargo("test").args(["--all-features", "--no-fail-fast"])),
+            Self::Fuzz => fuzz::smoke(),
             Self::Build => {
                 command::run(cargo("build").args(["-p", "lb-userspace", "-p", "lb-tests"]))
             }

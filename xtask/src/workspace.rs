@@ -30,6 +30,11 @@ pub(crate) fn bpf_target() -> PathBuf {
     target().join("bpf")
 }
 
+/// The target directory of the fuzz targets: everything in it is built with coverage.
+pub(crate) fn fuzz_target() -> PathBuf {
+    target().join("fuzz")
+}
+
 /// The XDP object that `build-ebpf` makes.
 pub(crate) fn xdp_object() -> PathBuf {
     bpf_target().join("bpfel-unknown-none/bpf/lb-xdp")

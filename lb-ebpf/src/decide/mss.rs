@@ -11,27 +11,16 @@
 //! program that it came from, with a [`Handover`] that says so.
 
 use super::parse::{Segment, parse_transport};
-use super::{Tables, settings};
+use super::{Tables, enter, settings};
 use crate::checksum::Update;
 use crate::family::Family;
 use crate::flow::{Found, Key, Table};
-use crate::rewrite::Layout;
+use crate::layout::{HANDOVER_MSS_LIMITED, Layout};
 use crate::tcp::Direction;
 use crate::verdict::Reason::Malformed;
-use crate::verdict::Verdict::{self, Continue, Pass};
+use crate::verdict::Verdict::{self, Pass};
 use crate::wire::{Mss, Packet, Tcp};
 use core::hint;
-
-/// What one stage leaves for the next one of the same packet: the element of the per-CPU map `HANDOVER`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Handover {
-    /// Nothing.
-    #[default]
-    None,
-    /// This SYN has been here.
-    MssLimited,
-}
 
 /// Decides about a packet of [`Stage::Mss`](crate::verdict::Stage::Mss): a SYN, of which nothing else is known.
 #[inline(always)]
@@ -41,14 +30,14 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let layout = Layout::plain::<F>();
+    let note = tables.take_over();
+    let layout = note.layout();
     match greatest_mss::<F, P, T>(packet, tables, layout) {
         Ok(0) => {}
         Ok(greatest) => clamp(packet, layout.transport, greatest),
         Err(verdict) => return verdict,
     }
-    tables.hand_over(Handover::MssLimited);
-    Continue(F::FIRST)
+    enter(tables, note.with_flag(HANDOVER_MSS_LIMITED), F::FIRST)
 }
 
 /// What the service of the SYN allows; 0 if it allows everything.
@@ -63,7 +52,7 @@ where
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
-    let segment = parse_transport::<F, P>(packet, ip, layout)?;
+    let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
     let table = Table::new(tables, settings);
     let service = tables.service(&to_service(&table, &segment).service());
     Ok(service.map_or(0, |service| service.mss))
@@ -71,7 +60,10 @@ where
 
 /// The tuple of a packet to the service: of an answer, which is known by its flow, the one that it answers.
 #[inline(always)]
-fn to_service<F: Family, T: Tables<F>>(table: &Table<'_, T, F>, segment: &Segment<F>) -> Key<F> {
+pub(super) fn to_service<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    segment: &Segment<F>,
+) -> Key<F> {
     let answers = |found: &Found<'_, F>| found.entry.direction() == Direction::Reverse;
     let found = table.find(&segment.key).filter(answers);
     match found.and_then(|found| found.rewrite()) {

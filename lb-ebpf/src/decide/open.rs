@@ -1,18 +1,19 @@
 //! The first packet of a flow: its server, its tuple there, and the entries that make the rest of it fast.
 
 use super::parse::Segment;
-use super::{Ingress, Tables, counters_of};
+use super::{Arrival, Ingress, Shared, Tables, counters_of, enter};
 use crate::abi::{
-    BACKEND_FLAG_REACHABLE, Backend, RING_EMPTY, SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE,
-    Service, ServiceCounters,
+    BACKEND_FLAG_REACHABLE, Backend, LINK_VLAN, RING_EMPTY, SERVICE_FLAG_AFFINITY,
+    SERVICE_FLAG_KEEP_SOURCE, Service, ServiceCounters, VlanKey,
 };
 use crate::family::Family;
 use crate::flow::{self, Key, Table, Value};
+use crate::layout::Tags;
 use crate::nat;
 use crate::rewrite::{Macs, Mode, Rewrite, tunnel_ports};
 use crate::tcp::{Direction, Flags};
 use crate::verdict::Reason::{
-    self, Malformed, NoServer, ServerUnreachable, SnatExhausted, TableFull, TtlExpired, TupleInUse,
+    self, Malformed, NoServer, ServerUnreachable, TableFull, TtlExpired, TupleInUse, Vlan,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{Eth, Packet};
@@ -24,8 +25,8 @@ pub(super) fn open<F, P, T>(
     table: &Table<'_, T, F>,
     segment: &Segment<F>,
     service: Service,
-    ingress: Ingress,
-) -> Result<Rewrite<F>, Verdict>
+    arrival: Arrival,
+) -> Result<(), Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
@@ -36,24 +37,27 @@ where
     }
     let chosen = choose(table, &segment.key, service).map_err(Drop)?;
     if !Mode::of_bits(service.forward).is_two_way() {
-        return Ok(open_one_way(table, segment, service, &chosen));
+        open_one_way(table, segment, service, &chosen);
+        return Ok(());
     }
     let tuple = if service.flags & SERVICE_FLAG_KEEP_SOURCE == 0 {
-        nat::map_source(table, &segment.key, chosen.backend, ingress.cpu)
-            .ok_or(Drop(SnatExhausted))?
+        nat::map_source(table, &segment.key, chosen.backend, arrival.ingress.cpu)
+            .ok_or_else(|| enter(table.sets, arrival.note, F::REFUSE))?
     } else {
         nat::keep_source(table, &segment.key, chosen.backend).ok_or(Drop(TupleInUse))?
     };
     let eth = packet.header::<Eth>(0).ok_or(Pass(Malformed))?;
     let answer = segment.key.reversed();
+    let link = arrived_by(packet, table.sets, arrival)?;
     let to = chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports);
+    table.sets.note_rewrite(&to.rewrite);
     let back = Value {
         rewrite: Rewrite {
             mode: Mode::Nat,
             addresses: answer.addresses,
             ports: answer.ports,
             macs: Macs::of(eth).swapped(),
-            ifindex: ingress.ifindex,
+            ifindex: link,
         },
         direction: Direction::Reverse,
         seen: Flags::default(),
@@ -63,7 +67,28 @@ where
         .insert(&segment.key, &to, &tuple.reversed(), &back)
         .map_err(|flow::Full| Drop(TableFull))?;
     table.sets.count(to.service, OPENED);
-    Ok(to.rewrite)
+    Ok(())
+}
+
+/// The way back: the interface, or the VLAN whose tags the packet has.
+#[inline(always)]
+fn arrived_by<P, T>(packet: &P, tables: &T, arrival: Arrival) -> Result<u32, Verdict>
+where
+    P: Packet + ?Sized,
+    T: Shared,
+{
+    let (layout, ingress) = (arrival.note.layout(), arrival.ingress);
+    if layout.network == Eth::LEN {
+        return Ok(ingress.ifindex);
+    }
+    let tags = Tags::of(packet, layout.network).ok_or(Pass(Malformed))?;
+    let key = VlanKey {
+        vlans: tags.vlans(),
+        ifindex: ingress.ifindex,
+        zero: 0,
+    };
+    let index = tables.vlan_index(&key).ok_or(Pass(Vlan))?;
+    Ok(LINK_VLAN | index)
 }
 
 /// Touches the sets that [`open`] will need, that of the packet and that of the answers. Both are cold, and the two waits
@@ -101,26 +126,14 @@ fn open_one_way<F: Family, T: Tables<F>>(
     segment: &Segment<F>,
     service: Service,
     chosen: &Chosen<'_>,
-) -> Rewrite<F> {
-    let backend = chosen.backend;
-    let mode = Mode::of_bits(service.forward);
-    let (addresses, ports) = match mode {
-        Mode::Ipip | Mode::Gue => (
-            F::join(
-                F::unmapped(backend.tunnel_source),
-                F::unmapped(backend.address),
-            ),
-            tunnel_ports(tunnel_source_port(&segment.key), backend.mtu),
-        ),
-        Mode::Nat | Mode::Dsr => (segment.key.addresses, segment.key.ports),
-    };
-    let to = chosen.value(service, mode, addresses, ports);
+) {
+    let to = chosen.one_way(service, &segment.key);
     let counters = match table.insert_one_way(&segment.key, &to) {
         Ok(()) => OPENED,
         Err(flow::Full) => ServiceCounters { flows: 0, ..OPENED },
     };
     table.sets.count(to.service, counters);
-    to.rewrite
+    table.sets.note_rewrite(&to.rewrite);
 }
 
 /// Whether a segment in mid-connection, of a flow that is not here, may be given to the server that its tuple leads to.
@@ -140,18 +153,40 @@ pub(super) fn adopt<F, P, T>(
     table: &Table<'_, T, F>,
     segment: &Segment<F>,
     service: Service,
-    ingress: Ingress,
-) -> Result<Rewrite<F>, Verdict>
+    arrival: Arrival,
+) -> Result<(), Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
     T: Tables<F>,
 {
+    open(packet, table, segment, before_change(service), arrival)
+}
+
+/// The service with the ring that flows older than the live one were opened by.
+#[inline(always)]
+pub(super) fn before_change(service: Service) -> Service {
     let ring = match service.previous_ring {
         RING_EMPTY => service.ring,
         previous => previous,
     };
-    open(packet, table, segment, Service { ring, ..service }, ingress)
+    Service { ring, ..service }
+}
+
+/// What the entry of `client`'s flow would hold, of a service whose flows may be adopted; `None` if it leads nowhere.
+/// Nothing is inserted.
+#[inline(always)]
+pub(super) fn would_hold<F: Family, T: Tables<F>>(
+    table: &Table<'_, T, F>,
+    client: &Key<F>,
+    service: Service,
+) -> Option<Value<F>> {
+    let chosen = choose(table, client, service).ok()?;
+    if !Mode::of_bits(service.forward).is_two_way() {
+        return Some(chosen.one_way(service, client));
+    }
+    let tuple = nat::keep_source(table, client, chosen.backend)?;
+    Some(chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports))
 }
 
 /// Any port that tells the flows of a client apart, so that the server's card deals them out to its queues. Not a keyed
@@ -180,6 +215,24 @@ struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
+    /// As [`value`](Self::value), in the modes in which the server answers its client itself.
+    #[inline(always)]
+    fn one_way<F: Family>(&self, service: Service, client: &Key<F>) -> Value<F> {
+        let backend = self.backend;
+        let mode = Mode::of_bits(service.forward);
+        let (addresses, ports) = match mode {
+            Mode::Ipip | Mode::Gue => (
+                F::join(
+                    F::unmapped(backend.tunnel_source),
+                    F::unmapped(backend.address),
+                ),
+                tunnel_ports(tunnel_source_port(client), backend.mtu),
+            ),
+            Mode::Nat | Mode::Dsr => (client.addresses, client.ports),
+        };
+        self.value(service, mode, addresses, ports)
+    }
+
     /// What the entry of the client's packets holds.
     #[inline(always)]
     fn value<F: Family>(

@@ -1,25 +1,16 @@
 //! Properties that hold for any traffic, beside the fixtures' examples.
 
 use super::{Ingress, decide_fully};
-use crate::checksum;
-use crate::fixtures::{HostTables, INGRESS, Segment, Traffic, VIP};
-use crate::flow::{FlowEntry, FlowSet, FlowSnapshot};
+use crate::family::{V4, V6};
+use crate::fixtures::{HostTables, INGRESS, Reading, Segment, Traffic, VIP, checks};
+use crate::flow::{FlowEntry, FlowSet};
+use crate::rewrite::Mode;
 use crate::tcp::{Direction, Flags};
 use crate::verdict::{Reason, Verdict};
-use crate::wire::PROTOCOL_UDP;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::vec::Vec;
 
 const PACKETS: u32 = 20_000;
-
-fn snapshots(tables: &HostTables) -> Vec<FlowSnapshot> {
-    tables
-        .flows()
-        .iter()
-        .flat_map(FlowSet::entries)
-        .filter_map(FlowEntry::snapshot)
-        .collect()
-}
 
 /// Runs random traffic, with `each` looking at every packet before and after.
 fn run(seed: u64, mut each: impl FnMut(&[u8], &[u8], Verdict)) -> HostTables {
@@ -38,78 +29,75 @@ fn run(seed: u64, mut each: impl FnMut(&[u8], &[u8], Verdict)) -> HostTables {
     tables
 }
 
-/// Whether the checksums of a frame that was built whole are right.
-fn is_sound(frame: &[u8]) -> bool {
-    if checksum::of(&frame[14..34]) != [0, 0] {
-        return false;
-    }
-    if is_udp(frame) && frame[40..42] == [0, 0] {
-        return true;
-    }
-    let length = u16::from_be_bytes([frame[16], frame[17]]);
-    let mut covered = frame[26..34].to_vec();
-    covered.extend([0, frame[23]]);
-    covered.extend((length - 20).to_be_bytes());
-    covered.extend(&frame[34..14 + usize::from(length)]);
-    checksum::of(&covered) == [0, 0]
-}
-
-fn is_udp(frame: &[u8]) -> bool {
-    frame[23] == PROTOCOL_UDP
-}
-
 #[test]
 fn what_is_forwarded_is_as_sound_as_it_was_and_the_rest_is_untouched() {
-    let (mut forwarded, mut datagrams) = (0, 0);
+    let mut seen = HashMap::new();
     run(1, |before, after, verdict| {
-        if verdict.reason() == Reason::Forwarded {
-            forwarded += 1;
-            assert_eq!(is_sound(before), is_sound(after));
-            if is_udp(before) {
-                datagrams += 1;
-                assert_eq!(before[38..40], after[38..40], "length");
-                assert_eq!(before[42..], after[42..], "payload");
-                return;
-            }
-            assert_eq!(
-                before[38..47],
-                after[38..47],
-                "sequence numbers and lengths"
-            );
-            assert_eq!(before[54..], after[54..], "payload");
-        } else {
-            assert_eq!(before, after);
+        checks::packet(before, after, verdict);
+        if let Some(reading) = Reading::of(after) {
+            let what = (verdict.reason(), reading.version, reading.protocol);
+            *seen.entry(what).or_insert(0) += 1;
         }
     });
-    assert!(
-        forwarded > PACKETS / 4,
-        "{forwarded} packets forwarded: the traffic tests nothing"
-    );
-    assert!(
-        datagrams > PACKETS / 20,
-        "{datagrams} datagrams forwarded: the traffic tests nothing"
-    );
+    // What each version and protocol leaves as: NAT and direct server return, IPIP, GUE among the datagrams.
+    let forwarded = [(4, 6), (4, 17), (4, 4), (6, 6), (6, 17), (6, 41)];
+    let kinds = forwarded.map(|(version, protocol)| (Reason::Forwarded, version, protocol));
+    let answers = [(Reason::TooBig, 4, 1), (Reason::TooBig, 6, 58)];
+    for kind in kinds.into_iter().chain(answers) {
+        let count = seen.get(&kind).copied().unwrap_or(0);
+        assert!(count > 10, "{count} of {kind:?}: the traffic tests nothing");
+    }
 }
 
-/// The invariant that keeps users apart: a tuple towards a server leads back to one client.
+/// The invariant that keeps users apart: a tuple towards a server leads back to one client. And a displaced, reopened or
+/// refused flow takes its other direction with it.
 #[test]
-fn no_two_flows_share_a_tuple() {
+fn no_two_flows_share_a_tuple_and_entries_come_in_pairs() {
     let tables = run(2, |_, _, _| {});
-    let flows = snapshots(&tables);
-    assert!(
-        flows.len() > 300,
-        "{} entries: the table is not under pressure",
-        flows.len()
-    );
-    let keys: HashSet<_> = flows.iter().map(|flow| flow.key).collect();
-    assert_eq!(keys.len(), flows.len(), "a key has two entries");
-    let mut owners = HashMap::new();
-    for flow in flows
-        .iter()
-        .filter(|flow| flow.direction == Direction::Forward)
-    {
-        assert_eq!(owners.insert(flow.rewritten, flow.key), None);
+    let flows: Vec<_> = checks::flows::<V4>(tables.flows())
+        .into_iter()
+        .flatten()
+        .collect();
+    let flows6: Vec<_> = checks::flows::<V6>(tables.flows6())
+        .into_iter()
+        .flatten()
+        .collect();
+    assert!(flows.len() > 400, "{} of 512 entries", flows.len());
+    assert!(flows6.len() > 200, "{} of 256 entries", flows6.len());
+    for mode in [Mode::Nat, Mode::Dsr, Mode::Ipip, Mode::Gue] {
+        assert!(flows.iter().any(|flow| flow.mode == mode), "{mode:?}");
+        assert!(flows6.iter().any(|flow| flow.mode == mode), "{mode:?}");
     }
+}
+
+/// Affinity: one server for each client address, whatever its ports.
+#[test]
+fn a_client_keeps_its_server() {
+    let mut servers = HashMap::new();
+    run(7, |_, after, verdict| {
+        let Some(reading) = Reading::of(after) else {
+            return;
+        };
+        // Of IPIP the inner packet's destination tells the service, its source the client.
+        if verdict.reason() != Reason::Forwarded || reading.protocol != 4 {
+            return;
+        }
+        let inner = reading.segment();
+        if inner[22..24] == 465_u16.to_be_bytes() {
+            let (_, server) = reading.source_and_destination();
+            let ports = servers
+                .entry((inner[12..16].to_vec(), server.to_vec()))
+                .or_insert_with(Vec::new);
+            ports.push([inner[20], inner[21]]);
+        }
+    });
+    let clients: std::collections::HashSet<_> = servers.keys().map(|(client, _)| client).collect();
+    assert_eq!(clients.len(), servers.len(), "a client has two servers");
+    let several = servers.values().filter(|ports| {
+        let first = ports.first();
+        ports.iter().any(|port| Some(port) != first)
+    });
+    assert!(several.count() > 10, "clients with two ports");
 }
 
 /// Two CPUs that open a connection in the same instant cannot take the same port.
@@ -146,36 +134,39 @@ fn cpus_have_ports_of_their_own() {
     }
 }
 
-/// A displaced, reopened or refused flow takes its other direction with it.
-#[test]
-fn entries_come_in_pairs() {
-    let flows = snapshots(&run(3, |_, _, _| {}));
-    let by_key: HashMap<_, _> = flows.iter().map(|flow| (flow.key, flow)).collect();
-    for flow in &flows {
-        let peer = by_key[&flow.rewritten.reversed()];
-        assert_eq!(peer.rewritten.reversed(), flow.key);
-        assert_ne!(peer.direction, flow.direction);
-        assert_eq!((peer.service, peer.backend), (flow.service, flow.backend));
-        assert_eq!(peer.state, flow.state, "{flow:?} {peer:?}");
-    }
-}
-
 #[test]
 fn counters_add_up() {
-    let (mut packets, mut bytes) = (0, 0);
+    let (mut packets, mut bytes, mut forwarded) = (0_u64, 0_u64, 0_u64);
     let tables = run(4, |before, _, verdict| {
-        // Refused and forwarded alike: they matched the service or a flow of it.
-        if matches!(
-            verdict.reason(),
-            Reason::Forwarded | Reason::NoFlow | Reason::SnatExhausted | Reason::TableFull
-        ) {
+        // Refused and forwarded alike: they matched a service or a flow of it.
+        let matched = matches!(verdict, Verdict::Worker { .. })
+            || matches!(
+                verdict.reason(),
+                Reason::Forwarded
+                    | Reason::NoFlow
+                    | Reason::SnatExhausted
+                    | Reason::StackService
+                    | Reason::TableFull
+                    | Reason::TooBig
+                    | Reason::TupleInUse
+            );
+        if matched {
             packets += 1;
             bytes += before.len() as u64;
         }
+        // What is too big for its tunnel is found out after it was counted.
+        let counts = matches!(verdict.reason(), Reason::Forwarded | Reason::TooBig);
+        forwarded += u64::from(counts);
     });
-    let counters = tables.service_counters(3);
-    assert_eq!((counters.packets, counters.bytes), (packets, bytes));
-    assert!(counters.flows > 0);
+    let all: Vec<_> = (0..=u8::MAX)
+        .map(|service| tables.service_counters(service))
+        .filter(|counters| counters.packets > 0)
+        .collect();
+    assert_eq!(all.len(), 10, "services");
+    assert_eq!(packets, all.iter().map(|one| one.packets).sum());
+    assert_eq!(bytes, all.iter().map(|one| one.bytes).sum());
+    assert_eq!(forwarded, all.iter().map(|one| one.forwarded).sum());
+    assert!(all.iter().filter(|one| one.flows > 0).count() == 8);
 }
 
 #[test]
@@ -185,9 +176,9 @@ fn a_released_entry_is_free_and_a_stale_version_releases_nothing() {
         .flows()
         .iter()
         .flat_map(FlowSet::entries)
-        .find_map(|entry| Some((entry, entry.snapshot()?)))
+        .find_map(|entry: &FlowEntry| Some((entry, entry.snapshot()?)))
         .expect("there are flows");
-    assert!(old.packets > 0 || old.direction == Direction::Reverse);
+    assert!(old.packets > 0 || old.direction == Direction::Reverse || !old.mode.is_two_way());
     assert!(entry.release(old.version));
     assert_eq!(entry.snapshot(), None);
     assert!(!entry.release(old.version));

@@ -4,6 +4,7 @@ use super::{Family, V4, high, low};
 use crate::abi::{HASH_KEYS, ServiceKey, Settings, unmapped};
 use crate::cell::Cell64;
 use crate::checksum::Update;
+use crate::layout::Layout;
 use crate::rewrite::TUNNEL_HOPS;
 use crate::verdict::Stage;
 use crate::wire::{ETHERTYPE_IPV4, Ipv4, PROTOCOL_ICMP, Udp};
@@ -17,12 +18,36 @@ impl Family for V4 {
     const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV4;
     const TUNNELLED: u8 = 4;
     const FIRST: Stage = Stage::Ipv4;
+    const EXTENDED: Stage = Stage::Extended;
+    const LEAVE: Stage = Stage::Leave;
     const MSS: Stage = Stage::Mss;
+    const ORPHANED: Stage = Stage::Orphaned;
     const OPEN: Stage = Stage::Open;
     const TOO_BIG: Stage = Stage::TooBig;
     /// Destination unreachable, fragmentation needed and don't-fragment set (RFC 792).
     const TOO_BIG_KIND: (u8, u8) = (3, 4);
+    const RELAY: Stage = Stage::Icmp;
+    const REFUSE: Stage = Stage::Refuse;
+    /// Destination unreachable, host unreachable (RFC 792).
+    const UNREACHABLE_KIND: (u8, u8) = (3, 1);
     const ICMP: u8 = PROTOCOL_ICMP;
+
+    /// Destination unreachable, time exceeded, parameter problem (RFC 792).
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 3 | 11 | 12)
+    }
+
+    #[inline(always)]
+    fn header_len(header: &Ipv4) -> Option<usize> {
+        let length = header.header_len();
+        (header.version() == 4 && length >= Ipv4::LEN).then_some(length)
+    }
+
+    #[inline(always)]
+    fn is_first_fragment(header: &Ipv4) -> bool {
+        header.fragment_offset() == 0
+    }
 
     #[inline(always)]
     fn addresses(header: &Ipv4) -> u64 {
@@ -45,16 +70,6 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn is_fragment(header: &Ipv4) -> bool {
-        header.is_fragment()
-    }
-
-    #[inline(always)]
-    fn is_first_fragment(header: &Ipv4) -> bool {
-        header.is_first_fragment()
-    }
-
-    #[inline(always)]
     fn forward(header: &mut Ipv4, addresses: u64) {
         let old_addresses = Self::addresses(header);
         let old_hop = u32::from(u16::from_ne_bytes([header.ttl, header.protocol]));
@@ -63,6 +78,14 @@ impl Family for V4 {
         header.checksum = Update::new(header.checksum)
             .long(old_addresses, addresses)
             .word(old_hop, new_hop)
+            .finish();
+        header.addresses = addresses.to_ne_bytes();
+    }
+
+    #[inline(always)]
+    fn readdress(header: &mut Ipv4, addresses: u64) {
+        header.checksum = Update::new(header.checksum)
+            .long(Self::addresses(header), addresses)
             .finish();
         header.addresses = addresses.to_ne_bytes();
     }
@@ -99,8 +122,19 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn has_tunnel_checksum(_: &Layout) -> bool {
+        true
+    }
+
+    #[inline(always)]
     fn icmp_pseudo_header(_: u64, _: usize) -> Update {
         Update::empty()
+    }
+
+    /// Not at all: there is no pseudo-header, and a quoted header has a checksum of its own, which makes up for them.
+    #[inline(always)]
+    fn update_icmp(checksum: Update, _: u64, _: u64) -> Update {
+        checksum
     }
 
     #[inline(always)]
@@ -118,6 +152,18 @@ impl Family for V4 {
     fn destination(addresses: u64) -> [u8; 4] {
         let [.., a, b, c, d] = addresses.to_ne_bytes();
         [a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn same_destination(one: u64, other: u64) -> bool {
+        high(one) == high(other)
+    }
+
+    /// Not "this network", loopback, multicast, reserved, broadcast (RFC 6890).
+    #[inline(always)]
+    fn is_from_one_host(addresses: u64) -> bool {
+        let [first, ..] = addresses.to_ne_bytes();
+        !matches!(first, 0 | 127 | 224..)
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@ use super::{Family, V4, V6, high, low};
 use crate::abi::{HASH_KEYS, ServiceKey6, Settings};
 use crate::cell::Cell64;
 use crate::checksum::Update;
+use crate::layout::{Layout, Piece};
 use crate::rewrite::TUNNEL_HOPS;
 use crate::verdict::Stage;
 use crate::wire::{ETHERTYPE_IPV6, Ipv6, PROTOCOL_ICMPV6, PROTOCOL_UDP, Udp};
@@ -17,12 +18,36 @@ impl Family for V6 {
     const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV6;
     const TUNNELLED: u8 = 41;
     const FIRST: Stage = Stage::Ipv6;
+    const EXTENDED: Stage = Stage::Extended6;
+    const LEAVE: Stage = Stage::Leave6;
     const MSS: Stage = Stage::Mss6;
+    const ORPHANED: Stage = Stage::Orphaned6;
     const OPEN: Stage = Stage::Open6;
     const TOO_BIG: Stage = Stage::TooBig6;
     /// Packet too big (RFC 4443 §3.2).
     const TOO_BIG_KIND: (u8, u8) = (2, 0);
+    const RELAY: Stage = Stage::Icmp6;
+    const REFUSE: Stage = Stage::Refuse6;
+    /// Destination unreachable, address unreachable (RFC 4443 §3.1).
+    const UNREACHABLE_KIND: (u8, u8) = (1, 3);
     const ICMP: u8 = PROTOCOL_ICMPV6;
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443 §3).
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+
+    #[inline(always)]
+    fn header_len(header: &Ipv6) -> Option<usize> {
+        (header.version() == 6).then_some(Ipv6::LEN)
+    }
+
+    /// A fragment has an extension header, which this header is not.
+    #[inline(always)]
+    fn is_first_fragment(_: &Ipv6) -> bool {
+        true
+    }
 
     #[inline(always)]
     fn addresses(header: &Ipv6) -> [u64; 4] {
@@ -44,20 +69,14 @@ impl Family for V6 {
         Ipv6::LEN + header.payload_len()
     }
 
-    /// Fragments have an extension header, which this header is not.
-    #[inline(always)]
-    fn is_fragment(_: &Ipv6) -> bool {
-        false
-    }
-
-    #[inline(always)]
-    fn is_first_fragment(_: &Ipv6) -> bool {
-        true
-    }
-
     #[inline(always)]
     fn forward(header: &mut Ipv6, addresses: [u64; 4]) {
         header.hop_limit = header.hop_limit.wrapping_sub(1);
+        header.addresses = addresses.map(u64::to_ne_bytes);
+    }
+
+    #[inline(always)]
+    fn readdress(header: &mut Ipv6, addresses: [u64; 4]) {
         header.addresses = addresses.map(u64::to_ne_bytes);
     }
 
@@ -102,6 +121,12 @@ impl Family for V6 {
         }
     }
 
+    /// The transport header and all that it covers must follow at once.
+    #[inline(always)]
+    fn has_tunnel_checksum(layout: &Layout) -> bool {
+        layout.piece == Piece::Whole && layout.transport == layout.network + Ipv6::LEN
+    }
+
     #[inline(always)]
     fn icmp_pseudo_header([a, b, c, d]: [u64; 4], length: usize) -> Update {
         let [high, low] = low(length).to_be_bytes();
@@ -111,6 +136,11 @@ impl Family for V6 {
             .long(0, c)
             .long(0, d)
             .word(0, u32::from_ne_bytes([high, low, 0, PROTOCOL_ICMPV6]))
+    }
+
+    #[inline(always)]
+    fn update_icmp(checksum: Update, old: [u64; 4], new: [u64; 4]) -> Update {
+        Self::update(checksum, old, new)
     }
 
     #[inline(always)]
@@ -129,6 +159,19 @@ impl Family for V6 {
         let [a, b, c, d, e, f, g, h] = high.to_ne_bytes();
         let [i, j, k, l, m, n, o, p] = low.to_ne_bytes();
         [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    /// Half by half, as in [`holds`](Self::holds).
+    #[inline(always)]
+    fn same_destination([.., a, b]: [u64; 4], [.., c, d]: [u64; 4]) -> bool {
+        a == c && b == d
+    }
+
+    /// Not unspecified, loopback or multicast (RFC 4291 §2.4).
+    #[inline(always)]
+    fn is_from_one_host([first, second, ..]: [u64; 4]) -> bool {
+        let [leading, ..] = first.to_ne_bytes();
+        leading != 0xff && (first != 0 || u64::from_be(second) > 1)
     }
 
     #[inline(always)]

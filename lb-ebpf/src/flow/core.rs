@@ -8,8 +8,10 @@
 //!
 //! | [`Settings`](crate::abi::Settings) say | placed in | looked for in |
 //! |---|---|---|
-//! | `CORE_FIRST` | core; if that is full, first set in the whole | the same, the second only if the core overflows |
+//! | `CORE_FIRST` | core; if that is full, outside it: the first set in the whole, or the second | the same, outside only if the core overflows |
 //! | `CORE_SPREAD` | first set in the whole; if that is full, second | the same, then the core |
+//!
+//! What is placed outside the core lies where it will be looked for in the second case, and leaves the mark that leads there.
 //!
 //! A CPU that has read the settings just before the change may place one more flow in the core, which is looked for there as
 //! well; packets of flows that were placed after the change are not yet on a CPU that started before it.

@@ -5,10 +5,10 @@
 //! costs one cache line as well. The flag is never cleared by the program: a stale one costs time only.
 
 use super::{
-    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, MODE_SHIFT, Mode, REVERSE, Rewrite, Value,
-    WAYS, mode, next, protocol,
+    BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, MODE_SHIFT, Mode, REVERSE, Rewrite, TAGGED,
+    Value, WAYS, mode, next, protocol,
 };
-use crate::abi::{CORE_FIRST, CORE_NONE, CORE_SPREAD, Settings};
+use crate::abi::{CORE_FIRST, CORE_NONE, CORE_SPREAD, LINK_VLAN, Settings};
 use crate::family::{Family, V4};
 use core::hint;
 use core::marker::PhantomData;
@@ -98,6 +98,12 @@ impl<F: Family> Found<'_, F> {
         (self.entry.word.load() == self.version).then_some(rewrite)
     }
 
+    /// Whether the packets of the flow leave with a VLAN tag.
+    #[inline(always)]
+    pub fn is_tagged(&self) -> bool {
+        self.version & TAGGED != 0
+    }
+
     /// How the packets of the flow are forwarded.
     #[inline(always)]
     pub fn mode(&self) -> Mode {
@@ -121,9 +127,14 @@ impl<F: Family> Claim<'_, F> {
             Direction::Reverse => REVERSE,
         };
         let mode = u64::from(value.rewrite.mode as u8) << MODE_SHIFT;
+        let tagged = if value.rewrite.ifindex & LINK_VLAN == 0 {
+            0
+        } else {
+            TAGGED
+        };
         self.entry
             .word
-            .store(self.entry.word.load() & !BUSY | key.word() | reverse | mode);
+            .store(self.entry.word.load() & !BUSY | key.word() | reverse | mode | tagged);
     }
 
     #[inline(always)]
@@ -172,6 +183,17 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         if !set.overflows() && !self.is_spread() {
             return None;
         }
+        // A copy, so that what the key is part of need not be in memory for the call.
+        self.find_rare(&Key {
+            addresses: key.addresses,
+            ports: key.ports,
+            protocol: hint::black_box(key.protocol),
+        })
+    }
+
+    /// As [`find`](Self::find), where little is found.
+    #[inline(always)]
+    pub fn find_rare(&self, key: &Key<F>) -> Option<Found<'a, F>> {
         let entry = self.find_cold(key)?;
         let version = entry.version_of(key)?;
         Some(Found { entry, version })
@@ -201,8 +223,9 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
 
     /// Has the processor fetch the sets in which `key` is, or would be, while it goes on with something else. BPF has no
     /// prefetch, but a load whose value nobody looks at is one: what follows doesn't wait for it.
-    #[inline(always)]
+    #[inline(never)]
     pub fn touch(&self, key: &Key<F>) {
+        let key = kept_whole(key);
         if let Some((_, set)) = self.primary(key) {
             set.touch();
         }
@@ -270,6 +293,10 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         let (hash, alternate) = self.alternate(key)?;
         let claim = alternate.claim_free(preferred(hash))?;
         primary.way(0)?.overflow.store(1);
+        if self.fills_core() {
+            // Followed when the table is spread.
+            self.in_whole(key)?.way(0)?.overflow.store(1);
+        }
         Some(claim)
     }
 
@@ -301,13 +328,26 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
     #[inline(always)]
     fn alternate(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
         let (first, second) = key.hashes(&self.settings.hash_key);
-        if F::core(self.settings) == CORE_FIRST {
-            // Where it will be looked for first when the table is spread.
-            return self.at(first, self.index(first, CORE_NONE));
+        let whole = self.index(first, CORE_NONE);
+        if self.fills_core() && whole > F::set_mask(self.settings) >> CORE_FIRST {
+            // Outside the core, and where it will be looked for first when the table is spread.
+            return self.at(first, whole);
         }
         let index = self.index(second, CORE_NONE);
-        let collides = u32::from(index == self.index(first, CORE_NONE));
+        let collides = u32::from(index == whole);
         self.at(second, index ^ (collides & F::set_mask(self.settings)))
+    }
+
+    #[inline(always)]
+    fn fills_core(&self) -> bool {
+        F::core(self.settings) == CORE_FIRST
+    }
+
+    /// The set of a key in a table without core.
+    #[inline(always)]
+    fn in_whole(&self, key: &Key<F>) -> Option<&'a FlowSet<F>> {
+        let (hash, _) = key.hashes(&self.settings.hash_key);
+        self.sets.flow_set(self.index(hash, CORE_NONE))
     }
 
     /// The set of a key that the core was filled with first.

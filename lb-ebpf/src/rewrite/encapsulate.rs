@@ -10,10 +10,11 @@
 //! at once, which costs no header of its own and is what Linux' `fou` unwraps by itself. Class and congestion bits are
 //! copied outwards (RFC 6040 §4.1). No checksum is computed over the packet: see [`Family::tunnel_checksum`].
 
-use super::{Applied, Mode, Rewrite};
+use super::{Applied, Mode, Rewrite, distance};
 use crate::abi::GUE_PORT;
 use crate::family::Family;
-use crate::wire::{Eth, PROTOCOL_UDP, Packet, Udp};
+use crate::layout::{Layout, Tags};
+use crate::wire::{PROTOCOL_UDP, Packet, Udp};
 
 /// Hops that the outer packet may take: the way to our own server is never longer.
 pub const TUNNEL_HOPS: u8 = 64;
@@ -60,27 +61,32 @@ impl<F: Family> Rewrite<F> {
     }
 
     #[inline(always)]
-    pub(super) fn encapsulate<P: Packet + ?Sized>(&self, packet: &mut P) -> Option<Applied> {
-        let inner = packet.header_mut::<F::Header>(Eth::LEN)?;
+    pub(super) fn encapsulate<P: Packet + ?Sized>(
+        &self,
+        packet: &mut P,
+        layout: Layout,
+        tags: Tags,
+    ) -> Option<Applied> {
+        let inner = packet.header_mut::<F::Header>(layout.network)?;
         let length = F::total_len(inner);
         if length > self.inner_mtu() {
             return Some(Applied::TooBig);
         }
         F::forward(inner, F::addresses(inner));
         let inner = *inner;
-        let unchecked = F::protocol(&inner) == PROTOCOL_UDP
-            && packet
-                .header::<Udp>(Eth::LEN + size_of::<F::Header>())?
-                .checksum
-                == Udp::NO_CHECKSUM;
+        let unchecked = layout.protocol == PROTOCOL_UDP
+            && layout.has_transport()
+            && packet.header::<Udp>(layout.transport)?.checksum == Udp::NO_CHECKSUM;
         if self.mode == Mode::Gue {
-            return self.wrap_in_udp(packet, &inner, length, unchecked);
+            return self.wrap_in_udp(packet, &inner, length, unchecked, (layout.network, tags));
         }
         let outer = F::outer(&inner, length, F::TUNNELLED, self.addresses);
-        packet.grow_front(size_of::<F::Header>())?;
-        self.begin(packet, outer)
+        let front = tags.network() + size_of::<F::Header>();
+        packet.move_front(distance(front, layout.network))?;
+        self.begin(packet, outer, tags)
     }
 
+    /// With where the inner packet was, and the tags to stand before the outer one.
     #[inline(always)]
     fn wrap_in_udp<P: Packet + ?Sized>(
         &self,
@@ -88,6 +94,7 @@ impl<F: Family> Rewrite<F> {
         inner: &F::Header,
         length: usize,
         unchecked: bool,
+        (network, tags): (usize, Tags),
     ) -> Option<Applied> {
         let length = length + Udp::LEN;
         // Not above 65,535: it is within the MTU.
@@ -100,18 +107,22 @@ impl<F: Family> Rewrite<F> {
             udp.checksum = F::tunnel_checksum(inner, &udp, self.addresses);
         }
         let outer = F::outer(inner, length, PROTOCOL_UDP, self.addresses);
-        packet.grow_front(size_of::<F::Header>() + Udp::LEN)?;
-        *packet.header_mut(Eth::LEN + size_of::<F::Header>())? = udp;
-        self.begin(packet, outer)
+        let front = tags.network() + size_of::<F::Header>();
+        packet.move_front(distance(front + Udp::LEN, network))?;
+        *packet.header_mut(front)? = udp;
+        self.begin(packet, outer, tags)
     }
 
-    /// Writes the first two headers.
+    /// Writes the outer network header and what stands before it.
     #[inline(always)]
-    fn begin<P: Packet + ?Sized>(&self, packet: &mut P, outer: F::Header) -> Option<Applied> {
-        *packet.header_mut(Eth::LEN)? = outer;
-        let eth = packet.header_mut::<Eth>(0)?;
-        self.macs.write(eth);
-        eth.ethertype = F::ETHERTYPE;
+    fn begin<P: Packet + ?Sized>(
+        &self,
+        packet: &mut P,
+        outer: F::Header,
+        tags: Tags,
+    ) -> Option<Applied> {
+        *packet.header_mut(tags.network())? = outer;
+        self.write_link(packet, tags)?;
         Some(Applied::Done)
     }
 }

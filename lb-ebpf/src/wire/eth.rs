@@ -28,3 +28,36 @@ impl Eth {
     /// Offset of the header that follows.
     pub const LEN: usize = 14;
 }
+
+/// What follows, where tags may stand before it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ethertype(pub [u8; 2]);
+
+/// A VLAN tag (IEEE 802.1Q §9.3): [`ETHERTYPE_VLAN`] or [`ETHERTYPE_QINQ`], then priority in the four high bits of the
+/// third byte, and the VLAN in the twelve others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Tag(pub [u8; 4]);
+
+impl Tag {
+    /// Length, in bytes.
+    pub const LEN: usize = 4;
+    /// Where the first one stands: between the addresses and the ethertype.
+    pub const FIRST: usize = 12;
+
+    /// Its bytes as the first four of a long.
+    #[inline(always)]
+    #[must_use]
+    pub fn long(&self) -> u64 {
+        u64::from(u32::from_le_bytes(self.0))
+    }
+
+    /// From the first four bytes of a long.
+    #[expect(clippy::cast_possible_truncation, reason = "the first four are meant")]
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_long(long: u64) -> Self {
+        Self((long as u32).to_le_bytes())
+    }
+}

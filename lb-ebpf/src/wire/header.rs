@@ -16,8 +16,11 @@ pub unsafe trait Header: Sized {}
 
 /// The bytes of one packet, from its Ethernet header on.
 pub trait Packet {
-    /// Length in bytes.
+    /// Bytes that can be read and written here: all of the packet, unless it came in several buffers.
     fn len(&self) -> usize;
+
+    /// Length in bytes, of all buffers.
+    fn whole_len(&self) -> usize;
 
     /// Whether there are no bytes at all.
     fn is_empty(&self) -> bool {
@@ -30,9 +33,9 @@ pub trait Packet {
     /// As [`header`](Self::header), to be written.
     fn header_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
 
-    /// Makes room for `bytes` bytes before the first one; what they hold is not said. `None` if there is no room, and
-    /// then nothing has changed.
-    fn grow_front(&mut self, bytes: usize) -> Option<()>;
+    /// Moves the start of the packet by `bytes` bytes: forward, so that the first ones are gone, or back, to make room
+    /// for some that hold nothing yet. `None` if that can't be done, and then nothing has changed.
+    fn move_front(&mut self, bytes: i32) -> Option<()>;
 
     /// Cuts the packet to `len` bytes, which it has. `None` if that can't be done, and then nothing has changed.
     fn truncate(&mut self, len: usize) -> Option<()>;
@@ -44,9 +47,20 @@ impl Packet for std::vec::Vec<u8> {
         self.len()
     }
 
+    fn whole_len(&self) -> usize {
+        self.len()
+    }
+
     /// As in a kernel that has used the memory before: what is there must be written, not hoped for.
-    fn grow_front(&mut self, bytes: usize) -> Option<()> {
-        self.splice(..0, core::iter::repeat_n(0xff, bytes));
+    fn move_front(&mut self, bytes: i32) -> Option<()> {
+        let by = usize::try_from(bytes.unsigned_abs()).ok()?;
+        if bytes < 0 {
+            self.splice(..0, core::iter::repeat_n(0xff, by));
+        } else if by < self.len() {
+            self.drain(..by);
+        } else {
+            return None;
+        }
         Some(())
     }
 
@@ -78,11 +92,17 @@ macro_rules! header {
 
 header! {
     super::Eth: 14,
+    super::Ethertype: 2,
+    super::Tag: 4,
     super::Ipv4: 20,
+    super::Ipv4Option: 2,
     super::Ipv6: 40,
+    super::Extension: 4,
+    super::FragmentHeader: 8,
     super::Tcp: 20,
     super::Mss: 4,
     super::Udp: 8,
     super::Icmp: 8,
-    super::Quote: 512,
+    super::Half: 2,
+    super::Word: 4,
 }

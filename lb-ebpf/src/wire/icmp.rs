@@ -17,14 +17,28 @@ pub struct Icmp {
 impl Icmp {
     /// Length of the header, in bytes.
     pub const LEN: usize = 8;
+
+    /// The most that we quote, in bytes: with all headers before it within the 576 that any IPv4 host takes
+    /// (RFC 1812 §4.3.2.3).
+    pub const MAX_QUOTE: usize = 512;
 }
 
-/// The start of a packet, as an error message about it quotes it. One that is too big has so many bytes.
+/// Two bytes of what is quoted: a field of a header that need not be there as a whole.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct Quote(pub [[u8; 8]; 64]);
+pub struct Half(pub [u8; 2]);
 
-impl Quote {
-    /// Length, in bytes: with all headers before it within the 576 that any IPv4 host takes (RFC 1812 §4.3.2.3).
-    pub const LEN: usize = 512;
+impl Half {
+    /// Length, in bytes.
+    pub const LEN: usize = 2;
+}
+
+/// Four bytes of what is quoted, to be summed up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Word(pub [u8; 4]);
+
+impl Word {
+    /// Length, in bytes.
+    pub const LEN: usize = 4;
 }

@@ -62,10 +62,16 @@ impl Ipv4 {
         u16::from_be_bytes(self.fragment) & (MORE_FRAGMENTS | OFFSET_MASK) != 0
     }
 
-    /// Whether this piece, if it is one, starts with the transport header.
+    /// Offset in bytes of this piece in its datagram.
     #[inline(always)]
-    pub fn is_first_fragment(&self) -> bool {
-        u16::from_be_bytes(self.fragment) & OFFSET_MASK == 0
+    pub fn fragment_offset(&self) -> usize {
+        8 * usize::from(u16::from_be_bytes(self.fragment) & OFFSET_MASK)
+    }
+
+    /// Whether there are pieces behind this one.
+    #[inline(always)]
+    pub fn more_fragments(&self) -> bool {
+        u16::from_be_bytes(self.fragment) & MORE_FRAGMENTS != 0
     }
 
     /// Source address.
@@ -81,4 +87,27 @@ impl Ipv4 {
         let [.., a, b, c, d] = self.addresses;
         [a, b, c, d]
     }
+}
+
+/// The start of an option (RFC 791 §3.1).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv4Option {
+    /// Which one.
+    pub kind: u8,
+    /// Of the whole option, in bytes; not there if the kind is [`END`](Self::END) or [`NO_OPERATION`](Self::NO_OPERATION).
+    pub length: u8,
+}
+
+impl Ipv4Option {
+    /// The end of the options.
+    pub const END: u8 = 0;
+    /// Padding between options.
+    pub const NO_OPERATION: u8 = 1;
+    /// Loose source and record route.
+    pub const LOOSE_SOURCE_ROUTE: u8 = 131;
+    /// Strict source and record route.
+    pub const STRICT_SOURCE_ROUTE: u8 = 137;
+    /// As many as fit into a header.
+    pub const MOST: usize = 40;
 }

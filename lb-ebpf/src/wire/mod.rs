@@ -13,10 +13,17 @@ mod ipv6;
 mod tcp;
 mod udp;
 
-pub use eth::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth};
+pub use eth::{
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth, Ethertype,
+    Tag,
+};
 pub use header::{Header, Packet};
-pub use icmp::{Icmp, Quote};
-pub use ipv4::{Ipv4, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
-pub use ipv6::{Ipv6, PROTOCOL_FRAGMENT, PROTOCOL_ICMPV6, is_extension};
+pub use icmp::{Half, Icmp, Word};
+pub use ipv4::{Ipv4, Ipv4Option, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP};
+pub use ipv6::{
+    Extension, FragmentHeader, Ipv6, PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_FRAGMENT, PROTOCOL_HIP,
+    PROTOCOL_HOP_BY_HOP, PROTOCOL_ICMPV6, PROTOCOL_MOBILITY, PROTOCOL_ROUTING, PROTOCOL_SHIM6,
+    is_extension,
+};
 pub use tcp::{Mss, Tcp};
 pub use udp::Udp;

@@ -49,6 +49,9 @@ impl Tcp {
     /// Length of a header without options, in bytes.
     pub const LEN: usize = 20;
 
+    /// Offset of the checksum, in bytes.
+    pub const CHECKSUM: usize = 16;
+
     /// Header length in bytes as the header claims it, 0 to 60.
     #[inline(always)]
     pub fn header_len(&self) -> usize {

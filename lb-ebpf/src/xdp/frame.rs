@@ -7,18 +7,47 @@
 )]
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
+use core::marker::PhantomData;
+use lb_ebpf::opaque::opaque;
 use lb_ebpf::wire::{Header, Packet};
 
+/// What LLVM may know of the offsets at which a program looks.
+pub(super) trait Offsets {
+    /// The offset as it is to be used.
+    fn of(offset: usize) -> usize;
+}
+
+/// All of them are constants, and so are LLVM's conclusions.
+pub(super) enum Constant {}
+
+/// They depend on the packet.
+pub(super) enum Variable {}
+
+impl Offsets for Constant {
+    #[inline(always)]
+    fn of(offset: usize) -> usize {
+        offset
+    }
+}
+
+impl Offsets for Variable {
+    #[inline(always)]
+    fn of(offset: usize) -> usize {
+        opaque(offset)
+    }
+}
+
 /// The bytes between `data` and `data_end`.
-pub(super) struct Frame {
+pub(super) struct Frame<O> {
     context: *mut xdp_md,
     start: usize,
     end: usize,
+    offsets: PhantomData<O>,
 }
 
-impl Frame {
+impl<O: Offsets> Frame<O> {
     #[inline(always)]
     pub(super) fn of(context: &XdpContext) -> Self {
         Self::between(context.ctx)
@@ -38,17 +67,18 @@ impl Frame {
             context,
             start: start as usize,
             end: end as usize,
+            offsets: PhantomData,
         }
     }
 
     #[inline(always)]
     fn window<T>(&self, offset: usize) -> Option<*mut T> {
-        let start = self.start + offset;
+        let start = self.start + O::of(offset);
         (start + size_of::<T>() <= self.end).then_some(start as *mut T)
     }
 }
 
-impl Packet for Frame {
+impl<O: Offsets> Packet for Frame<O> {
     #[inline(always)]
     fn len(&self) -> usize {
         self.end - self.start
@@ -68,10 +98,16 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
-    fn grow_front(&mut self, bytes: usize) -> Option<()> {
-        let bytes = i32::try_from(bytes).ok()?;
+    fn whole_len(&self) -> usize {
+        // SAFETY: the context is that of this run.
+        let len = unsafe { bpf_xdp_get_buff_len(self.context) };
+        usize::try_from(len).unwrap_or(usize::MAX)
+    }
+
+    #[inline(always)]
+    fn move_front(&mut self, bytes: i32) -> Option<()> {
         // SAFETY: the context is that of this run; the exclusive borrow says that nobody holds a header.
-        let refused = unsafe { bpf_xdp_adjust_head(self.context, -bytes) };
+        let refused = unsafe { bpf_xdp_adjust_head(self.context, bytes) };
         *self = Self::between(self.context);
         (refused == 0).then_some(())
     }
@@ -79,7 +115,7 @@ impl Packet for Frame {
     #[inline(always)]
     fn truncate(&mut self, len: usize) -> Option<()> {
         let longer = i32::try_from(self.len().checked_sub(len)?).ok()?;
-        // SAFETY: as in `grow_front`.
+        // SAFETY: as in `move_front`.
         let refused = unsafe { bpf_xdp_adjust_tail(self.context, -longer) };
         *self = Self::between(self.context);
         (refused == 0).then_some(())

@@ -4,15 +4,18 @@
 //! test needs; userspace sets the real ones before it loads.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray, XskMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, XskMap};
 use aya_ebpf::macros::btf_map;
 use lb_ebpf::abi::{
-    Backend, Interface, MAX_BACKENDS, MAX_INTERFACES, MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_XSKS,
-    PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
+    BACKEND_IDS, Backend, Interface, MAX_FRAGMENTED, MAX_INTERFACES, MAX_SERVICES,
+    MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, SERVICE_IDS, Service,
+    ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::Handover;
-use lb_ebpf::family::V6;
+use lb_ebpf::decide::Answers;
+use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::FlowSet;
+use lb_ebpf::layout::{FragmentKey, Handover};
+use lb_ebpf::rewrite::Rewrite;
 use lb_ebpf::verdict::{Reason, Stage};
 
 #[btf_map]
@@ -32,7 +35,7 @@ pub(super) static RINGS: Array<u32, { 2 * RING_SIZE as usize }, { BPF_F_MMAPABLE
     Array::new();
 
 #[btf_map]
-pub(super) static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
+pub(super) static BACKENDS: Array<Backend, { BACKEND_IDS as usize }> = Array::new();
 
 #[btf_map]
 pub(super) static SNAT_ADDRESSES: Array<[u8; 4], { MAX_SNAT_ADDRESSES as usize }> = Array::new();
@@ -42,6 +45,22 @@ pub(super) static SNAT_ADDRESSES6: Array<[u8; 16], { MAX_SNAT_ADDRESSES as usize
 
 #[btf_map]
 pub(super) static INTERFACES: HashMap<u32, Interface, { MAX_INTERFACES as usize }> = HashMap::new();
+
+#[btf_map]
+pub(super) static VLANS: Array<Vlan, { MAX_VLANS as usize }> = Array::new();
+
+#[btf_map]
+pub(super) static VLAN_IDS: HashMap<VlanKey, u32, { MAX_VLANS as usize }> = HashMap::new();
+
+/// The kernel's own table will do for what is rare; it forgets the least recently used by itself.
+#[btf_map]
+pub(super) static FRAGMENTS: LruHashMap<FragmentKey<V4>, u32, { MAX_FRAGMENTED as usize }> =
+    LruHashMap::new();
+
+/// As `FRAGMENTS`.
+#[btf_map]
+pub(super) static FRAGMENTS6: LruHashMap<FragmentKey<V6>, u32, { MAX_FRAGMENTED as usize }> =
+    LruHashMap::new();
 
 #[btf_map]
 pub(super) static PREFILTER: Array<u32, { PREFILTER_WORDS as usize }> = Array::new();
@@ -66,8 +85,17 @@ pub(super) static PROGRAMS: ProgramArray<{ Stage::ALL.len() }> = ProgramArray::n
 pub(super) static HANDOVER: PerCpuArray<Handover, 1> = PerCpuArray::new();
 
 #[btf_map]
+pub(super) static REWRITE: PerCpuArray<Rewrite<V4>, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub(super) static REWRITE6: PerCpuArray<Rewrite<V6>, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub(super) static ANSWERS: PerCpuArray<Answers, 1> = PerCpuArray::new();
+
+#[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();
 
 #[btf_map]
-pub(super) static SERVICE_COUNTERS: PerCpuArray<ServiceCounters, { MAX_SERVICES as usize }> =
+pub(super) static SERVICE_COUNTERS: PerCpuArray<ServiceCounters, { SERVICE_IDS as usize }> =
     PerCpuArray::new();

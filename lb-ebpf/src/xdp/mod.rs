@@ -9,8 +9,11 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_redirect};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::warn;
-use frame::Frame;
-use lb_ebpf::decide::{Ingress, answer_too_big, decide, decide_ipv6, decide_unknown, limit_mss};
+use frame::{Constant, Frame, Variable};
+use lb_ebpf::decide::{
+    Ingress, WATCH_EVERY, answer_too_big, decide, decide_extended, decide_extended6, decide_ipv6,
+    decide_leaving, decide_orphaned, decide_unknown, limit_mss, refuse, relay_error,
+};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use maps::{PROGRAMS, XSKS};
@@ -18,65 +21,183 @@ use tables::Maps;
 
 /// Entry point, attached to every interface that `lb` serves.
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn lb_xdp(context: XdpContext) -> u32 {
-    let verdict = decide(&mut Frame::of(&context), &Maps, ingress(&context));
+    let verdict = decide(
+        &mut Frame::<Constant>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
     finish(&context, verdict)
 }
 
 /// [`Stage::Ipv6`].
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn lb_xdp_ipv6(context: XdpContext) -> u32 {
-    let verdict = decide_ipv6(&mut Frame::of(&context), &Maps, ingress(&context));
+    let verdict = decide_ipv6(
+        &mut Frame::<Constant>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
     finish(&context, verdict)
 }
 
 /// [`Stage::TooBig`].
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn lb_xdp_too_big(context: XdpContext) -> u32 {
-    let verdict = answer_too_big::<V4, _, _>(&mut Frame::of(&context), &Maps);
+    let verdict = answer_too_big::<V4, _, _>(&mut Frame::<Variable>::of(&context), &Maps);
     finish(&context, verdict)
 }
 
 /// [`Stage::TooBig6`].
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn lb_xdp_too_big6(context: XdpContext) -> u32 {
-    let verdict = answer_too_big::<V6, _, _>(&mut Frame::of(&context), &Maps);
+    let verdict = answer_too_big::<V6, _, _>(&mut Frame::<Variable>::of(&context), &Maps);
     finish(&context, verdict)
 }
 
 /// [`Stage::Open`].
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn lb_xdp_open(context: XdpContext) -> u32 {
-    let verdict = decide_unknown::<V4, _, _>(&mut Frame::of(&context), &Maps, ingress(&context));
+    let verdict = decide_unknown::<V4, _, _>(
+        &mut Frame::<Variable>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
     finish(&context, verdict)
 }
 
 /// [`Stage::Open6`].
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn lb_xdp_open6(context: XdpContext) -> u32 {
-    let verdict = decide_unknown::<V6, _, _>(&mut Frame::of(&context), &Maps, ingress(&context));
+    let verdict = decide_unknown::<V6, _, _>(
+        &mut Frame::<Variable>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
     finish(&context, verdict)
 }
 
 /// [`Stage::Mss`].
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn lb_xdp_mss(context: XdpContext) -> u32 {
-    let verdict = limit_mss::<V4, _, _>(&mut Frame::of(&context), &Maps);
+    let verdict = limit_mss::<V4, _, _>(&mut Frame::<Variable>::of(&context), &Maps);
     finish(&context, verdict)
 }
 
 /// [`Stage::Mss6`].
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
-#[xdp]
+#[xdp(frags)]
 pub(crate) fn lb_xdp_mss6(context: XdpContext) -> u32 {
-    let verdict = limit_mss::<V6, _, _>(&mut Frame::of(&context), &Maps);
+    let verdict = limit_mss::<V6, _, _>(&mut Frame::<Variable>::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
+/// [`Stage::Extended`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_extended(context: XdpContext) -> u32 {
+    let verdict = decide_extended(
+        &mut Frame::<Variable>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
+    finish(&context, verdict)
+}
+
+/// [`Stage::Extended6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_extended6(context: XdpContext) -> u32 {
+    let verdict = decide_extended6(
+        &mut Frame::<Variable>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
+    finish(&context, verdict)
+}
+
+/// [`Stage::Leave`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_leave(context: XdpContext) -> u32 {
+    let mut frame = Frame::<Variable>::of(&context);
+    finish(
+        &context,
+        decide_leaving::<V4, _, _>(&mut frame, &Maps, ingress(&context)),
+    )
+}
+
+/// [`Stage::Leave6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_leave6(context: XdpContext) -> u32 {
+    let mut frame = Frame::<Variable>::of(&context);
+    finish(
+        &context,
+        decide_leaving::<V6, _, _>(&mut frame, &Maps, ingress(&context)),
+    )
+}
+
+/// [`Stage::Orphaned`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_orphaned(context: XdpContext) -> u32 {
+    let verdict = decide_orphaned::<V4, _, _>(&Frame::<Variable>::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
+/// [`Stage::Orphaned6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_orphaned6(context: XdpContext) -> u32 {
+    let verdict = decide_orphaned::<V6, _, _>(&Frame::<Variable>::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
+/// [`Stage::Icmp`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_icmp(context: XdpContext) -> u32 {
+    let verdict = relay_error::<V4, _, _>(
+        &mut Frame::<Variable>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
+    finish(&context, verdict)
+}
+
+/// [`Stage::Icmp6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_icmp6(context: XdpContext) -> u32 {
+    let verdict = relay_error::<V6, _, _>(
+        &mut Frame::<Variable>::of(&context),
+        &Maps,
+        ingress(&context),
+    );
+    finish(&context, verdict)
+}
+
+/// [`Stage::Refuse`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_refuse(context: XdpContext) -> u32 {
+    let verdict = refuse::<V4, _, _>(&mut Frame::<Variable>::of(&context), &Maps);
+    finish(&context, verdict)
+}
+
+/// [`Stage::Refuse6`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_refuse6(context: XdpContext) -> u32 {
+    let verdict = refuse::<V6, _, _>(&mut Frame::<Variable>::of(&context), &Maps);
     finish(&context, verdict)
 }
 
@@ -90,6 +211,9 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
     let count = tables::count(reason);
     if is_rare(reason) && count.is_power_of_two() {
         report(context, reason, count);
+    }
+    if count % WATCH_EVERY == 0 {
+        tables::watch();
     }
     act(verdict)
 }
@@ -129,8 +253,48 @@ fn enter(context: &XdpContext, stage: Stage) {
             PROGRAMS.tail_call(context, Stage::Open6 as u32);
         },
         // SAFETY: as above.
+        Stage::Orphaned => unsafe {
+            PROGRAMS.tail_call(context, Stage::Orphaned as u32);
+        },
+        // SAFETY: as above.
+        Stage::Orphaned6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Orphaned6 as u32);
+        },
+        // SAFETY: as above.
         Stage::Ipv4 => unsafe {
             PROGRAMS.tail_call(context, Stage::Ipv4 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Leave => unsafe {
+            PROGRAMS.tail_call(context, Stage::Leave as u32);
+        },
+        // SAFETY: as above.
+        Stage::Leave6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Leave6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Extended => unsafe {
+            PROGRAMS.tail_call(context, Stage::Extended as u32);
+        },
+        // SAFETY: as above.
+        Stage::Extended6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Extended6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Icmp => unsafe {
+            PROGRAMS.tail_call(context, Stage::Icmp as u32);
+        },
+        // SAFETY: as above.
+        Stage::Icmp6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Icmp6 as u32);
+        },
+        // SAFETY: as above.
+        Stage::Refuse => unsafe {
+            PROGRAMS.tail_call(context, Stage::Refuse as u32);
+        },
+        // SAFETY: as above.
+        Stage::Refuse6 => unsafe {
+            PROGRAMS.tail_call(context, Stage::Refuse6 as u32);
         },
     }
 }

@@ -5,16 +5,20 @@
 )]
 
 use super::maps::{
-    BACKENDS, COUNTERS, FLOWS, FLOWS6, HANDOVER, INTERFACES, PREFILTER, RINGS, SERVICE_COUNTERS,
-    SERVICES, SERVICES6, SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6,
+    ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER, INTERFACES,
+    PREFILTER, REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6, SETTINGS,
+    SNAT_ADDRESSES, SNAT_ADDRESSES6, VLAN_IDS, VLANS,
 };
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_ebpf::abi::{
-    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
+    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::{Handover, Shared, Tables};
+use lb_ebpf::decide::{Answers, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
+use lb_ebpf::layout::{FragmentKey, Handover};
 use lb_ebpf::nat::SourceAddresses;
+use lb_ebpf::rewrite::Rewrite;
 use lb_ebpf::verdict::Reason;
 
 /// All maps; they are statics, so there is nothing to hold.
@@ -49,6 +53,17 @@ impl Shared for Maps {
     }
 
     #[inline(always)]
+    fn vlan(&self, index: u32) -> Option<Vlan> {
+        VLANS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn vlan_index(&self, key: &VlanKey) -> Option<u32> {
+        // SAFETY: as in `interface`.
+        unsafe { VLAN_IDS.get(key) }.copied()
+    }
+
+    #[inline(always)]
     fn count(&self, service: u8, counters: ServiceCounters) {
         if let Some(total) = SERVICE_COUNTERS.get_ptr_mut(u32::from(service)) {
             // SAFETY: an element of a per-CPU array, in the copy of this CPU, on which no other run
@@ -71,10 +86,30 @@ impl Shared for Maps {
 
     #[inline(always)]
     fn take_over(&self) -> Handover {
-        HANDOVER.get_ptr_mut(0).map_or(Handover::None, |element| {
+        HANDOVER
+            .get_ptr_mut(0)
+            .map_or(Handover::default(), |element| {
+                // SAFETY: as in `count`.
+                unsafe { element.replace(Handover::default()) }
+            })
+    }
+
+    #[inline(always)]
+    fn answers(&self) -> Answers {
+        ANSWERS
+            .get_ptr_mut(0)
+            .map_or(Answers::default(), |element| {
+                // SAFETY: as in `count`.
+                unsafe { *element }
+            })
+    }
+
+    #[inline(always)]
+    fn set_answers(&self, answers: Answers) {
+        if let Some(element) = ANSWERS.get_ptr_mut(0) {
             // SAFETY: as in `count`.
-            unsafe { element.replace(Handover::None) }
-        })
+            unsafe { *element = answers }
+        }
     }
 }
 
@@ -83,6 +118,36 @@ impl Tables<V4> for Maps {
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         // SAFETY: as in `interface`.
         unsafe { SERVICES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey<V4>) -> Option<u32> {
+        // SAFETY: as in `interface`: another datagram's ports, at worst.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey<V4>, ports: u32) {
+        // If it fails, the pieces that follow are passed like those of a datagram that nobody knows.
+        let _ = FRAGMENTS.insert(key, ports, 0);
+    }
+
+    #[inline(always)]
+    fn note_rewrite(&self, rewrite: &Rewrite<V4>) {
+        if let Some(element) = REWRITE.get_ptr_mut(0) {
+            // SAFETY: as in `count`.
+            unsafe { *element = *rewrite }
+        }
+    }
+
+    #[inline(always)]
+    fn noted_rewrite(&self) -> Rewrite<V4> {
+        REWRITE
+            .get_ptr_mut(0)
+            .map_or_else(Rewrite::default, |element| {
+                // SAFETY: as in `count`. Only `note_rewrite` writes it, and zeros, as it starts, are a value too.
+                unsafe { *element }
+            })
     }
 }
 
@@ -105,6 +170,36 @@ impl Tables<V6> for Maps {
     fn service(&self, key: &ServiceKey6) -> Option<Service> {
         // SAFETY: as in `interface`.
         unsafe { SERVICES6.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey<V6>) -> Option<u32> {
+        // SAFETY: as in `interface`: another datagram's ports, at worst.
+        unsafe { FRAGMENTS6.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey<V6>, ports: u32) {
+        // If it fails, the pieces that follow are passed like those of a datagram that nobody knows.
+        let _ = FRAGMENTS6.insert(key, ports, 0);
+    }
+
+    #[inline(always)]
+    fn note_rewrite(&self, rewrite: &Rewrite<V6>) {
+        if let Some(element) = REWRITE6.get_ptr_mut(0) {
+            // SAFETY: as in `count`.
+            unsafe { *element = *rewrite }
+        }
+    }
+
+    #[inline(always)]
+    fn noted_rewrite(&self) -> Rewrite<V6> {
+        REWRITE6
+            .get_ptr_mut(0)
+            .map_or_else(Rewrite::default, |element| {
+                // SAFETY: as in `count`. Only `note_rewrite` writes it, and zeros, as it starts, are a value too.
+                unsafe { *element }
+            })
     }
 }
 
@@ -132,5 +227,23 @@ pub(super) fn count(reason: Reason) -> u64 {
     unsafe {
         *counter += 1;
         *counter
+    }
+}
+
+/// Notes that userspace is gone, if it is. Not inlined: for one packet in many.
+#[inline(never)]
+pub(super) fn watch() {
+    let Some(settings) = SETTINGS.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: no arguments, no failure.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    // SAFETY: an element of the map, valid for the whole run. Other CPUs may write the word as well, and userspace the
+    // element: what is read is an aligned integer, old or new, and what is written is one, the same from everyone here.
+    // Should userspace have been late and come back in this instant, its next tick writes zero again.
+    unsafe {
+        if (*settings).is_orphaned_at(now) {
+            (&raw mut (*settings).orphaned).write_volatile(1);
+        }
     }
 }

@@ -15,6 +15,7 @@
 //! | `admin` | Unix socket of `lb status` | [`DEFAULT_ADMIN`] |
 //! | `flows.max` | L4 flows of each family that must fit, at most [`MAX_FLOWS`] | [`DEFAULT_FLOWS`] |
 //! | `flows.hash_key` | secret of at least [`MIN_HASH_KEY`] bytes; hosts with the same one and the same services choose the same server for every flow | random for each start |
+//! | `flows.orphaned_after` | with `lb run --pin`: how long no daemon may be there before services that ask for it (`when_daemon_gone`, and all that are proxied by `AF_XDP`) are left to the host's stack, 2 s to 24 h | [`DEFAULT_ORPHANED_AFTER`] |
 //! | `nat.addresses` | source addresses for `source = "nat"`, routed to this host, of each family that needs one | required in `[nat]` |
 //! | `nat.ports` | source ports, `"first-last"` | [`DEFAULT_NAT_PORTS`] |
 //! | `service` | one `[[service]]` for each virtual address | at least one |
@@ -53,6 +54,7 @@
 //! | `affinity` | `"none"`, `"client"` (all flows of a client address to one server) | `"none"` |
 //! | `mss` | greatest TCP segment, in bytes, that either side may announce in its SYN, 536 to 8960: for ways that take less than their ends believe | left alone |
 //! | `when_server_fails` | `"leave"` (its flows stay), `"cut"` (they are forgotten: clients are reset, or with another `forward` than `"nat"` given another server) | `"leave"` |
+//! | `when_daemon_gone` | with `lb run --pin`, after `flows.orphaned_after`: `"forward"` (packets go on to the servers, which nobody checks any more), `"pass"` (the host's stack gets them: a listener of its own answers, or clients are reset) | `"forward"` |
 //!
 //! **`health`**:
 //!
@@ -84,7 +86,7 @@ pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
     Affinity, Check, Config, Flows, Forward, Get, HashKey, HeaderMode, Health, Http, InterfaceName,
     L4, Mode, Name, Nat, PortRange, Profile, Protocol, Schedule, Server, Service, Source, Tls,
-    Transport, UpstreamTls, Verify, WhenServerFails,
+    Transport, UpstreamTls, Verify, WhenDaemonGone, WhenServerFails,
 };
 
 use error::Path;
@@ -127,6 +129,9 @@ pub const DEFAULT_FLOWS: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zer
 
 /// 4 GiB of one-cache-line entries.
 pub const MAX_FLOWS: u32 = 1 << 26;
+
+/// Longer than a restart or an upgrade takes.
+pub const DEFAULT_ORPHANED_AFTER: Duration = Duration::from_mins(1);
 
 /// Above the ports that Linux takes for its own connections (`net.ipv4.ip_local_port_range` is
 /// 32768 to 60999 unless changed), so that an address of `[nat]` may be the host's own. A wider

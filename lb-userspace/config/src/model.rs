@@ -97,6 +97,8 @@ pub struct Flows {
     pub max: NonZeroU32,
     /// What the keys of the flow hash are made from; drawn at random for each start if there is nothing.
     pub hash_key: Option<HashKey>,
+    /// How long the daemon may be gone before services with [`WhenDaemonGone::Pass`] are left to the host's stack.
+    pub orphaned_after: Duration,
 }
 
 /// A secret that all hosts of a cluster share, so that each chooses the same server for a flow. At least
@@ -330,6 +332,8 @@ pub struct L4 {
     pub mss: Option<NonZeroU16>,
     /// What becomes of the flows of a server that fails.
     pub when_server_fails: WhenServerFails,
+    /// What becomes of its packets when the daemon is gone for long.
+    pub when_daemon_gone: WhenDaemonGone,
 }
 
 /// `forward`.
@@ -374,6 +378,15 @@ pub enum WhenServerFails {
     Leave,
     /// Its flows are forgotten: their clients are reset, or are given another server.
     Cut,
+}
+
+/// `when_daemon_gone`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenDaemonGone {
+    /// They are forwarded as before, to servers that nobody checks any more.
+    Forward,
+    /// They are left to the host's stack, which has a listener of its own or resets the clients.
+    Pass,
 }
 
 /// `source`.

@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::{Cost, Problem};
 use crate::model::{Config, Flows, Forward, L4, Mode, Nat, PortRange, Protocol, Source};
 use crate::reader::{Node, Read, Report, Schema, Table};
 use crate::service::{self, Draft};
 use crate::{
-    DEFAULT_ADMIN, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, MAX_FLOWS, MAX_NAT_ADDRESSES, MAX_SERVERS,
-    MAX_SERVICES, value,
+    DEFAULT_ADMIN, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, DEFAULT_ORPHANED_AFTER, MAX_FLOWS,
+    MAX_NAT_ADDRESSES, MAX_SERVERS, MAX_SERVICES, value,
 };
 
 /// The keys at the top of the file.
@@ -35,6 +37,7 @@ pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
         Flows {
             max: DEFAULT_FLOWS,
             hash_key: None,
+            orphaned_after: DEFAULT_ORPHANED_AFTER,
         },
         flows,
     );
@@ -84,14 +87,21 @@ fn labelled_service(node: &Node<'_>) -> Option<Draft> {
 
 fn flows(node: &Node<'_>) -> Option<Flows> {
     let expected = "a table, such as [flows] with max = 1_000_000";
-    let table = node.table(expected, &["max", "hash_key"])?;
+    let table = node.table(expected, &["max", "hash_key", "orphaned_after"])?;
     let max = table.optional("max", DEFAULT_FLOWS, |node| node.count(MAX_FLOWS));
     let hash_key = table.optional("hash_key", None, |node| value::hash_key(node).map(Some));
+    let orphaned_after = table.optional("orphaned_after", DEFAULT_ORPHANED_AFTER, |node| {
+        value::duration(node, ORPHANED_AFTER)
+    });
     Some(Flows {
         max: max?,
         hash_key: hash_key?,
+        orphaned_after: orphaned_after?,
     })
 }
+
+/// The daemon says once a second that it is there.
+const ORPHANED_AFTER: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_hours(24);
 
 /// `[nat]` with the places of its addresses; without addresses if the file has none.
 struct NatDraft {

@@ -14,7 +14,7 @@ use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
     Affinity, Forward, HeaderMode, Health, Http, L4, Mode, Name, Profile, Protocol, Server,
-    Service, Source, Tls, Transport, UpstreamTls, Verify, WhenServerFails,
+    Service, Source, Tls, Transport, UpstreamTls, Verify, WhenDaemonGone, WhenServerFails,
 };
 use crate::reader::{Node, Read, Schema, Table};
 use crate::{
@@ -228,12 +228,20 @@ fn l4(table: &Table<'_>, protocol: Option<Protocol>) -> Option<L4> {
     let when_server_fails = table.optional("when_server_fails", WhenServerFails::Leave, |node| {
         node.choice(&choices)
     });
+    let choices = [
+        ("forward", WhenDaemonGone::Forward),
+        ("pass", WhenDaemonGone::Pass),
+    ];
+    let when_daemon_gone = table.optional("when_daemon_gone", WhenDaemonGone::Forward, |node| {
+        node.choice(&choices)
+    });
     Some(L4 {
         forward: forward?,
         affinity: affinity?,
         idle_timeout: idle_timeout?,
         mss: mss?,
         when_server_fails: when_server_fails?,
+        when_daemon_gone: when_daemon_gone?,
     })
 }
 
@@ -424,7 +432,14 @@ const HTTP_KEYS: Schema = &[
     "upstream_tls",
     "response_timeout",
 ];
-const L4_KEYS: Schema = &["source", "forward", "affinity", "mss", "when_server_fails"];
+const L4_KEYS: Schema = &[
+    "source",
+    "forward",
+    "affinity",
+    "mss",
+    "when_server_fails",
+    "when_daemon_gone",
+];
 const SCHEMA: Schema = &[
     "name",
     "listen",
@@ -444,6 +459,7 @@ const SCHEMA: Schema = &[
     "affinity",
     "mss",
     "when_server_fails",
+    "when_daemon_gone",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

@@ -5,29 +5,36 @@
 //! map could not be written, and stops the daemon: traffic would otherwise follow a stale decision.
 
 pub(crate) mod health;
+#[cfg(test)]
+mod hosts;
 mod neighbours;
+mod numbers;
 mod reconcile;
+mod vlans;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use lb_ebpf::abi::{CORE_FIRST, CORE_SPREAD, Settings};
+use lb_ebpf::abi::{CORE_FIRST, CORE_SPREAD, SERVICE_FLAG_PASS_IF_ORPHANED, Settings};
 use lb_ebpf::family::Family;
 use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts, core_is_crowded};
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::rewrite::Mode;
 
-use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop};
+use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop, VlanDevice};
 
 pub(crate) use neighbours::follow as follow_neighbours;
+pub(crate) use numbers::{Before, InUse, Numbers};
 pub(crate) use reconcile::{DesiredServer, DesiredService, prefilter};
 
 use reconcile::Reconciler;
+use vlans::{Change, Vlans};
 
 /// Each tick sweeps this part of the flow table, so that one tick stays below a few milliseconds for a
 /// million flows. A flow ends that many seconds late at most.
@@ -114,8 +121,11 @@ impl ControlledServer {
 pub(crate) struct Control {
     dataplane: Dataplane,
     reconciler: Reconciler,
+    vlans: Vlans,
     services: Vec<Controlled>,
     settings: Settings,
+    /// How long the program takes the daemon for alive after its last tick; `None` if no service asks.
+    orphaned_after: Option<Duration>,
 }
 
 impl Control {
@@ -123,19 +133,31 @@ impl Control {
     pub(crate) fn new(
         mut dataplane: Dataplane,
         services: Vec<Controlled>,
+        numbers: Numbers,
         settings: Settings,
+        orphaned_after: Duration,
         prefilter: &[u32],
     ) -> Result<Self, MapAccessError> {
-        dataplane.set_settings(&settings)?;
-        let reconciler = Reconciler::new(services.iter().map(|service| &service.desired));
+        let mut flags = services.iter().map(|service| service.desired.flags);
+        let asked = flags.any(|flags| flags & SERVICE_FLAG_PASS_IF_ORPHANED != 0);
+        let reconciler = Reconciler::new(numbers);
+        let vlans = dataplane.inherited().map(|before| before.vlans.clone());
+        for write in reconciler.retired() {
+            write.apply(&mut dataplane)?;
+        }
         let mut control = Self {
+            vlans: Vlans::inherited(vlans.into_iter().flatten()),
             dataplane,
             reconciler,
             services,
             settings,
+            orphaned_after: asked.then_some(orphaned_after),
         };
-        for id in 0..control.services.len() {
-            control.reconcile(id)?;
+        control.write_settings()?;
+        let vlans: Vec<_> = control.vlans.all().collect();
+        control.write_vlans(&vlans)?;
+        for position in 0..control.services.len() {
+            control.reconcile(position)?;
         }
         // Last: without its bits the program doesn't even look.
         control.dataplane.set_prefilter(prefilter)?;
@@ -157,12 +179,29 @@ impl Control {
         &self.services
     }
 
+    /// The service of a flow.
+    pub(crate) fn service_of(&self, service: u8) -> Option<&Controlled> {
+        self.services.get(self.reconciler.position(service.into())?)
+    }
+
+    /// The number of a service, by which its flows and its counters know it.
+    pub(crate) fn id(&self, position: usize) -> Option<u16> {
+        self.reconciler.id(position)
+    }
+
     /// Address of the server of a flow.
     pub(crate) fn server_of(&self, service: u8, backend: u16) -> Option<SocketAddr> {
-        let service = usize::from(service);
+        let known = self.known_server(service, backend);
+        known
+            .map(|server| server.address)
+            .or_else(|| self.reconciler.retired_server(backend))
+    }
+
+    /// The server of a flow, if the configuration still names it.
+    fn known_server(&self, service: u8, backend: u16) -> Option<&ControlledServer> {
+        let service = self.reconciler.position(service.into())?;
         let server = self.reconciler.server(service, backend)?;
-        let server = self.services.get(service)?.servers.get(server)?;
-        Some(server.address)
+        self.services.get(service)?.servers.get(server)
     }
 
     /// Advances the coarse clock to `tick` seconds, and sweeps the part of the flow table whose turn
@@ -170,7 +209,15 @@ impl Control {
     fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
         self.settings.tick = tick;
         self.spread();
-        self.dataplane.set_settings(&self.settings)?;
+        self.write_settings()?;
+        for (position, service) in self.services.iter().enumerate() {
+            let write = self
+                .reconciler
+                .forget_previous(position, &service.desired, tick);
+            if let Some(write) = write {
+                write.apply(&mut self.dataplane)?;
+            }
+        }
         let ended = self.sweep(self.dataplane.flows()) + self.sweep(self.dataplane.flows6());
         if ended > 0 {
             tracing::debug!(entries = ended, "idle flows ended");
@@ -193,6 +240,12 @@ impl Control {
         }
     }
 
+    /// Writes the settings, and with them that the daemon is alive.
+    fn write_settings(&mut self) -> Result<(), MapAccessError> {
+        self.settings.alive_until = self.orphaned_after.map_or(0, alive_until);
+        self.dataplane.set_settings(&self.settings)
+    }
+
     /// Ends the flows that are due in the part of a table whose turn it is; the number of entries that are free now.
     fn sweep<F: Family>(&self, flows: &MappedFlows<F>) -> u32 {
         let table = Table::new(flows, &self.settings);
@@ -207,15 +260,11 @@ impl Control {
     /// What is to become of a flow.
     fn fate<F: Family>(&self, flow: &FlowSnapshot<F>) -> Fate<'_> {
         // Of a flow of nobody, which an earlier configuration opened, nobody can say when it ends.
-        let Some(service) = self.services.get(usize::from(flow.service)) else {
+        let Some(service) = self.service_of(flow.service) else {
             return Fate::End;
         };
-        let server = self
-            .reconciler
-            .server(usize::from(flow.service), flow.backend);
-        let failed = server
-            .and_then(|server| service.servers.get(server))
-            .is_some_and(|server| !server.up());
+        let server = self.known_server(flow.service, flow.backend);
+        let failed = server.is_some_and(|server| !server.up());
         if failed && service.ending.cut_failed {
             Fate::End
         } else {
@@ -265,6 +314,10 @@ impl Control {
             }
             found => found,
         };
+        let next_hop = next_hop.map(|hop| NextHop {
+            ifindex: self.vlans.link(hop.ifindex),
+            ..hop
+        });
         let unreachable = next_hop.as_ref().err().map(ToString::to_string);
         if unreachable == known.unreachable && next_hop.as_ref().ok() == desired.next_hop.as_ref() {
             return Ok(());
@@ -284,22 +337,53 @@ impl Control {
         self.reconcile(service)
     }
 
+    /// Takes the host's VLAN devices.
+    pub(crate) fn vlans_found(&mut self, found: &[VlanDevice]) -> Result<(), MapAccessError> {
+        let (changes, left_out) = self.vlans.update(found);
+        if left_out > 0 && !changes.is_empty() {
+            tracing::warn!(
+                left_out,
+                "more VLANs than lb knows; their packets are passed"
+            );
+        }
+        self.write_vlans(&changes)
+    }
+
+    fn write_vlans(&mut self, changes: &[Change]) -> Result<(), MapAccessError> {
+        for change in changes {
+            match change {
+                Change::Set(index, vlan) => self.dataplane.set_vlan(*index, vlan)?,
+                Change::Clear(index, key) => self.dataplane.clear_vlan(*index, key)?,
+            }
+        }
+        Ok(())
+    }
+
     fn server_mut(&mut self, service: usize, server: usize) -> Option<&mut ControlledServer> {
         self.services.get_mut(service)?.servers.get_mut(server)
     }
 
-    fn reconcile(&mut self, id: usize) -> Result<(), MapAccessError> {
-        let Some(service) = self.services.get_mut(id) else {
+    fn reconcile(&mut self, position: usize) -> Result<(), MapAccessError> {
+        let Some(service) = self.services.get_mut(position) else {
             return Ok(());
         };
         for (desired, server) in service.desired.servers.iter_mut().zip(&service.servers) {
             desired.up = server.healthy;
         }
-        for write in self.reconciler.diff(id, &service.desired) {
+        let tick = self.settings.tick;
+        for write in self.reconciler.diff(position, &service.desired, tick) {
             write.apply(&mut self.dataplane)?;
         }
         Ok(())
     }
+}
+
+/// When a daemon that shows no sign of life from now on has been gone for `patience`, by the clock that the program reads.
+fn alive_until(patience: Duration) -> u64 {
+    // Every Linux has this clock; without it services go on, which is what they do by default.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::MAX, Duration::from);
+    let until = now.saturating_add(patience).as_nanos();
+    u64::try_from(until).unwrap_or(u64::MAX)
 }
 
 /// The program's clock: one tick a second, and with each a part of the sweep. Returns only on error.

@@ -1,4 +1,4 @@
-//! Follows the way to each L4 server: route, interface, hardware addresses.
+//! Follows the way to each L4 server: route, interface, VLAN, hardware addresses.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -25,6 +25,10 @@ pub(crate) async fn follow(
     }
     loop {
         let mut pause = RESOLVED_PAUSE;
+        match resolver.vlans().await {
+            Ok(found) => control.borrow_mut().vlans_found(&found)?,
+            Err(error) => tracing::warn!(%error, "the kernel's VLANs can't be read"),
+        }
         for &(service, server, address) in &servers {
             let next_hop = resolver.resolve(address).await;
             if next_hop.is_err() {

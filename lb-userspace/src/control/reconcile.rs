@@ -5,17 +5,27 @@
 //! list of [`Write`]s, so that a health change touches one service, not all.
 //! Not here: deciding who is healthy (`health`), and how a map is written (`dataplane`).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_ebpf::abi::{
-    BACKEND_FLAG_REACHABLE, Backend, MAX_BACKENDS, PREFILTER_WORDS, RING_EMPTY, RING_SIZE, Service,
-    mapped,
+    BACKEND_FLAG_REACHABLE, Backend, PREFILTER_WORDS, RING_EMPTY, RING_SIZE, Service, mapped,
 };
 use lb_ebpf::flow::{prefilter_bit, prefilter_bit6};
 use lb_ebpf::maglev::{self, Candidate};
 use lb_ebpf::rewrite::Mode;
 
+use super::numbers::{Numbered, Numbers};
 use crate::dataplane::{Dataplane, MapAccessError, NextHop};
+
+/// Ticks for which segments in mid-connection without a flow are taken for older than the last change of their ring:
+/// a flow that was displaced was as idle as that ([`lb_ebpf::flow::DISPLACE_AFTER`]), and one that comes from another host
+/// is mostly younger.
+const GRACE: u32 = 300;
+
+/// Ticks that a ring must have been live for to be kept as the one before. When a daemon starts it learns the ways to its
+/// servers one by one, and no flow in flight was opened by a ring that lacked some of them.
+const SETTLED: u32 = 10;
 
 type Ring = [u32; RING_SIZE as usize];
 
@@ -123,58 +133,106 @@ impl Write {
 }
 
 /// What was last written for one service.
-#[derive(Default)]
 struct Actual {
-    /// Its first element of `BACKENDS`.
-    first_backend: u32,
+    numbers: Numbered,
+    /// First slot of the two rings that are its own.
+    first_slot: u32,
     servers: Vec<DesiredServer>,
     weights: Vec<u16>,
     service: Option<Service>,
+    /// When the live ring came to be that.
+    changed: u32,
 }
 
 /// Remembers what was written, and says what is to be written next.
 pub(crate) struct Reconciler {
     actual: Vec<Actual>,
+    retired: BTreeMap<u32, (u16, SocketAddr)>,
 }
 
 impl Reconciler {
-    /// Lays the services out in the maps. The layout depends on the order and the number of servers
-    /// only, and so stays while health and neighbours change.
-    pub(crate) fn new<'a>(services: impl Iterator<Item = &'a DesiredService>) -> Self {
-        let mut next = 0;
-        let actual = services
-            .map(|service| {
-                let first_backend = next;
-                next += u32::try_from(service.servers.len()).unwrap_or(MAX_BACKENDS);
-                Actual {
-                    first_backend,
-                    ..Actual::default()
-                }
-            })
-            .collect();
-        Self { actual }
+    /// Lays the services out in the maps. The layout stays while health and neighbours change.
+    pub(crate) fn new(numbers: Numbers) -> Self {
+        let slots = (0..).step_by(2 * RING_SIZE as usize);
+        let actual = numbers.services.into_iter().zip(slots);
+        let actual = actual.map(|(numbers, first_slot)| Actual {
+            numbers,
+            first_slot,
+            servers: Vec::new(),
+            weights: Vec::new(),
+            service: None,
+            changed: 0,
+        });
+        Self {
+            actual: actual.collect(),
+            retired: numbers.retired,
+        }
     }
 
-    /// Which server of service `id` an element of `BACKENDS` is, in the order of the configuration.
-    pub(crate) fn server(&self, id: usize, backend: u16) -> Option<usize> {
-        let first = self.actual.get(id)?.first_backend;
-        let position = u32::from(backend).checked_sub(first)?;
-        usize::try_from(position).ok()
+    /// The writes that keep the numbers of servers that only flows know any more.
+    pub(crate) fn retired(&self) -> impl Iterator<Item = Write> {
+        let servers = self.retired.iter();
+        servers.map(|(&index, &(service, address))| Write::Backend {
+            index,
+            backend: unreachable(service, address),
+        })
     }
 
-    /// The writes that bring the maps from what was last written for service `id` to what is
-    /// desired, in the order in which they must be done. The caller does them all, or gives up.
-    pub(crate) fn diff(&mut self, id: usize, desired: &DesiredService) -> Vec<Write> {
-        let Some(actual) = self.actual.get_mut(id) else {
+    /// Which service has a number, in the order of the configuration.
+    pub(crate) fn position(&self, id: u16) -> Option<usize> {
+        let mut services = self.actual.iter();
+        services.position(|actual| actual.numbers.id == id)
+    }
+
+    /// The number of a service.
+    pub(crate) fn id(&self, position: usize) -> Option<u16> {
+        Some(self.actual.get(position)?.numbers.id)
+    }
+
+    /// Which server of a service an element of `BACKENDS` is, both in the order of the configuration.
+    pub(crate) fn server(&self, position: usize, backend: u16) -> Option<usize> {
+        let mut servers = self.actual.get(position)?.numbers.servers.iter();
+        servers.position(|index| *index == u32::from(backend))
+    }
+
+    /// The address of a server that only flows know any more.
+    pub(crate) fn retired_server(&self, backend: u16) -> Option<SocketAddr> {
+        let (_, address) = self.retired.get(&u32::from(backend))?;
+        Some(*address)
+    }
+
+    /// The writes that bring the maps from what was last written for the service at `position` to what is
+    /// desired at `tick`, in the order in which they must be done. The caller does them all, or gives up.
+    pub(crate) fn diff(
+        &mut self,
+        position: usize,
+        desired: &DesiredService,
+        tick: u32,
+    ) -> Vec<Write> {
+        let Some(actual) = self.actual.get_mut(position) else {
             return Vec::new();
         };
         let (gained, lost) = actual.backends(desired);
         // A ring must never point at a server that isn't written yet, nor at one that is no longer
         // reachable: servers come before the ring that names them, and go after it.
         let mut writes = gained;
-        writes.extend(actual.ring_and_service(id, desired));
+        writes.extend(actual.ring_and_service(desired, tick));
         writes.extend(lost);
         writes
+    }
+
+    /// The write that ends the grace of a service's last ring but one, if it is over at `tick`.
+    pub(crate) fn forget_previous(
+        &mut self,
+        position: usize,
+        desired: &DesiredService,
+        tick: u32,
+    ) -> Option<Write> {
+        let actual = self.actual.get_mut(position)?;
+        if tick.wrapping_sub(actual.changed) < GRACE {
+            return None;
+        }
+        actual.without_previous(desired)
     }
 }
 
@@ -182,7 +240,8 @@ impl Actual {
     /// Writes for servers whose next hop is new, and for those that have none any more.
     fn backends(&mut self, desired: &DesiredService) -> (Vec<Write>, Vec<Write>) {
         let (mut gained, mut lost) = (Vec::new(), Vec::new());
-        for (position, server) in desired.servers.iter().enumerate() {
+        let servers = desired.servers.iter().zip(&self.numbers.servers);
+        for (position, (server, &index)) in servers.enumerate() {
             if self
                 .servers
                 .get(position)
@@ -190,10 +249,9 @@ impl Actual {
             {
                 continue;
             }
-            let index = self.first_backend + u32::try_from(position).unwrap_or(MAX_BACKENDS);
             let write = Write::Backend {
                 index,
-                backend: backend(server),
+                backend: backend(self.numbers.id, server),
             };
             if server.next_hop.is_some() {
                 gained.push(write);
@@ -206,17 +264,23 @@ impl Actual {
     }
 
     /// A new ring and the service that points to it, if the weights have changed.
-    fn ring_and_service(&mut self, id: usize, desired: &DesiredService) -> Vec<Write> {
+    fn ring_and_service(&mut self, desired: &DesiredService, tick: u32) -> Vec<Write> {
         let weights = desired.weights();
         if self.service.is_some() && weights == self.weights {
             return Vec::new();
         }
-        let id = u16::try_from(id).unwrap_or(u16::MAX);
         let mut writes = Vec::new();
         let mut ring = empty_ring();
-        let mut candidates = candidates(desired, &weights, self.first_backend);
+        let mut candidates = candidates(desired, &weights, &self.numbers.servers);
         let live = if maglev::build(&mut ring, &mut candidates) {
-            let first = free_half(id, self.service.map(|service| service.ring));
+            let first = self.free_half();
+            // Nobody may be sent by a ring that is half this one and half the next.
+            if self
+                .service
+                .is_some_and(|service| service.previous_ring == first)
+            {
+                writes.extend(self.without_previous(desired));
+            }
             writes.push(Write::Ring { first, ring });
             first
         } else {
@@ -225,32 +289,65 @@ impl Actual {
         let service = Service {
             kind: desired.kind,
             flags: desired.flags,
-            id,
+            id: self.numbers.id,
             ring: live,
-            // In the half that is not written now, and whole until the next change.
-            previous_ring: self.service.map_or(RING_EMPTY, |service| service.ring),
+            previous_ring: self.settled(tick).unwrap_or(RING_EMPTY),
             forward: desired.forward as u8,
             mss: desired.mss,
             ..Service::default()
         };
-        writes.push(Write::Service {
+        self.weights = weights;
+        self.changed = tick;
+        writes.push(self.write(desired, service));
+        writes
+    }
+
+    /// The live ring, if flows in flight may have been opened by it. It is in the half that is not written now.
+    fn settled(&self, tick: u32) -> Option<u32> {
+        let age = tick.wrapping_sub(self.changed);
+        self.service
+            .filter(|_| SETTLED <= age)
+            .map(|service| service.ring)
+    }
+
+    /// Makes segments without a flow follow the live ring, unless they do.
+    fn without_previous(&mut self, desired: &DesiredService) -> Option<Write> {
+        let service = self.service?;
+        let expired = Service {
+            previous_ring: RING_EMPTY,
+            ..service
+        };
+        (service != expired).then(|| self.write(desired, expired))
+    }
+
+    fn write(&mut self, desired: &DesiredService, service: Service) -> Write {
+        self.service = Some(service);
+        Write::Service {
             listen: desired.listen,
             protocol: desired.protocol,
             service,
-        });
-        self.weights = weights;
-        self.service = Some(service);
-        writes
+        }
+    }
+
+    /// The half of the service's ring slots that the program isn't reading.
+    fn free_half(&self) -> u32 {
+        let live = self.service.map(|service| service.ring);
+        if live == Some(self.first_slot) {
+            self.first_slot + RING_SIZE
+        } else {
+            self.first_slot
+        }
     }
 }
 
 /// The servers that want slots, in an order that every host with the same configuration has.
-fn candidates(desired: &DesiredService, weights: &[u16], first: u32) -> Vec<Candidate> {
-    let mut servers: Vec<_> = desired.servers.iter().zip(weights).zip(first..).collect();
+fn candidates(desired: &DesiredService, weights: &[u16], indices: &[u32]) -> Vec<Candidate> {
+    let servers = desired.servers.iter().zip(weights).zip(indices);
+    let mut servers: Vec<_> = servers.collect();
     servers.sort_by_key(|((server, _), _)| server.address);
     servers
         .into_iter()
-        .map(|((server, &weight), index)| {
+        .map(|((server, &weight), &index)| {
             Candidate::new(index, identity(server.address), u32::from(weight))
         })
         .collect()
@@ -274,36 +371,28 @@ fn identity(server: SocketAddr) -> u64 {
     }
 }
 
-/// The half of the service's ring slots that the program isn't reading.
-fn free_half(id: u16, live: Option<u32>) -> u32 {
-    let first = u32::from(id) * 2 * RING_SIZE;
-    if live == Some(first) {
-        first + RING_SIZE
-    } else {
-        first
-    }
-}
-
-fn backend(server: &DesiredServer) -> Backend {
-    let address = octets(server.address.ip());
-    let port = server.address.port().to_be_bytes();
+fn backend(service: u16, server: &DesiredServer) -> Backend {
+    let backend = unreachable(service, server.address);
     match server.next_hop {
         Some(hop) => Backend {
-            address,
-            port,
             destination_mac: hop.destination_mac,
             source_mac: hop.source_mac,
             flags: BACKEND_FLAG_REACHABLE,
             ifindex: hop.ifindex,
             tunnel_source: octets(hop.source),
             mtu: hop.mtu,
-            ..Backend::default()
+            ..backend
         },
-        None => Backend {
-            address,
-            port,
-            ..Backend::default()
-        },
+        None => backend,
+    }
+}
+
+fn unreachable(service: u16, address: SocketAddr) -> Backend {
+    Backend {
+        address: octets(address.ip()),
+        port: address.port().to_be_bytes(),
+        service,
+        ..Backend::default()
     }
 }
 

@@ -2,14 +2,14 @@
 
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{EbpfError, EbpfLoader};
-use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE, Settings};
+use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE};
 use lb_ebpf::family::V6;
 use lb_ebpf::flow::FlowSet;
 use lb_ebpf::verdict::Stage;
 
 use super::Dataplane;
 use super::maps::{MapAccessError, Maps};
-use super::pin::{self, PinError, Pins};
+use super::pin::{self, Inherited, PinError, Pins};
 
 /// The object that `cargo xtask build-ebpf` made, embedded by `build.rs`; empty when this binary
 /// was built without one.
@@ -119,9 +119,10 @@ impl Dataplane {
             // Tables that are there are taken, and not looked at: that is what `require_sizes` is for.
             loader
                 .map_pin_path("FLOWS", pins.path(pin::FLOWS))
-                .map_pin_path("FLOWS6", pins.path(pin::FLOWS6))
-                .map_pin_path("SETTINGS", pins.waiting(pin::SETTINGS))
-                .map_pin_path("PROGRAMS", pins.waiting(pin::PROGRAMS));
+                .map_pin_path("FLOWS6", pins.path(pin::FLOWS6));
+            for (map, name) in pin::RENEWED {
+                loader.map_pin_path(map, pins.waiting(name));
+            }
         }
         let mut ebpf = loader.load(OBJECT).map_err(LoadError::Load)?;
         let mut maps = Maps::take(&mut ebpf, sizing)?;
@@ -174,10 +175,9 @@ impl Dataplane {
             return Ok(());
         };
         pins.commit()?;
-        if pins.inherited().is_none() {
-            return Ok(());
-        }
-        for interface in interfaces {
+        // Else the links are this daemon's own already.
+        let inherited = pins.inherited().is_some();
+        for interface in interfaces.filter(|_| inherited) {
             let program = program(&mut self.ebpf, PROGRAM)?;
             let replaced = match &self.pins {
                 Some(pins) => pins.replace(program, ifindex(interface)?)?,
@@ -187,11 +187,11 @@ impl Dataplane {
                 self.attach_now(interface)?;
             }
         }
-        Ok(())
+        self.pins.as_ref().map_or(Ok(()), |pins| Ok(pins.finish()?))
     }
 
-    /// The settings of the daemon before this one, whose flows this one has taken over.
-    pub(crate) fn inherited(&self) -> Option<&Settings> {
+    /// What the daemon before this one left, whose flows this one has taken over.
+    pub(crate) fn inherited(&self) -> Option<&Inherited> {
         self.pins.as_ref()?.inherited()
     }
 
@@ -202,9 +202,12 @@ impl Dataplane {
             .map_or(Ok(()), |pins| pins.require_keys(keys))
     }
 
-    /// Lets the data plane end with the daemon.
-    pub(crate) fn unpin(&self) -> Result<(), PinError> {
-        self.pins.as_ref().map_or(Ok(()), Pins::remove_all)
+    /// That the flows which were taken over can't be kept, and what to do about it.
+    pub(crate) fn incompatible(&self, why: &(impl std::error::Error + Sync)) -> anyhow::Error {
+        match &self.pins {
+            Some(pins) => pins.incompatible(why.to_string()).into(),
+            None => anyhow::anyhow!("{why}"),
+        }
     }
 
     /// Starts copying the program's rare log records into `tracing`; the task ends with the runtime.

@@ -9,9 +9,10 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArra
 use aya::programs::ProgramFd;
 use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{
-    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
+    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::family::V6;
+use lb_ebpf::family::{V4, V6};
+use lb_ebpf::layout::FragmentKey;
 use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlot};
 use lb_ebpf::verdict::{Reason, Stage};
 
@@ -81,6 +82,11 @@ pub(super) struct Maps {
     snat_addresses: Array<MapData, [u8; 4]>,
     snat_addresses6: Array<MapData, [u8; 16]>,
     interfaces: HashMap<MapData, u32, Interface>,
+    vlans: Array<MapData, Vlan>,
+    vlan_ids: HashMap<MapData, VlanKey, u32>,
+    /// Read by trials only.
+    fragments: HashMap<MapData, FragmentKey<V4>, u32>,
+    fragments6: HashMap<MapData, FragmentKey<V6>, u32>,
     prefilter: Array<MapData, u32>,
     xsks: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -105,6 +111,10 @@ impl Maps {
             snat_addresses: take(ebpf, "SNAT_ADDRESSES")?,
             snat_addresses6: take(ebpf, "SNAT_ADDRESSES6")?,
             interfaces: take(ebpf, "INTERFACES")?,
+            vlans: take(ebpf, "VLANS")?,
+            vlan_ids: take(ebpf, "VLAN_IDS")?,
+            fragments: take(ebpf, "FRAGMENTS")?,
+            fragments6: take(ebpf, "FRAGMENTS6")?,
             prefilter: take(ebpf, "PREFILTER")?,
             xsks: take(ebpf, "XSKS")?,
             counters: take(ebpf, "COUNTERS")?,
@@ -231,6 +241,24 @@ impl Dataplane {
             .backends
             .set(index, backend, 0)
             .map_err(refused("BACKENDS"))
+    }
+
+    /// Writes one VLAN.
+    pub(crate) fn set_vlan(&mut self, index: u32, vlan: &Vlan) -> Result<(), MapAccessError> {
+        let maps = &mut self.maps;
+        maps.vlans.set(index, vlan, 0).map_err(refused("VLANS"))?;
+        maps.vlan_ids
+            .insert(vlan.key(), index, 0)
+            .map_err(refused("VLAN_IDS"))
+    }
+
+    /// Takes a VLAN away, which was known by this key.
+    pub(crate) fn clear_vlan(&mut self, index: u32, key: &VlanKey) -> Result<(), MapAccessError> {
+        let maps = &mut self.maps;
+        maps.vlan_ids.remove(key).map_err(refused("VLAN_IDS"))?;
+        maps.vlans
+            .set(index, Vlan::default(), 0)
+            .map_err(refused("VLANS"))
     }
 
     /// Tells the program which `AF_XDP` sockets an interface has.

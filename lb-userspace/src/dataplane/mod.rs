@@ -9,13 +9,15 @@ mod load;
 mod maps;
 mod neighbour;
 mod pin;
+mod vlan;
 
 use aya::Ebpf;
 
 pub(crate) use load::Sizing;
 pub(crate) use maps::{MapAccessError, Trial};
 pub(crate) use neighbour::{Link, NextHop, NoNextHop, Resolver};
-pub(crate) use pin::{Pins, detach};
+pub(crate) use pin::{Inherited, Pins, detach};
+pub(crate) use vlan::VlanDevice;
 
 /// The loaded program with its maps and attachments. Dropping it detaches the program from every
 /// interface that holds no pinned link: packets then go to the stack as if `lb` had never run.

@@ -21,7 +21,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 /// Where a frame for a server leaves this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NextHop {
-    /// Interface towards the server.
+    /// Interface towards the server: a kernel index, or what control has made of it
+    /// ([`LINK_VLAN`](lb_ebpf::abi::LINK_VLAN)).
     pub(crate) ifindex: u32,
     /// That interface's hardware address.
     pub(crate) source_mac: [u8; 6],
@@ -94,7 +95,7 @@ fn address(found: &RouteAddress) -> Option<IpAddr> {
 
 /// Asks the kernel through one rtnetlink socket.
 pub(crate) struct Resolver {
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
 impl Resolver {

@@ -4,25 +4,28 @@
 //! ```text
 //!  DIR/flows  flows6      taken over by the next daemon as they are
 //!  DIR/settings           read by the next daemon: hash keys, sizes, clock; then replaced by its own
+//!  DIR/services services6 backends vlans    likewise: who had which number
 //!  DIR/programs           keeps the programs behind the first one reachable while nobody holds them open
 //!  DIR/link_<ifindex>     keeps the program attached; the next daemon puts its own program in, atomically
 //! ```
 //!
-//! A daemon that ends without a word (`kill -9`, a crash) leaves all of it: its program goes on forwarding with its maps,
-//! which nobody changes any more. The next one loads a program and maps of its own, fills them, and only then replaces
-//! the program in each link, so that no packet ever meets a half-made data plane or none. A daemon that is asked to stop
-//! removes everything. Deliberately not here: services, servers and rings, which each daemon makes anew from its
-//! configuration; a flow's entry holds all that its packets need.
+//! A daemon leaves all of it however it ends (SIGTERM of a restart, `kill -9`, a crash): its program goes on forwarding
+//! with its maps, which nobody changes any more. The next one loads a program and maps of its own, fills them, and only
+//! then replaces the program in each link, so that no packet ever meets a half-made data plane or none. `lb detach`
+//! removes everything. Deliberately not here: rings and counters, which each daemon makes anew; a flow's entry holds all
+//! that its packets need.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, MapData};
+use aya::Pod;
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
-use lb_ebpf::abi::{ABI_VERSION, Settings};
+use lb_ebpf::abi::{ABI_VERSION, Backend, Service, ServiceKey, ServiceKey6, Settings, Vlan};
 
 /// Why a directory of pins can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +62,25 @@ pub(crate) enum PinError {
     },
 }
 
+/// What an earlier daemon has left, besides its flows.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    /// Its settings.
+    pub(crate) settings: Settings,
+    /// Its services: virtual address and port, IP protocol number, value.
+    pub(crate) services: Vec<(SocketAddr, u8, Service)>,
+    /// Its servers, by their numbers.
+    pub(crate) backends: Vec<(u32, Backend)>,
+    /// Its VLANs, by their elements.
+    pub(crate) vlans: Vec<(u32, Vlan)>,
+}
+
 /// A directory of pins, held by this daemon alone.
 #[derive(Debug)]
 pub(crate) struct Pins {
     directory: PathBuf,
     /// What an earlier daemon left.
-    inherited: Option<Settings>,
+    inherited: Option<Inherited>,
     /// What this one's start has changed must not be undone any more.
     committed: bool,
     /// Locked as long as it is open.
@@ -91,19 +107,19 @@ impl Pins {
             committed: false,
             _lock: lock,
         };
-        pins.inherited = pins.read_settings()?;
+        pins.inherited = pins.read()?;
         if pins.inherited.is_none() {
             // Of a start that was killed before it was ready, and forwards nothing.
             pins.remove_all()?;
         }
-        for name in [SETTINGS, PROGRAMS] {
+        for (_, name) in RENEWED {
             remove(&pins.waiting(name))?;
         }
         Ok(pins)
     }
 
-    /// The settings of the daemon before this one.
-    pub(crate) fn inherited(&self) -> Option<&Settings> {
+    /// What the daemon before this one left.
+    pub(crate) fn inherited(&self) -> Option<&Inherited> {
         self.inherited.as_ref()
     }
 
@@ -114,7 +130,7 @@ impl Pins {
 
     /// Fails if tables of so many sets, for IPv4 and IPv6, are not those that are there.
     pub(crate) fn require_sizes(&self, [ipv4, ipv6]: [u32; 2]) -> Result<(), PinError> {
-        let Some(settings) = &self.inherited else {
+        let Some(Inherited { settings, .. }) = &self.inherited else {
             return Ok(());
         };
         let tables = [
@@ -136,41 +152,88 @@ impl Pins {
     /// Fails if the configuration wants other keys than the flows there were placed by.
     pub(crate) fn require_keys(&self, wanted: &[u64]) -> Result<(), PinError> {
         match &self.inherited {
-            Some(settings) if settings.hash_key != *wanted => {
+            Some(before) if before.settings.hash_key != *wanted => {
                 Err(self.incompatible("it was filled by another flows.hash_key".to_owned()))
             }
             _ => Ok(()),
         }
     }
 
-    fn incompatible(&self, why: String) -> PinError {
+    /// That what is there can't be taken over.
+    pub(crate) fn incompatible(&self, why: String) -> PinError {
         PinError::Incompatible {
             path: self.directory.clone(),
             why,
         }
     }
 
-    fn read_settings(&self) -> Result<Option<Settings>, PinError> {
+    /// Reads what an earlier daemon left; `None` if there is nothing.
+    fn read(&self) -> Result<Option<Inherited>, PinError> {
         let path = self.path(SETTINGS);
         if !path.exists() {
             return Ok(None);
         }
-        let refused = |what: String| PinError::Pin {
-            path: path.clone(),
-            what,
-        };
-        let map = MapData::from_pin(&path).map_err(|error| refused(error.to_string()))?;
-        let info = map.info().map_err(|error| refused(error.to_string()))?;
+        let map = MapData::from_pin(&path).map_err(|error| refused(&path, &error))?;
+        let info = map.info().map_err(|error| refused(&path, &error))?;
         if info.value_size() as usize != size_of::<Settings>() {
             return Err(self.incompatible(OTHER_VERSION.to_owned()));
         }
-        let map = Array::<_, Settings>::try_from(aya::maps::Map::Array(map))
-            .map_err(|error| refused(error.to_string()))?;
-        let settings = map.get(&0, 0).map_err(|error| refused(error.to_string()))?;
+        let map = Array::<_, Settings>::try_from(Map::Array(map));
+        let settings = map.and_then(|map| map.get(&0, 0));
+        let settings = settings.map_err(|error| refused(&path, &error))?;
         if settings.abi_version != ABI_VERSION {
             return Err(self.incompatible(OTHER_VERSION.to_owned()));
         }
-        Ok(Some(settings))
+        Ok(Some(Inherited {
+            settings,
+            services: self.read_services()?,
+            backends: self.read_backends()?,
+            vlans: self.read_vlans()?,
+        }))
+    }
+
+    fn read_services(&self) -> Result<Vec<(SocketAddr, u8, Service)>, PinError> {
+        let mut services = Vec::new();
+        for (key, service) in self.read_hash::<ServiceKey, Service>(SERVICES)? {
+            let listen = (key.address, u16::from_be_bytes(key.port)).into();
+            services.push((listen, key.protocol, service));
+        }
+        for (key, service) in self.read_hash::<ServiceKey6, Service>(SERVICES6)? {
+            let listen = (key.address, u16::from_be_bytes(key.port)).into();
+            services.push((listen, key.protocol, service));
+        }
+        Ok(services)
+    }
+
+    fn read_hash<K: Pod, V: Pod>(&self, name: &str) -> Result<Vec<(K, V)>, PinError> {
+        let path = self.path(name);
+        let map = MapData::from_pin(&path).map_err(|error| refused(&path, &error))?;
+        let map = HashMap::<_, K, V>::try_from(Map::HashMap(map));
+        let pairs = map.and_then(|map| map.iter().collect::<Result<_, MapError>>());
+        pairs.map_err(|error| refused(&path, &error))
+    }
+
+    fn read_array<V: Pod>(&self, name: &str) -> Result<Vec<(u32, V)>, PinError> {
+        let path = self.path(name);
+        let map = MapData::from_pin(&path).map_err(|error| refused(&path, &error))?;
+        let map = Array::<_, V>::try_from(Map::Array(map));
+        let elements = map.and_then(|map| map.iter().collect::<Result<Vec<_>, MapError>>());
+        let elements = elements.map_err(|error| refused(&path, &error))?;
+        Ok((0..).zip(elements).collect())
+    }
+
+    /// Those that have an address; the others are of nobody.
+    fn read_backends(&self) -> Result<Vec<(u32, Backend)>, PinError> {
+        let mut backends = self.read_array::<Backend>(BACKENDS)?;
+        backends.retain(|(_, backend)| backend.address != [0; 16]);
+        Ok(backends)
+    }
+
+    /// Those that were there.
+    fn read_vlans(&self) -> Result<Vec<(u32, Vlan)>, PinError> {
+        let mut vlans = self.read_array::<Vlan>(VLANS)?;
+        vlans.retain(|(_, vlan)| vlan.count > 0);
+        Ok(vlans)
     }
 
     /// Puts `program` into the link that an earlier daemon left for an interface; says whether there was one that still
@@ -180,13 +243,9 @@ impl Pins {
         if !path.exists() {
             return Ok(false);
         }
-        let refused = |what: String| PinError::Pin {
-            path: path.clone(),
-            what,
-        };
-        let link = PinnedLink::from_pin(&path).map_err(|error| refused(error.to_string()))?;
+        let link = PinnedLink::from_pin(&path).map_err(|error| refused(&path, &error))?;
         let link = XdpLink::try_from(FdLink::from(link));
-        let link = link.map_err(|error| refused(error.to_string()))?;
+        let link = link.map_err(|error| refused(&path, &error))?;
         match program.attach_to_link(link) {
             Ok(_) => Ok(true),
             Err(error) => {
@@ -200,12 +259,8 @@ impl Pins {
     /// Keeps a link that this daemon has made.
     pub(super) fn keep(&self, link: XdpLink, ifindex: u32) -> Result<PinnedLink, PinError> {
         let path = self.link(ifindex);
-        let refused = |what: String| PinError::Pin {
-            path: path.clone(),
-            what,
-        };
-        let link = FdLink::try_from(link).map_err(|error| refused(error.to_string()))?;
-        link.pin(&path).map_err(|error| refused(error.to_string()))
+        let link = FdLink::try_from(link).map_err(|error| refused(&path, &error))?;
+        link.pin(&path).map_err(|error| refused(&path, &error))
     }
 
     /// Where a new map waits for its turn.
@@ -213,21 +268,24 @@ impl Pins {
         self.path(&format!("{name}{WAITING}"))
     }
 
-    /// Puts the new map in the place of an earlier daemon's.
-    fn renew(&self, name: &str) -> Result<(), PinError> {
-        let path = self.path(name);
-        fs::rename(self.waiting(name), &path).map_err(|error| PinError::Pin {
-            path,
-            what: error.to_string(),
-        })
-    }
-
-    /// Makes this daemon's data plane the one that stays.
+    /// Makes this daemon's maps those that the next one finds. The earlier program needs its `PROGRAMS`, which the kernel
+    /// empties when nobody holds it, until the last link is [replaced](Self::replace): it stays until
+    /// [`finish`](Self::finish).
     pub(super) fn commit(&mut self) -> Result<(), PinError> {
-        self.renew(SETTINGS)?;
-        self.renew(PROGRAMS)?;
+        let programs = self.path(PROGRAMS);
+        if programs.exists() {
+            rename(&programs, &self.path(OUTGOING))?;
+        }
+        for (_, name) in RENEWED {
+            rename(&self.waiting(name), &self.path(name))?;
+        }
         self.committed = true;
         Ok(())
+    }
+
+    /// When no link has the earlier program any more.
+    pub(super) fn finish(&self) -> Result<(), PinError> {
+        remove(&self.path(OUTGOING))
     }
 
     /// Removes every pin, so that the data plane ends with whoever holds it.
@@ -303,12 +361,40 @@ fn remove(path: &Path) -> Result<(), PinError> {
     }
 }
 
+fn refused(path: &Path, what: &impl ToString) -> PinError {
+    PinError::Pin {
+        path: path.to_owned(),
+        what: what.to_string(),
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), PinError> {
+    fs::rename(from, to).map_err(|error| refused(to, &error))
+}
+
 /// Names of the pins of maps.
 pub(super) const FLOWS: &str = "flows";
 pub(super) const FLOWS6: &str = "flows6";
-pub(super) const SETTINGS: &str = "settings";
-pub(super) const PROGRAMS: &str = "programs";
-const MAPS: [&str; 4] = [FLOWS, FLOWS6, SETTINGS, PROGRAMS];
+const SETTINGS: &str = "settings";
+const SERVICES: &str = "services";
+const SERVICES6: &str = "services6";
+const BACKENDS: &str = "backends";
+const VLANS: &str = "vlans";
+const PROGRAMS: &str = "programs";
+/// The programs of an earlier daemon while some link may still have the first of them.
+const OUTGOING: &str = "programs_old";
+const MAPS: [&str; 9] = [
+    FLOWS, FLOWS6, PROGRAMS, SERVICES, SERVICES6, BACKENDS, VLANS, SETTINGS, OUTGOING,
+];
+/// Maps that each daemon makes anew, and their pins. Settings last: without them the others count for nothing.
+pub(super) const RENEWED: [(&str, &str); 6] = [
+    ("PROGRAMS", PROGRAMS),
+    ("SERVICES", SERVICES),
+    ("SERVICES6", SERVICES6),
+    ("BACKENDS", BACKENDS),
+    ("VLANS", VLANS),
+    ("SETTINGS", SETTINGS),
+];
 const LINK: &str = "link_";
 const WAITING: &str = "_new";
 

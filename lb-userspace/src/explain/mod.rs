@@ -6,6 +6,7 @@
 //! What a trial cannot know is the CPU and the receive queue that a real packet would hit; the question
 //! names them, since ports of full NAT and the socket of a worker depend on them.
 
+mod capture;
 mod frames;
 
 use std::fmt;
@@ -15,7 +16,7 @@ use anyhow::Context as _;
 use lb_ebpf::decide::{Ingress, decide_fully};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::Key;
-use lb_ebpf::rewrite::Layout;
+use lb_ebpf::layout::Layout;
 use lb_ebpf::verdict::Verdict;
 use lb_ebpf::wire::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, Eth, Ipv4, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Udp,
@@ -118,9 +119,7 @@ fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: In
         Verdict::Worker { slot } => ("worker", None, Some(slot)),
     };
     let leaves = ifindex.and_then(|_| addresses(&frame));
-    let service = noted
-        .service
-        .and_then(|id| control.services().get(usize::from(id)));
+    let service = noted.service.and_then(|id| control.service_of(id));
     // Towards the server it is where the packet goes, on the way back it is where it came from.
     let ends = [leaves.map(|(_, to)| to), arrives.map(|(from, _)| from)];
     let server = leaves.and(service).and_then(|service| {
@@ -149,7 +148,7 @@ fn addresses(frame: &impl Packet) -> Option<(SocketAddr, SocketAddr)> {
     match eth.ethertype {
         ETHERTYPE_IPV4 => {
             let ip = frame.header::<Ipv4>(Eth::LEN)?;
-            let whole = ip.header_len() == Ipv4::LEN && ip.is_first_fragment();
+            let whole = ip.header_len() == Ipv4::LEN && !ip.is_fragment();
             whole.then(|| endpoints::<V4>(frame, ip)).flatten()
         }
         ETHERTYPE_IPV6 => endpoints::<V6>(frame, frame.header(Eth::LEN)?),
@@ -164,7 +163,11 @@ fn endpoints<F: Addressed>(
     let protocol = F::protocol(ip);
     let ports = match protocol {
         // In the same place in both.
-        PROTOCOL_TCP | PROTOCOL_UDP => frame.header::<Udp>(Layout::plain::<F>().transport)?.ports,
+        PROTOCOL_TCP | PROTOCOL_UDP => {
+            frame
+                .header::<Udp>(Layout::plain::<F>(protocol).transport)?
+                .ports
+        }
         _ => [0; 4],
     };
     Some(tuple(&Key::<F> {

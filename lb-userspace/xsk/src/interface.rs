@@ -30,6 +30,21 @@ pub fn queue_count(name: &str) -> Result<u32, Error> {
     }
 }
 
+/// Whether the interface takes VLAN tags off before an XDP program sees a frame, and keeps them where it can't look
+/// (`ETH_FLAG_RXVLAN`).
+pub fn strips_tags(name: &str) -> Result<bool, Error> {
+    const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+    interface_index(name)?;
+    match sys::flags(&checked_name(name)?) {
+        Ok(flags) => Ok(flags & ETH_FLAG_RXVLAN != 0),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+        Err(source) => Err(Error::Option {
+            option: "ETHTOOL_GFLAGS",
+            source,
+        }),
+    }
+}
+
 fn checked_name(name: &str) -> Result<CString, Error> {
     let invalid = || Error::InterfaceName(name.to_owned());
     if name.is_empty() || name.len() >= libc::IF_NAMESIZE {
@@ -46,6 +61,7 @@ mod tests {
     fn loopback_has_an_index_and_one_queue() {
         assert!(interface_index("lo").unwrap() > 0);
         assert_eq!(queue_count("lo").unwrap(), 1);
+        assert!(!strips_tags("lo").unwrap());
     }
 
     #[test]

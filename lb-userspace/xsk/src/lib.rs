@@ -33,7 +33,7 @@ mod sys;
 mod transmit;
 
 pub use error::{Error, RingSizeError};
-pub use interface::{interface_index, queue_count};
+pub use interface::{interface_index, queue_count, strips_tags};
 pub use receive::{Packet, Receiver};
 pub use socket::{
     BindMode, DataPath, Flushed, RingSize, Socket, SocketConfig, Statistics, StatisticsReader,

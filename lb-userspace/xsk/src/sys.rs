@@ -156,7 +156,34 @@ pub(crate) struct Channels {
 
 /// `ETHTOOL_GCHANNELS`.
 pub(crate) fn channels(name: &CStr) -> io::Result<Channels> {
-    const ETHTOOL_GCHANNELS: u32 = 0x3c;
+    let mut channels = Channels {
+        cmd: 0x3c,
+        ..Channels::default()
+    };
+    ethtool(name, &mut channels)?;
+    Ok(channels)
+}
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Value {
+    cmd: u32,
+    data: u32,
+}
+
+/// `ETHTOOL_GFLAGS`: bits `ETH_FLAG_*`.
+pub(crate) fn flags(name: &CStr) -> io::Result<u32> {
+    let mut flags = Value { cmd: 0x25, data: 0 };
+    ethtool(name, &mut flags)?;
+    Ok(flags.data)
+}
+
+/// What an ethtool command reads and writes: starts with its number, and is all integers.
+trait Command {}
+impl Command for Channels {}
+impl Command for Value {}
+
+fn ethtool(name: &CStr, command: &mut impl Command) -> io::Result<()> {
     const SIOCETHTOOL: libc::Ioctl = 0x8946;
     // SAFETY: no pointers.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -165,10 +192,6 @@ pub(crate) fn channels(name: &CStr) -> io::Result<Channels> {
     }
     // SAFETY: a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let mut channels = Channels {
-        cmd: ETHTOOL_GCHANNELS,
-        ..Channels::default()
-    };
     // SAFETY: all-zero bytes are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     // One byte stays zero, so that the name ends; `zip` stops at the shorter one.
@@ -176,10 +199,10 @@ pub(crate) fn channels(name: &CStr) -> io::Result<Channels> {
     for (to, from) in request.ifr_name[..room].iter_mut().zip(name.to_bytes()) {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-    // SAFETY: for this command the kernel reads and writes one `ethtool_channels` behind `ifru_data`.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCETHTOOL, &raw mut request) })?;
-    Ok(channels)
+    request.ifr_ifru.ifru_data = ptr::from_mut(command).cast();
+    // SAFETY: the kernel reads and writes one structure of the command's behind `ifru_data`; each type that implements
+    // `Command` is made by this module with the number of the command that it belongs to.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCETHTOOL, &raw mut request) })
 }
 
 fn check(result: i32) -> io::Result<()> {

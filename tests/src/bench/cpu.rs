@@ -14,22 +14,22 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// A measurement under way.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     busy: u32,
     others: u32,
 }
 
 /// What the CPUs did in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Busy {
+pub(crate) struct Busy {
     /// All CPUs together, whatever for.
-    pub(super) all: Duration,
+    pub(crate) all: Duration,
     /// In processes that this one didn't start; kernel threads are not among them.
-    pub(super) others: Duration,
+    pub(crate) others: Duration,
 }
 
 impl Window {
-    pub(super) fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         Ok(Self {
             busy: busy_now()?,
             others: others_now()?,
@@ -37,7 +37,7 @@ impl Window {
     }
 
     /// What happened since [`Window::open`].
-    pub(super) fn close(self) -> Result<Busy> {
+    pub(crate) fn close(self) -> Result<Busy> {
         Ok(Busy {
             all: TICK * busy_now()?.saturating_sub(self.busy),
             // A process that nobody waits for takes its past with it.

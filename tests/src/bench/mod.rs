@@ -28,7 +28,7 @@ mod report;
 mod rig;
 mod stats;
 mod table;
-mod wrk;
+pub(crate) mod wrk;
 
 pub use self::{
     case::Case,
@@ -40,15 +40,13 @@ pub use self::{
     stats::Spread,
     table::table,
 };
-pub(crate) use self::{chart::figure, page::escape, stats::float};
+pub(crate) use self::{chart::figure, cpu::Window, page::escape, stats::float};
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::guard::Interrupts;
-
-use self::cpu::Window;
 
 /// What to measure, and how long.
 #[derive(Clone, Debug)]

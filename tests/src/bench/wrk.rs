@@ -3,26 +3,27 @@
 //! wrk keeps a fixed number of requests in flight, so its latencies are those of a closed loop: at full load they say
 //! how long the queue is, not what a lone user waits.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{fs, net::Ipv4Addr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::{Case, Contender, Errors, Rig, contender::SERVERS};
+use crate::lab::Namespace;
 
 /// What wrk counted.
 #[derive(Debug, PartialEq, Deserialize)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     /// Answers that arrived whole.
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// Length of the run in microseconds.
-    pub(super) duration_us: u64,
+    pub(crate) duration_us: u64,
     /// Median latency in microseconds.
     pub(super) p50_us: u64,
     /// Latency that 99 % stay under, in microseconds.
     pub(super) p99_us: u64,
     /// What went wrong.
-    pub(super) errors: Errors,
+    pub(crate) errors: Errors,
 }
 
 /// Loads `contender`, which must be serving.
@@ -32,13 +33,31 @@ pub(super) fn run(
     contender: Contender,
     length: Duration,
 ) -> Result<Counted> {
-    let script = rig.directory().join("wrk.lua");
+    let client = rig.lab().client();
+    load(
+        &client,
+        rig.directory(),
+        &contender.addresses(),
+        case,
+        length,
+    )
+}
+
+/// Loads the servers of these addresses, thread by thread in turns, from the client's namespace; the script is left in
+/// `directory`.
+pub(crate) fn load(
+    client: &Namespace,
+    directory: &Path,
+    addresses: &[Ipv4Addr],
+    case: Case,
+    length: Duration,
+) -> Result<Counted> {
+    let script = directory.join("wrk.lua");
     fs::write(&script, include_str!("../../assets/wrk.lua")).context("writing wrk.lua")?;
-    let addresses = contender.addresses();
     let first = addresses.first().context("a contender has an address")?;
     let url = format!("{}://{first}/bench/{}", case.scheme(), case.body());
     let targets: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let mut wrk = rig.lab().client().spawn("wrk", |command| {
+    let mut wrk = client.spawn("wrk", |command| {
         command
             .env("LB_BENCH_TARGETS", targets.join(" "))
             .args(["--threads", &SERVERS.to_string()])

@@ -3,7 +3,7 @@
 //! Invariant: the object is not changed; only the sizes that userspace sets as well are set. Not here: who runs it
 //! (`wrapper`), and on what (`rows`).
 
-use std::{env, os::fd::AsFd as _, path::PathBuf};
+use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -14,8 +14,7 @@ use aya::{
 use lb_ebpf::{
     abi::{PREFILTER_WORDS, Settings},
     fixtures::World,
-    flow::{FlowSet, prefilter_bit},
-    mapped::MappedFlows,
+    flow::{prefilter_bit, prefilter_bit6},
     verdict::Reason,
 };
 
@@ -26,7 +25,6 @@ pub(super) struct Kernel {
     ebpf: Ebpf,
     /// The kernel empties it when its last user is gone.
     _programs: ProgramArray<MapData>,
-    flows: MappedFlows,
 }
 
 /// How often each verdict was given, by [`Reason`].
@@ -36,21 +34,15 @@ impl Kernel {
     /// Loads the program and tells it of `world`. Needs root.
     pub(super) fn load(world: &World) -> Result<Self> {
         let object = object()?;
-        let sets = world.settings.flow_set_mask + 1;
         let mut ebpf = EbpfLoader::new()
-            .map_max_entries("FLOWS", sets)
+            .map_max_entries("FLOWS", world.settings.flow_set_mask + 1)
             .map_max_entries("FLOWS6", world.settings.flow6_set_mask + 1)
             .load_file(&object)
             .with_context(|| format!("loading {}", object.display()))?;
         let programs = stages::enter(&mut ebpf).context("loading the programs")?;
-        let Some(Map::Array(flows)) = ebpf.map("FLOWS") else {
-            anyhow::bail!("the object has no array FLOWS");
-        };
-        let flows = MappedFlows::new(flows.fd().as_fd(), sets).context("mapping FLOWS")?;
         let mut kernel = Self {
             ebpf,
             _programs: programs,
-            flows,
         };
         kernel
             .write(world)
@@ -71,9 +63,14 @@ impl Kernel {
         for (index, address) in (0..).zip(&world.snat_addresses) {
             addresses.set(index, *address, 0)?;
         }
+        let mut addresses = self.array::<[u8; 16]>("SNAT_ADDRESSES6")?;
+        for (index, address) in (0..).zip(&world.snat_addresses6) {
+            addresses.set(index, *address, 0)?;
+        }
         let mut words = [0; PREFILTER_WORDS as usize];
-        for address in &world.prefilter {
-            let (index, bit) = prefilter_bit(*address);
+        let bits = world.prefilter.iter().copied().map(prefilter_bit);
+        let bits6 = world.prefilter6.iter().copied().map(prefilter_bit6);
+        for (index, bit) in bits.chain(bits6) {
             words[index as usize] |= bit;
         }
         let mut prefilter = self.array("PREFILTER")?;
@@ -83,6 +80,11 @@ impl Kernel {
         let services = self.ebpf.map_mut("SERVICES").context("SERVICES")?;
         let mut services = HashMap::try_from(services)?;
         for (key, service) in &world.services {
+            services.insert(*key, *service, 0)?;
+        }
+        let services = self.ebpf.map_mut("SERVICES6").context("SERVICES6")?;
+        let mut services = HashMap::try_from(services)?;
+        for (key, service) in &world.services6 {
             services.insert(*key, *service, 0)?;
         }
         self.array::<Settings>("SETTINGS")?
@@ -95,18 +97,32 @@ impl Kernel {
         Ok(Array::try_from(map.with_context(|| name.to_owned())?)?)
     }
 
-    fn xdp(&self) -> Result<&Xdp> {
-        Ok(self.ebpf.program(PROGRAM).context(PROGRAM)?.try_into()?)
-    }
-
-    /// The program under test.
+    /// The program under test: where every packet enters.
     pub(super) fn program(&self) -> Result<&ProgramFd> {
-        Ok(self.xdp()?.fd()?)
+        let program: &Xdp = self.ebpf.program(PROGRAM).context(PROGRAM)?.try_into()?;
+        Ok(program.fd()?)
     }
 
-    /// Instructions that the verifier walked; the kernel says so from 5.16.
-    pub(super) fn verified_instructions(&self) -> Result<Option<u32>> {
-        Ok(self.xdp()?.info()?.verified_instruction_count())
+    /// Instructions that the verifier walked in each program; the kernel says so from 5.16.
+    pub(super) fn verified_instructions(&self) -> Result<Vec<(String, u32)>> {
+        let mut all = Vec::new();
+        for (name, program) in self.ebpf.programs() {
+            let program: &Xdp = program.try_into()?;
+            if let Some(instructions) = program.info()?.verified_instruction_count() {
+                all.push((name.to_owned(), instructions));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    /// Memory that the map takes, in bytes.
+    pub(super) fn bytes(&self, map: &str) -> Result<u64> {
+        let Map::Array(data) = self.ebpf.map(map).context("no such map")? else {
+            anyhow::bail!("{map} is no array");
+        };
+        let info = data.info()?;
+        Ok(u64::from(info.value_size()) * u64::from(info.max_entries()))
     }
 
     /// Verdicts so far.
@@ -118,11 +134,6 @@ impl Kernel {
             *count = map.get(&index, 0)?.iter().sum();
         }
         Ok(counts)
-    }
-
-    /// The flow table.
-    pub(super) fn flows(&self) -> &[FlowSet] {
-        &self.flows
     }
 }
 

@@ -1,105 +1,72 @@
-//! Nanoseconds per packet of one mode: fills the tables, checks the first packet of each load against the host, and
-//! takes the samples in turns.
+//! Nanoseconds per packet: fills the tables, checks the first packets of each mode against the host, and takes the
+//! samples of all loads in turns.
 //!
-//! Invariant: a sample counts only if the program gave every packet the verdict that the load is about; what became
-//! of each is read from the program's own counters. Not here: packets and tables (`rows`), claims (`report`).
+//! Full NAT over IPv4 is measured on tables of its own, one for each number of flows; the other modes share one, each
+//! with a service of its own. Not here: packets and tables (`rows`), what a sample is (`load`), claims (`claims`).
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use lb_ebpf::{
     decide::decide_fully,
-    fixtures::{HostTables, INGRESS},
-    flow::FlowSet,
-    replay::{ORDER_COUNT, ORDER_DRAW, ORDER_NONE, Plan, TURN_CLIENT, TURN_CLIENT_THEN_SERVER},
+    fixtures::{HostTables, INGRESS, World},
+    replay::{ORDER_COUNT, Plan, TURN_CLIENT_THEN_SERVER},
     tcp::Flags,
     verdict::{Reason, Verdict},
 };
 
 use super::{
     Sizes,
-    kernel::{Counts, Kernel},
+    claims::{Comparison, Flood},
+    kernel::Kernel,
+    load::{Load, Strangers, established, verdicts},
     report::{Fact, Sample},
-    rows::{Clients, Mode, PASSED},
+    rows::{Mode, NAT, NAT_TARGET_NEW, NAT_TARGETS, OTHERS, PASSED, world_of},
     wrapper::Wrapper,
 };
 use crate::{bench::float, guard::Interrupts};
 
-/// A load on a table, ready to be measured.
-struct Load<'a> {
-    title: String,
-    kernel: &'a Kernel,
-    frame: Vec<u8>,
-    plan: Plan,
-    /// Why its packets get their verdict.
-    reason: Reason,
-    /// Least share of the packets that must get it.
-    share: f64,
-    /// Packets before the clock starts: the loads of a round push each other out of the caches.
-    warm_up: u32,
-    repeat: u32,
-    target: Option<f64>,
-}
-
-/// What a mode came to.
+/// What it all came to.
 pub(super) struct Measured {
     pub(super) samples: Vec<Sample>,
     pub(super) facts: Vec<Fact>,
+    pub(super) comparisons: Vec<Comparison>,
+    pub(super) flood: Flood,
 }
 
-/// Measures all loads of `mode`.
+/// Measures all loads of all modes.
 pub(super) fn run(
-    mode: &Mode,
     sizes: &Sizes,
     interrupts: &Interrupts,
     progress: &dyn Fn(&str),
 ) -> Result<Measured> {
-    let world = (mode.world)(sizes.sets)?;
     let mut wrapper = Wrapper::load()?;
     let mut facts = Vec::new();
+    let kernels = Kernels::load(&mut wrapper, sizes, &mut facts, interrupts, progress)?;
+    facts.extend(instructions(&kernels.fresh)?);
 
-    progress(&format!("{}: opening {} flows", mode.title, sizes.flows[2]));
-    let kernels = [
-        Kernel::load(&world)?,
-        Kernel::load(&world)?,
-        Kernel::load(&world)?,
-    ];
-    for (kernel, flows) in kernels.iter().zip(sizes.flows) {
-        first_packets_agree(mode, &mut wrapper, kernel)?;
-        let opened = establish(mode, &mut wrapper, kernel, flows)?;
-        let refused = 1.0 - f64::from(opened) / f64::from(flows);
-        if flows == sizes.flows[2] {
-            facts.extend(table_facts(mode, kernel, flows, refused));
-        }
-        interrupts.check()?;
+    let mut loads = Vec::new();
+    for passed in PASSED {
+        loads.push(Load::passed(passed, &kernels.nat[0], sizes.repeat)?);
     }
-    if let Some(instructions) = kernels[0].verified_instructions()? {
-        let what = "instructions that the verifier walked on this kernel".to_owned();
-        facts.push(Fact::new(
-            what,
-            f64::from(instructions),
-            "instructions",
-            Some(100_000.0),
-        ));
+    loads.extend(nat_loads(&kernels, sizes)?);
+    let (flooded, flood) = flood_loads(&kernels.flooded, sizes)?;
+    loads.extend(flooded);
+    for mode in OTHERS {
+        loads.extend(other_loads(mode, &kernels.others, sizes)?);
     }
-    let fresh = Kernel::load(&world)?;
-    let flooded = Kernel::load(&world)?;
-    progress(&format!(
-        "{}: {} SYNs of strangers beside {} flows",
-        mode.title, sizes.flood, sizes.beside
-    ));
-    facts.push(flood(mode, &mut wrapper, &flooded, sizes)?);
-
-    let mut loads = passed(&kernels[0], sizes)?;
-    for ((kernel, flows), target) in kernels.iter().zip(sizes.flows).zip(mode.targets) {
-        loads.extend(established(mode, kernel, flows, target, sizes.repeat)?);
-    }
-    let new = ("new connection", 0);
-    loads.push(strangers(mode, &fresh, sizes, new, Some(mode.target_new))?);
-    // Far from the numbers that have filled the table.
-    let after = u64::from(sizes.flood) + AWAY;
-    let flood = ("SYN flood on a full table", after);
-    loads.push(strangers(mode, &flooded, sizes, flood, None)?);
     let samples = in_turns(&mut wrapper, &mut loads, sizes.rounds, interrupts, progress)?;
-    Ok(Measured { samples, facts })
+    let comparison = |mode: &Mode| {
+        Some(Comparison {
+            load: established(mode, 1),
+            base: established(&NAT, 1),
+            beyond_ns: mode.beyond_nat?,
+        })
+    };
+    Ok(Measured {
+        samples,
+        facts,
+        comparisons: OTHERS.iter().filter_map(comparison).collect(),
+        flood,
+    })
 }
 
 /// One sample of each load in each round.
@@ -112,8 +79,8 @@ fn in_turns(
 ) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for round in 1..=rounds {
-        interrupts.check()?;
         for load in &mut *loads {
+            interrupts.check()?;
             let sample = load.sample(wrapper, round);
             samples.push(sample.with_context(|| load.title.clone())?);
         }
@@ -122,221 +89,252 @@ fn in_turns(
     Ok(samples)
 }
 
-impl Load<'_> {
-    fn sample(&mut self, wrapper: &mut Wrapper, round: u32) -> Result<Sample> {
-        let program = self.kernel.program()?;
-        if self.warm_up > 0 {
-            wrapper.run(program, &self.frame, &mut self.plan, self.warm_up)?;
-        }
-        let mut same = self.plan;
-        let before = self.kernel.counts()?;
-        let full = wrapper.run(program, &self.frame, &mut self.plan, self.repeat)?;
-        let after = self.kernel.counts()?;
-        let empty = wrapper.run_nothing(&self.frame, &mut same, self.repeat)?;
-        let index = self.reason as usize;
-        let share = ratio(after[index] - before[index], self.repeat);
-        ensure!(
-            share >= self.share,
-            "{:.2} % of the packets were to be counted as {}, but {:.2} % were; {}",
-            self.share * 100.0,
-            self.reason.name(),
-            share * 100.0,
-            verdicts(&before, &after),
-        );
-        Ok(Sample {
-            load: self.title.clone(),
-            round,
-            packets: self.repeat,
-            raw_ns: full.ns,
-            empty_ns: empty.ns,
-            target_ns: self.target,
-        })
-    }
+/// The program with each of the tables that loads run on.
+struct Kernels {
+    /// One for each number of flows.
+    nat: [Kernel; 3],
+    /// Without a flow.
+    fresh: Kernel,
+    /// Full of strangers' half-open flows, beside those in use.
+    flooded: Kernel,
+    /// With flows of all other modes.
+    others: Kernel,
 }
 
-fn passed<'a>(kernel: &'a Kernel, sizes: &Sizes) -> Result<Vec<Load<'a>>> {
-    let load = |passed: &super::rows::Passed| {
-        let frame = (passed.frame)();
-        let order = match passed.clients {
-            Clients::Many => ORDER_COUNT,
-            Clients::None => ORDER_NONE,
+impl Kernels {
+    fn load(
+        wrapper: &mut Wrapper,
+        sizes: &Sizes,
+        facts: &mut Vec<Fact>,
+        interrupts: &Interrupts,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self> {
+        let world = world_of(&[NAT], sizes.sets, 2)?;
+        let load = || Kernel::load(&world);
+        let kernels = Self {
+            nat: [load()?, load()?, load()?],
+            fresh: load()?,
+            flooded: load()?,
+            others: Kernel::load(&world_of(OTHERS, sizes.sets, sizes.sets)?)?,
         };
-        Ok(Load {
-            title: passed.title.to_owned(),
-            kernel,
-            plan: plan(&frame, order)?,
-            frame,
-            reason: passed.reason,
-            share: 1.0,
-            warm_up: 0,
-            repeat: sizes.repeat,
-            target: passed.target,
-        })
-    };
-    PASSED.iter().map(load).collect()
+        for (kernel, flows) in kernels.nat.iter().zip(sizes.flows) {
+            progress(&format!("{}: opening {flows} flows", NAT.title));
+            first_packets_agree(&[NAT], wrapper, kernel)?;
+            let opened = open(&NAT, wrapper, kernel, flows)?;
+            if flows == sizes.flows[2] {
+                facts.push(refused(flows, opened));
+            }
+            interrupts.check()?;
+        }
+        facts.extend(memory(&kernels.others)?);
+        first_packets_agree(OTHERS, wrapper, &kernels.others)?;
+        for mode in OTHERS {
+            progress(&format!("{}: opening {} flows", mode.title, sizes.flows[1]));
+            open(mode, wrapper, &kernels.others, sizes.flows[1])?;
+            interrupts.check()?;
+        }
+        progress(&format!(
+            "{} SYNs of strangers beside {} flows",
+            sizes.flood, sizes.beside
+        ));
+        facts.push(flood(wrapper, &kernels.flooded, sizes)?);
+        Ok(kernels)
+    }
 }
 
-/// Clients' packets, and both directions in turns, of `flows` flows that are in the table.
-fn established<'a>(
-    mode: &Mode,
-    kernel: &'a Kernel,
-    flows: u32,
-    target: f64,
-    repeat: u32,
-) -> Result<Vec<Load<'a>>> {
-    let frame = (mode.frame)(Flags::ACK);
-    let plan = Plan {
-        mask: u64::from(flows) - 1,
-        ..plan(&frame, ORDER_DRAW)?
-    };
-    let load = |what: &str, turn, target| Load {
-        title: format!("{}: established, {}{what}", mode.title, count(flows)),
-        kernel,
-        frame: frame.clone(),
-        plan: Plan { turn, ..plan },
-        reason: Reason::Forwarded,
-        // What was refused when it was opened is passed now; the claim about refused flows judges that.
-        share: 0.98,
-        warm_up: repeat,
-        repeat,
-        target,
-    };
-    let mut loads = vec![load("", TURN_CLIENT, Some(target))];
-    if mode.answers {
-        loads.push(load(
-            ", both directions in turns",
-            TURN_CLIENT_THEN_SERVER,
-            None,
-        ));
+/// All of full NAT.
+fn nat_loads<'a>(kernels: &'a Kernels, sizes: &Sizes) -> Result<Vec<Load<'a>>> {
+    let mut loads = Vec::new();
+    for ((kernel, flows), target) in kernels.nat.iter().zip(sizes.flows).zip(NAT_TARGETS) {
+        loads.push(Load::established(&NAT, kernel, flows, sizes.repeat)?.within(target));
+        loads.push(Load::both_ways(&NAT, kernel, flows, sizes.repeat)?);
     }
+    let new = Load::strangers(&NAT, &kernels.fresh, NEW, &opening(0), sizes.opened)?;
+    loads.push(new.within(NAT_TARGET_NEW));
     Ok(loads)
 }
 
-/// SYNs, each of another client, from number `first` on.
-fn strangers<'a>(
-    mode: &Mode,
-    kernel: &'a Kernel,
-    sizes: &Sizes,
-    (what, first): (&str, u64),
-    target: Option<f64>,
-) -> Result<Load<'a>> {
-    let frame = (mode.frame)(Flags::SYN);
-    Ok(Load {
-        title: format!("{}: {what}", mode.title),
-        kernel,
-        plan: Plan {
-            state: first,
-            ..plan(&frame, ORDER_COUNT)?
+/// One flow and 65k in the table that all other modes share, and new ones.
+fn other_loads<'a>(mode: &Mode, kernel: &'a Kernel, sizes: &Sizes) -> Result<Vec<Load<'a>>> {
+    let [one, many, _] = sizes.flows;
+    let mut loads = vec![
+        Load::established(mode, kernel, one, sizes.repeat)?,
+        Load::established(mode, kernel, many, sizes.repeat)?,
+    ];
+    if mode.answers() {
+        loads.push(Load::both_ways(mode, kernel, many, sizes.repeat)?);
+    }
+    // A few, so that even after all rounds less than half of the shared table is taken.
+    let opened = sizes.opened / 5;
+    loads.push(Load::strangers(mode, kernel, NEW, &opening(AWAY), opened)?);
+    Ok(loads)
+}
+
+/// What a flood does to packets of flows that are in use: each packet of these is followed by one of a stranger, which
+/// takes a place in the full table, or by one that looks in the same places and takes none; and each stranger alone.
+fn flood_loads<'a>(kernel: &'a Kernel, sizes: &Sizes) -> Result<(Vec<Load<'a>>, Flood)> {
+    let missing = |first| Strangers {
+        flags: Flags::ACK,
+        reason: Reason::NoFlow,
+        first,
+    };
+    // All numbers of which a flow is drawn are in use.
+    let flows = 1 << sizes.beside.ilog2();
+    let (inserts, misses) = (&opening(2 * AWAY), &missing(3 * AWAY));
+    let loads = vec![
+        Load::strangers(
+            &NAT,
+            kernel,
+            "SYN flood on a full table",
+            inserts,
+            sizes.opened,
+        )?,
+        Load::strangers(
+            &NAT,
+            kernel,
+            "stray ACKs on a full table",
+            misses,
+            sizes.opened,
+        )?,
+        Load::beside_strangers(
+            &NAT,
+            kernel,
+            "established packets and SYNs of a flood in turns",
+            (flows, &opening(4 * AWAY)),
+            2 * sizes.opened,
+        )?,
+        Load::beside_strangers(
+            &NAT,
+            kernel,
+            "established packets and stray ACKs in turns",
+            (flows, &missing(5 * AWAY)),
+            2 * sizes.opened,
+        )?,
+    ];
+    let [inserts, misses, with_inserts, with_misses] = [0, 1, 2, 3].map(|index: usize| {
+        let load = loads.get(index);
+        load.map_or_else(String::new, |load| load.title.clone())
+    });
+    Ok((
+        loads,
+        Flood {
+            inserts,
+            misses,
+            with_inserts,
+            with_misses,
         },
-        frame,
-        reason: Reason::Forwarded,
-        share: 0.98,
-        warm_up: 0,
-        repeat: sizes.opened,
-        target,
-    })
+    ))
 }
 
 /// Opens the flows numbered from 0 and lets both ends speak; how many got a place.
-fn establish(mode: &Mode, wrapper: &mut Wrapper, kernel: &Kernel, flows: u32) -> Result<u32> {
-    let before = kernel.counts()?;
-    let syn = (mode.frame)(Flags::SYN);
+fn open(mode: &Mode, wrapper: &mut Wrapper, kernel: &Kernel, flows: u32) -> Result<u32> {
     let program = kernel.program()?;
-    wrapper.run(program, &syn, &mut plan(&syn, ORDER_COUNT)?, flows)?;
-    let index = Reason::Forwarded as usize;
-    let opened = u32::try_from(kernel.counts()?[index] - before[index])?;
-    let ack = (mode.frame)(Flags::ACK);
-    let mut plan = plan(&ack, ORDER_COUNT)?;
+    let syn = mode.frame(Flags::SYN);
+    let before = forwarded(kernel)?;
+    let plan = mode.plan(&syn, ORDER_COUNT)?;
+    wrapper.run(program, &syn, &mut [plan], flows)?;
+    let opened = u32::try_from(forwarded(kernel)? - before)?;
+    let ack = mode.frame(Flags::ACK);
+    let mut plan = mode.plan(&ack, ORDER_COUNT)?;
     let mut packets = flows;
-    if mode.answers {
+    if mode.answers() {
         plan.turn = TURN_CLIENT_THEN_SERVER;
         packets *= 2;
     }
-    wrapper.run(program, &ack, &mut plan, packets)?;
+    wrapper.run(program, &ack, &mut [plan], packets)?;
     Ok(opened)
 }
 
 /// A SYN flood beside flows that are in use: how many of these are lost.
-fn flood(mode: &Mode, wrapper: &mut Wrapper, kernel: &Kernel, sizes: &Sizes) -> Result<Fact> {
-    let opened = establish(mode, wrapper, kernel, sizes.beside)?;
-    let syn = (mode.frame)(Flags::SYN);
-    let mut strangers = Plan {
+fn flood(wrapper: &mut Wrapper, kernel: &Kernel, sizes: &Sizes) -> Result<Fact> {
+    let opened = open(&NAT, wrapper, kernel, sizes.beside)?;
+    let program = kernel.program()?;
+    let syn = NAT.frame(Flags::SYN);
+    let strangers = Plan {
         state: AWAY,
-        ..plan(&syn, ORDER_COUNT)?
+        ..NAT.plan(&syn, ORDER_COUNT)?
     };
-    wrapper.run(kernel.program()?, &syn, &mut strangers, sizes.flood)?;
-    let before = kernel.counts()?;
-    let ack = (mode.frame)(Flags::ACK);
-    let mut again = plan(&ack, ORDER_COUNT)?;
-    wrapper.run(kernel.program()?, &ack, &mut again, sizes.beside)?;
-    let index = Reason::Forwarded as usize;
-    let left = kernel.counts()?[index] - before[index];
+    wrapper.run(program, &syn, &mut [strangers], sizes.flood)?;
+    let before = forwarded(kernel)?;
+    let ack = NAT.frame(Flags::ACK);
+    let again = NAT.plan(&ack, ORDER_COUNT)?;
+    wrapper.run(program, &ack, &mut [again], sizes.beside)?;
+    let left = forwarded(kernel)? - before;
     let what = format!(
-        "{}: live flows, of {}, that {} SYNs of strangers push out",
-        mode.title, sizes.beside, sizes.flood
+        "live flows, of {}, that {} SYNs of strangers push out",
+        sizes.beside, sizes.flood
     );
     let lost = u64::from(opened).saturating_sub(left);
     Ok(Fact::new(what, float(lost), "flows", Some(0.0)))
 }
 
-/// Runs client 0 through the program and through `decide` on the host: SYN, then ACK, then the answer to it.
+fn forwarded(kernel: &Kernel) -> Result<u64> {
+    Ok(kernel.counts()?[Reason::Forwarded as usize])
+}
+
+/// Runs the first clients of each mode through the program and through `decide` on the host: SYNs, then ACKs, then the
+/// answer to the last of these. The frame of the last client has been rewritten and restored before, so this is the proof
+/// of the wrapper as well.
 ///
-/// On a table that is still empty, so that both sides find the same source port free.
-fn first_packets_agree(mode: &Mode, wrapper: &mut Wrapper, kernel: &Kernel) -> Result<()> {
-    let small = (mode.world)(2)?;
+/// On a table that is still empty, so that both sides find the same source ports free.
+fn first_packets_agree(modes: &[Mode], wrapper: &mut Wrapper, kernel: &Kernel) -> Result<()> {
+    let small: World = world_of(modes, 64, 64)?;
     let host = HostTables::new(&small);
     for passed in PASSED {
-        let (frame, order) = ((passed.frame)(), ORDER_NONE);
-        agree(wrapper, kernel, &host, &frame, order)?;
+        let frames = [(passed.frame)()];
+        agree(wrapper, kernel, &host, &frames, Plan::untouched())?;
     }
-    for flags in [Flags::SYN, Flags::ACK] {
-        let frame = (mode.frame)(flags);
-        let sent = agree(wrapper, kernel, &host, &frame, ORDER_COUNT)?;
-        if mode.answers && flags == Flags::ACK {
-            let answer = answer(&sent);
-            agree(wrapper, kernel, &host, &answer, ORDER_NONE)?;
+    for mode in modes {
+        for flags in [Flags::SYN, Flags::ACK] {
+            let frames = [0, 1, 2].map(|number| mode.frame_of(number, flags));
+            let plan = mode.plan(&frames[0], ORDER_COUNT)?;
+            let sent = agree(wrapper, kernel, &host, &frames, plan)
+                .with_context(|| mode.title.to_owned())?;
+            if mode.answers() && flags == Flags::ACK {
+                let answer = [mode.answer(&sent)];
+                agree(wrapper, kernel, &host, &answer, Plan::untouched())?;
+            }
         }
     }
     Ok(())
 }
 
-/// The frame as the kernel sent it, if the host does the same to it.
+/// Runs `plan` as often as there are frames, of which it begins with the first; the last as the kernel sent it, if the
+/// host does the same to each.
 fn agree(
     wrapper: &mut Wrapper,
     kernel: &Kernel,
     host: &HostTables,
-    frame: &[u8],
-    order: u64,
+    frames: &[Vec<u8>],
+    plan: Plan,
 ) -> Result<Vec<u8>> {
+    let [first, ..] = frames else {
+        bail!("no frame to agree about");
+    };
     let before = kernel.counts()?;
-    let mut plan = plan(frame, order)?;
-    let got = wrapper.run(kernel.program()?, frame, &mut plan, 1)?;
+    let runs = u32::try_from(frames.len())?;
+    let got = wrapper.run(kernel.program()?, first, &mut [plan], runs)?;
     let after = kernel.counts()?;
-    let mut expected = frame.to_vec();
-    let verdict = decide_fully(&mut expected, host, INGRESS);
-    let index = verdict.reason() as usize;
+    let mut counts = before;
+    let mut expected = (0, Vec::new());
+    for frame in frames {
+        let mut frame = frame.clone();
+        let verdict = decide_fully(&mut frame, host, INGRESS);
+        counts[verdict.reason() as usize] += 1;
+        expected = (action(verdict), frame);
+    }
     ensure!(
-        got.action == action(verdict) && got.frame == expected && after[index] == before[index] + 1,
-        "the kernel and the host differ about {frame:02x?}: the host says {verdict:?} and {expected:02x?}, the \
-         kernel action {} and {:02x?}; {}",
+        (got.action, &got.frame) == (expected.0, &expected.1) && after == counts,
+        "the kernel and the host differ about {frames:02x?}: the host says action {} and {:02x?}, {}; the kernel \
+         action {} and {:02x?}, {}",
+        expected.0,
+        expected.1,
+        verdicts(&before, &counts),
         got.action,
         got.frame,
         verdicts(&before, &after),
     );
     Ok(got.frame)
-}
-
-/// What the wrapper makes of a frame when it is the server's turn.
-fn answer(sent: &[u8]) -> Vec<u8> {
-    let mut frame = sent.to_vec();
-    frame[26..34].rotate_left(4);
-    frame[34..38].rotate_left(2);
-    frame
-}
-
-fn plan(frame: &[u8], order: u64) -> Result<Plan> {
-    let plan = Plan::of(frame).context("the frame is too short for the wrapper")?;
-    Ok(Plan { order, ..plan })
 }
 
 /// `enum xdp_action`, the kernel's interface since 4.8.
@@ -349,35 +347,50 @@ fn action(verdict: Verdict) -> u32 {
     }
 }
 
-fn verdicts(before: &Counts, after: &Counts) -> String {
-    let risen = Reason::ALL.iter().zip(before.iter().zip(after));
-    let words: Vec<String> = risen
-        .filter(|(_, (before, after))| before != after)
-        .map(|(reason, (before, after))| format!("{} {}", after - before, reason.name()))
+fn refused(flows: u32, opened: u32) -> Fact {
+    let share = 1.0 - f64::from(opened) / f64::from(flows);
+    let what = format!("flows refused while {flows} are opened");
+    Fact::new(what, share * 100.0, "%", Some(0.1))
+}
+
+fn memory(kernel: &Kernel) -> Result<[Fact; 2]> {
+    let fact = |what: &str, map| {
+        let mib = kernel.bytes(map)? >> 20;
+        Ok::<_, anyhow::Error>(Fact::new(what.to_owned(), float(mib), "MiB", None))
+    };
+    Ok([
+        fact("memory of the flow table of IPv4", "FLOWS")?,
+        fact(
+            "memory of the flow table of IPv6, if there is one",
+            "FLOWS6",
+        )?,
+    ])
+}
+
+/// Of every program, and the claim about the largest.
+fn instructions(kernel: &Kernel) -> Result<Vec<Fact>> {
+    let all = kernel.verified_instructions()?;
+    let fact = |what, count: u32, target| Fact::new(what, f64::from(count), "instructions", target);
+    let mut facts: Vec<Fact> = all
+        .iter()
+        .map(|(name, count)| fact(format!("verified in {name}"), *count, None))
         .collect();
-    format!("verdicts: {}", words.join(", "))
+    if let Some((name, count)) = all.iter().max_by_key(|(_, count)| *count) {
+        let what = format!("verified in the largest program, {name}");
+        facts.push(fact(what, *count, Some(100_000.0)));
+    }
+    Ok(facts)
 }
 
-fn table_facts(mode: &Mode, kernel: &Kernel, flows: u32, refused: f64) -> [Fact; 2] {
-    let what = format!("{}: flows refused while {flows} are opened", mode.title);
-    let bytes = size_of_val::<[FlowSet]>(kernel.flows()) as u64;
-    let memory = "memory of the flow table".to_owned();
-    [
-        Fact::new(what, refused * 100.0, "%", Some(0.1)),
-        Fact::new(memory, float(bytes >> 20), "MiB", None),
-    ]
-}
-
-fn ratio(part: u64, of: u32) -> f64 {
-    float(part) / f64::from(of.max(1))
-}
-
-fn count(flows: u32) -> String {
-    match flows {
-        1 => "1 flow".to_owned(),
-        _ => format!("{flows} flows"),
+/// Strangers who open flows.
+const fn opening(first: u64) -> Strangers {
+    Strangers {
+        flags: Flags::SYN,
+        reason: Reason::Forwarded,
+        first,
     }
 }
 
+const NEW: &str = "new connection";
 /// Numbers of strangers begin here, past all that are established.
 const AWAY: u64 = 1 << 32;

@@ -8,14 +8,18 @@
 //! |---|---|
 //! | `rows` | modes and packets: what is measured |
 //! | `kernel`, `wrapper` | the program under test, and what runs it a million times |
-//! | `measure` | nanoseconds per packet |
+//! | `measure`, `load` | nanoseconds per packet |
 //! | `road` | packets per second between namespaces |
-//! | `report` | medians, claims, JSON |
+//! | `connections` | whole TCP connections, through HAProxy as well |
+//! | `report`, `claims` | medians, claims, JSON |
 //! | `table`, `page` | for people |
 //!
 //! Called by the binary `lb-bench` and by one test.
 
+mod claims;
+mod connections;
 mod kernel;
+mod load;
 mod measure;
 mod page;
 mod report;
@@ -25,8 +29,10 @@ mod table;
 mod wrapper;
 
 pub use self::{
+    claims::{Comparison, Flood},
+    connections::{ConnectionSample, Way},
     page::page,
-    report::{Cell, Fact, Report, RoadCell, RoadSample, Sample},
+    report::{Cell, ConnectionCell, Fact, Report, RoadCell, RoadSample, Sample},
     road::Road,
     table::table,
 };
@@ -40,7 +46,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{bench::Machine, guard::Interrupts};
+use crate::{
+    bench::{Case, Machine},
+    guard::Interrupts,
+};
 
 /// How much to run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,12 +72,18 @@ pub struct Sizes {
     pub road_rounds: u32,
     /// Packets of each.
     pub road_packets: u32,
-    /// CPU that everything runs on.
+    /// Loads of whole connections.
+    pub connection_cases: Vec<Case>,
+    /// Runs of each through each balancer.
+    pub connection_rounds: u32,
+    /// Seconds of a run.
+    pub connection_seconds: u64,
+    /// CPU that everything else runs on.
     pub cpu: usize,
 }
 
 impl Sizes {
-    /// What the claims are about: a table of lb's default size. Takes some minutes and 1.3 GB.
+    /// What the claims are about: a table of lb's default size. Takes some minutes and 2.1 GB.
     pub fn full() -> Result<Self> {
         Ok(Self {
             rounds: 15,
@@ -80,6 +95,9 @@ impl Sizes {
             beside: 10_000,
             road_rounds: 7,
             road_packets: 1_000_000,
+            connection_cases: vec![Case::KeepAlive, Case::PerRequest],
+            connection_rounds: 5,
+            connection_seconds: 2,
             cpu: last_cpu()?,
         })
     }
@@ -91,6 +109,7 @@ impl Sizes {
             repeat: 200_000,
             road_rounds: 2,
             road_packets: 200_000,
+            connection_rounds: 1,
             ..Self::full()?
         })
     }
@@ -107,33 +126,31 @@ impl Sizes {
             beside: 100,
             road_rounds: 1,
             road_packets: 5_000,
+            connection_cases: vec![Case::KeepAlive],
+            connection_rounds: 1,
+            connection_seconds: 1,
             ..Self::full()?
         })
     }
 }
 
-/// Measures everything; `progress` gets a line now and then. Needs root and about 1.3 GB of memory at full size.
+/// Measures everything; `progress` gets a line now and then. Needs root and about 2.1 GB of memory at full size.
 pub fn run(
     sizes: &Sizes,
     interrupts: &Interrupts,
     progress: &(dyn Fn(&str) + Sync),
 ) -> Result<Report> {
-    let (mut samples, mut facts) = (Vec::new(), Vec::new());
-    for mode in rows::MODES {
-        let measured = pinned(sizes.cpu, || {
-            measure::run(mode, sizes, interrupts, progress)
-        })
-        .with_context(|| format!("measuring {}", mode.title))?;
-        samples.extend(measured.samples);
-        facts.extend(measured.facts);
-    }
+    let measured = pinned(sizes.cpu, || measure::run(sizes, interrupts, progress))
+        .context("measuring nanoseconds")?;
     let roads = road::run(sizes, interrupts, progress)?;
+    let connections = connections::run(sizes, interrupts, progress)?;
+    let machine = Machine::here()?;
     Ok(Report::new(
-        Machine::here()?,
+        machine,
         sizes.clone(),
-        facts,
-        samples,
+        measured,
         roads,
+        connections,
     ))
 }
 

@@ -178,12 +178,33 @@ fn figures(html: &mut String, report: &Report) -> fmt::Result {
             cell.road,
         )?;
     }
-    html.push_str("</tbody></table></div>\n<ul>\n");
+    html.push_str("</tbody></table></div>\n");
+    connections(html, report)?;
+    html.push_str("<ul>\n");
     for fact in &report.facts {
         let (value, unit) = (figure(fact.value), escape(&fact.unit));
         writeln!(html, "<li>{}: {value} {unit}</li>", escape(&fact.what))?;
     }
     html.push_str("</ul>\n");
+    Ok(())
+}
+
+fn connections(html: &mut String, report: &Report) -> fmt::Result {
+    html.push_str(
+        "<div class=\"scroll\"><table><thead><tr><th>whole connections</th><th>requests/s</th>\
+         <th>µs CPU of the machine for a request</th><th>beyond direct</th></tr></thead><tbody>\n",
+    );
+    for cell in &report.connections {
+        let [rate, cpu] = [cell.requests_per_second, cell.cpu_us].map(|of| figure(of.median));
+        writeln!(
+            html,
+            "<tr><td>{}: {}</td><td>{rate}</td><td>{cpu}</td><td>{}</td></tr>",
+            escape(cell.case.title()),
+            cell.way,
+            figure(cell.beyond_direct_us),
+        )?;
+    }
+    html.push_str("</tbody></table></div>\n");
     Ok(())
 }
 

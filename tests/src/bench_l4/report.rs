@@ -5,8 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Sizes, road::Road};
-use crate::bench::{Machine, Show, Spread};
+use super::{
+    Sizes,
+    claims::{Comparison, Flood, facts_of_roads, of_roads},
+    connections::{ConnectionSample, Way},
+    measure::Measured,
+    road::Road,
+};
+use crate::bench::{Case, Machine, Show, Spread};
 
 /// Everything that `target/bench/l4.json` holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,14 +29,22 @@ pub struct Report {
     pub shows: Vec<Show>,
     /// One entry per load.
     pub medians: Vec<Cell>,
-    /// What was counted, not timed.
+    /// What was counted, not timed, and what follows from the medians without being claimed.
     pub facts: Vec<Fact>,
+    /// Which loads are compared with which.
+    pub comparisons: Vec<Comparison>,
+    /// The loads that tell what a flood costs.
+    pub flood: Flood,
     /// Packets per second between namespaces, one entry per forwarder.
     pub roads: Vec<RoadCell>,
+    /// Whole connections, one entry per load and balancer.
+    pub connections: Vec<ConnectionCell>,
     /// Every run of the program.
     pub samples: Vec<Sample>,
     /// Every run between namespaces.
     pub road_samples: Vec<RoadSample>,
+    /// Every run of wrk.
+    pub connection_samples: Vec<ConnectionSample>,
 }
 
 /// One run of a load.
@@ -65,7 +79,7 @@ pub struct Cell {
     pub target_ns: Option<f64>,
 }
 
-/// Something counted.
+/// A figure in words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fact {
     /// What, in words.
@@ -104,6 +118,21 @@ pub struct RoadCell {
     pub arrived: Spread,
 }
 
+/// What the runs of one load through one balancer come to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConnectionCell {
+    /// Through whom.
+    pub way: Way,
+    /// The load.
+    pub case: Case,
+    /// Answers a second.
+    pub requests_per_second: Spread,
+    /// Microseconds of CPU time of the whole machine for a request.
+    pub cpu_us: Spread,
+    /// What that is more than the direct run's, of the medians.
+    pub beyond_direct_us: f64,
+}
+
 impl Fact {
     pub(super) fn new(what: String, value: f64, unit: &str, target: Option<f64>) -> Self {
         Self {
@@ -130,29 +159,28 @@ impl Report {
     pub(super) fn new(
         machine: Machine,
         settings: Sizes,
-        mut facts: Vec<Fact>,
-        samples: Vec<Sample>,
+        measured: Measured,
         road_samples: Vec<RoadSample>,
+        connection_samples: Vec<ConnectionSample>,
     ) -> Self {
-        // Each mode loads the same program.
-        let mut seen = Vec::new();
-        facts.retain(|fact| {
-            let new = !seen.contains(&fact.what);
-            seen.push(fact.what.clone());
-            new
-        });
         let mut report = Self {
             name: "l4".to_owned(),
             machine,
             method: method(&settings),
             settings,
             shows: Vec::new(),
-            medians: cells(&samples),
-            facts,
+            medians: cells(&measured.samples),
+            facts: measured.facts,
+            comparisons: measured.comparisons,
+            flood: measured.flood,
             roads: roads(&road_samples),
-            samples,
+            connections: connections(&connection_samples),
+            samples: measured.samples,
             road_samples,
+            connection_samples,
         };
+        let derived = [report.flood.facts(&report), facts_of_roads(&report)];
+        report.facts.extend(derived.into_iter().flatten());
         report.shows = report.claims();
         report
     }
@@ -163,44 +191,32 @@ impl Report {
             let got = cell.net_ns.median;
             Some(show(claim, cell.target_ns?, Some(got), "ns"))
         });
+        let compared = self.comparisons.iter().map(|of| of.claim(self));
         let facts = self.facts.iter().filter_map(Fact::claim);
-        let floor = self.times_ours(Road::Redirect);
-        let nftables = self.times_ours(Road::Nftables);
-        let roads = [
-            show(
-                "packets/s of a bare redirect, in multiples of lb's".to_owned(),
-                1.0 / 0.9,
-                floor,
-                "times",
-            ),
-            show(
-                "packets/s of nftables DNAT, in multiples of lb's".to_owned(),
-                0.25,
-                nftables,
-                "times",
-            ),
-        ];
-        loads.chain(facts).chain(roads).collect()
+        loads
+            .chain(compared)
+            .chain(facts)
+            .chain([self.flood.claim(self)])
+            .chain(of_roads(self))
+            .collect()
     }
 
-    /// Of the medians.
-    fn times_ours(&self, road: Road) -> Option<f64> {
-        let rate = |road| {
-            let mut roads = self.roads.iter();
-            Some(
-                roads
-                    .find(|cell| cell.road == road)?
-                    .packets_per_second
-                    .median,
-            )
-        };
-        let ours = rate(Road::Lb)?;
-        (ours > 0.0).then_some(rate(road)? / ours)
+    /// Median of the load with this title, in nanoseconds.
+    pub(super) fn net(&self, load: &str) -> Option<f64> {
+        let mut cells = self.medians.iter();
+        Some(cells.find(|cell| cell.load == load)?.net_ns.median)
+    }
+
+    /// Median of this forwarder, in packets a second.
+    pub(super) fn rate(&self, road: Road) -> Option<f64> {
+        let mut roads = self.roads.iter();
+        let cell = roads.find(|cell| cell.road == road)?;
+        Some(cell.packets_per_second.median)
     }
 }
 
 /// A claim that holds when `got` is not above `target`.
-fn show(claim: String, target: f64, got: Option<f64>, unit: &str) -> Show {
+pub(super) fn show(claim: String, target: f64, got: Option<f64>, unit: &str) -> Show {
     Show {
         claim,
         target,
@@ -242,6 +258,28 @@ fn roads(samples: &[RoadSample]) -> Vec<RoadCell> {
     Road::ALL.into_iter().filter_map(cell).collect()
 }
 
+fn connections(samples: &[ConnectionSample]) -> Vec<ConnectionCell> {
+    let mut cells = Vec::new();
+    for case in Case::ALL {
+        let of = |way| {
+            let of = move |sample: &&ConnectionSample| sample.way == way && sample.case == case;
+            samples.iter().filter(of)
+        };
+        let cpu_us = |way| Spread::of(of(way).map(|sample| sample.cpu_us));
+        let cell = |way| {
+            Some(ConnectionCell {
+                way,
+                case,
+                requests_per_second: Spread::of(of(way).map(|sample| sample.requests_per_second))?,
+                cpu_us: cpu_us(way)?,
+                beyond_direct_us: cpu_us(way)?.median - cpu_us(Way::Direct)?.median,
+            })
+        };
+        cells.extend(Way::ALL.into_iter().filter_map(cell));
+    }
+    cells
+}
+
 fn method(sizes: &Sizes) -> Vec<String> {
     let Sizes {
         rounds,
@@ -254,7 +292,8 @@ fn method(sizes: &Sizes) -> Vec<String> {
     vec![
         format!(
             "Nanoseconds are those of BPF_PROG_TEST_RUN, which repeats the product's own program, unchanged, \
-             {repeat} times ({opened} where each packet opens a flow) on CPU {cpu}; medians of {rounds} rounds in \
+             {repeat} times ({opened} where packets open flows, a fifth of it in modes other than full NAT) on CPU \
+             {cpu}; medians of {rounds} rounds in \
              which the loads take turns, each followed by its empty run. As many packets of established flows go \
              before, unmeasured, because the loads push each other out of the caches."
         ),
@@ -262,21 +301,40 @@ fn method(sizes: &Sizes) -> Vec<String> {
          Net is raw minus what the same wrapper takes around an empty program in the same round. The kernel reports \
          whole nanoseconds."
             .to_owned(),
+        "The headers of a tunnel are taken off again by the wrapper, which calls bpf_xdp_adjust_head around the empty \
+         program too, with zero: the helper does the same work. So the undoing is subtracted, and the product's own \
+         call of the helper is not."
+            .to_owned(),
         "Clients are drawn by a linear congruential generator; all 48 bits of address and port differ from client \
          to client. Repeated runs overlap on the CPU as packets of one batch do, and more than those of a slow link."
             .to_owned(),
         format!(
             "Tables have {sets} sets of four entries, what lb takes for its default number of flows unless the run \
-             is a quick one. Each number of flows has a table of its own."
+             is a tiny one. Each number of flows of full NAT over IPv4 has a table of its own; all other modes share \
+             one table of each family, with {} flows of each mode in it and a service for each.",
+            sizes.flows[1]
         ),
+        "What a SYN flood costs the flows in use: their packets are sent in turns with SYNs, each of which takes a \
+         place in the full table, and in turns with stray ACKs, which look for a flow and a service in the same way \
+         and take no place. From each pair is taken off what its stranger costs alone, so whatever the two do to each \
+         other counts against the flow in use. Pairs a second are given beside it: of a CPU that is busy, the SYNs \
+         take their own share as well."
+            .to_owned(),
         "The program's counters say what became of every packet: a load whose packets did not all get its verdict \
-         is an error, not a sample. The first packet of each is compared, byte by byte, with what the same function \
-         does on the host."
+         is an error, not a sample. The first packets of each mode are compared, byte by byte, with what the same \
+         function does on the host."
             .to_owned(),
         "Packets per second: an XDP program in the client's namespace sends frames of established flows over veth \
-         to the edge, which forwards them to the next namespace, where an XDP program counts and drops them. \
-         Everything runs on one CPU, so a rate is one over the sum of all parts, generator and sink included. A bare \
-         redirect changes nothing in the frame."
+         to the edge, which forwards them to the next namespace, or back if it is one-armed, where an XDP program \
+         counts and drops them. Everything runs on one CPU, so a rate is one over the sum of all parts, generator and \
+         sink included. Bare redirect and bare XDP_TX swap hardware addresses, without which no \
+         frame would arrive on a real link, and do nothing else."
+            .to_owned(),
+        "HAProxy is not on this road: it ends connections, and this generator sends frames of connections that have no \
+         other end. Instead wrk asks one server for 1 KB bodies through each in turn. On two CPUs client and server \
+         saturate first; the balancer's cost is the CPU time of the whole machine for a request, less the direct run's, \
+         other programs' subtracted. The direct run is routed by the edge's kernel; who forwards by XDP spares that, and \
+         can cost less than nothing."
             .to_owned(),
     ]
 }

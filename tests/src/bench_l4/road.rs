@@ -5,7 +5,9 @@
 //! one forwarder at a time, and the same frames for all of them. Not here: nanoseconds (`measure`).
 
 use std::{
-    fmt, thread,
+    fmt,
+    net::Ipv4Addr,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,10 +26,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Sizes, kernel::bench_object, pinned, report::RoadSample};
 use crate::{
-    address::{SNAT, VIP_SMTP, server},
+    address::{CLIENT, CLIENT_EXTRA, SNAT, VIP_SMTP, server},
     bench::float,
     guard::Interrupts,
     lab::Namespace,
+    pool::SMTP_PORT,
     world::{Balancer, World},
 };
 
@@ -35,25 +38,56 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Road {
-    /// An XDP program that does nothing but redirect: the floor.
+    /// An XDP program that swaps hardware addresses and redirects: the floor of forwarding to another interface.
     Redirect,
-    /// `lb`, full NAT.
+    /// `lb`, full NAT to another interface.
     Lb,
+    /// `lb`, in each of the other modes, to another interface.
+    LbDsr,
+    /// See [`LbDsr`](Self::LbDsr).
+    LbIpip,
+    /// See [`LbDsr`](Self::LbDsr).
+    LbGue,
+    /// An XDP program that swaps hardware addresses and sends back: the floor of one-armed forwarding.
+    Transmit,
+    /// `lb`, full NAT to a server behind the interface that packets come from.
+    LbOneArmed,
     /// The kernel's router with one nftables DNAT rule.
     Nftables,
 }
 
 impl Road {
     /// In the order of a round.
-    pub const ALL: [Self; 3] = [Self::Redirect, Self::Lb, Self::Nftables];
+    pub const ALL: [Self; 8] = [
+        Self::Redirect,
+        Self::Lb,
+        Self::LbDsr,
+        Self::LbIpip,
+        Self::LbGue,
+        Self::Transmit,
+        Self::LbOneArmed,
+        Self::Nftables,
+    ];
 
     /// For people.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Redirect => "bare redirect",
             Self::Lb => "lb, full NAT",
+            Self::LbDsr => "lb, L2 DSR",
+            Self::LbIpip => "lb, IPIP",
+            Self::LbGue => "lb, GUE",
+            Self::Transmit => "bare XDP_TX",
+            Self::LbOneArmed => "lb, full NAT, one-armed",
             Self::Nftables => "nftables DNAT",
         }
+    }
+}
+
+impl Road {
+    /// Whether packets leave by the interface they came from.
+    const fn is_one_armed(self) -> bool {
+        matches!(self, Self::Transmit | Self::LbOneArmed)
     }
 }
 
@@ -78,7 +112,7 @@ pub(super) fn run(
             let sample = sample(&world, &mut ends, road, round, sizes);
             let sample = sample.with_context(|| format!("{road}, round {round}"))?;
             progress(&format!(
-                "round {round}, {road:<13}: {:>9.0} packets/s, {:.1} % arrived",
+                "round {round}, {road:<23}: {:>9.0} packets/s, {:.1} % arrived",
                 sample.packets_per_second,
                 sample.arrived * 100.0
             ));
@@ -95,21 +129,26 @@ fn sample(
     round: u32,
     sizes: &Sizes,
 ) -> Result<RoadSample> {
-    let forwarder = Forwarder::start(world, road)?;
+    let forwarder = Forwarder::start(world, road, SMTP_PORT)?;
     // The kernel's connection tracking takes a flow up in mid-stream, but not an ACK after a SYN without an answer.
     let opening: &[Flags] = match road {
         Road::Nftables => &[Flags::ACK],
-        Road::Redirect | Road::Lb => &[Flags::SYN, Flags::ACK],
+        _ => &[Flags::SYN, Flags::ACK],
     };
     let opened = Instant::now();
+    let how = (road, sizes.cpu);
     for &flags in opening {
-        while ends.send(flags, ORDER_COUNT, FLOWS, sizes.cpu)?.arrived < u64::from(FLOWS) {
+        while ends.send(flags, ORDER_COUNT, FLOWS, how)?.arrived < u64::from(FLOWS) {
             // The forwarder may still be resolving its next hop.
-            ensure!(opened.elapsed() < PATIENCE, "not all flows get through");
+            ensure!(
+                opened.elapsed() < PATIENCE,
+                "not all flows get through; {}",
+                forwarder.log()
+            );
             thread::sleep(PAUSE);
         }
     }
-    let sent = ends.send(Flags::ACK, ORDER_DRAW, sizes.road_packets, sizes.cpu)?;
+    let sent = ends.send(Flags::ACK, ORDER_DRAW, sizes.road_packets, how)?;
     forwarder.stop()?;
     Ok(RoadSample {
         road,
@@ -125,12 +164,32 @@ struct Ends {
     generator: Ebpf,
     /// The kernel empties it when nobody holds it.
     _target: ProgramArray<MapData>,
-    /// Holds the link.
-    _sink: Ebpf,
-    plan: Array<MapData, [u64; PLAN_WORDS]>,
-    arrived: Array<MapData, u64>,
+    plans: Array<MapData, [u64; PLAN_WORDS]>,
+    /// In the namespace behind the edge.
+    behind: Sink,
+    /// In the client's, for what is sent back.
+    back: Sink,
     client: Namespace,
     macs: ([u8; 6], [u8; 6]),
+}
+
+/// What counts frames at an end and swallows them.
+struct Sink {
+    /// Holds the link.
+    _ebpf: Ebpf,
+    arrived: Array<MapData, u64>,
+}
+
+impl Sink {
+    fn attach(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let mut ebpf = load()?;
+        attach(&mut ebpf, "sink", namespace, interface)?;
+        let arrived = Array::try_from(ebpf.take_map("ARRIVED").context("ARRIVED")?)?;
+        Ok(Self {
+            _ebpf: ebpf,
+            arrived,
+        })
+    }
 }
 
 struct Sent {
@@ -143,27 +202,35 @@ impl Ends {
         let client = world.lab().client();
         let (index, client_mac) = link(&client, "lb-eth0")?;
         let (_, edge_mac) = link(&world.lab().edge(), "lb-front")?;
-        let mut generator = redirect_to(index)?;
+        let mut generator = sending_to(index)?;
         let mut target = ProgramArray::try_from(generator.take_map("TARGET").context("TARGET")?)?;
+        for name in ["redirect", "replay"] {
+            xdp(&mut generator, name)?.load()?;
+        }
         target.set(0, xdp(&mut generator, "redirect")?.fd()?, 0)?;
-        xdp(&mut generator, "replay")?.load()?;
-        let plan = Array::try_from(generator.take_map("PLAN").context("PLAN")?)?;
-        let mut sink = load()?;
-        attach(&mut sink, "sink", &Namespace::switch(), "lb-up")?;
-        let arrived = Array::try_from(sink.take_map("ARRIVED").context("ARRIVED")?)?;
+        let plans = Array::try_from(generator.take_map("PLANS").context("PLANS")?)?;
+        let behind = Sink::attach(&Namespace::switch(), "lb-up")?;
+        // XDP_TX on veth goes nowhere unless the peer has a program.
+        let back = Sink::attach(&client, "lb-eth0")?;
         Ok(Self {
             generator,
             _target: target,
-            _sink: sink,
-            plan,
-            arrived,
+            plans,
+            behind,
+            back,
             client,
             macs: (edge_mac, client_mac),
         })
     }
 
     /// Sends `packets` and waits for the last of them.
-    fn send(&mut self, flags: Flags, order: u64, packets: u32, cpu: usize) -> Result<Sent> {
+    fn send(
+        &mut self,
+        flags: Flags,
+        order: u64,
+        packets: u32,
+        (road, cpu): (Road, usize),
+    ) -> Result<Sent> {
         let frame = self.frame(flags);
         let plan = Plan::of(&frame).context("the frame is too short")?;
         let plan = Plan {
@@ -173,8 +240,13 @@ impl Ends {
             same_bits: u64::from(u32::MAX),
             ..plan
         };
-        self.plan.set(0, plan.words(), 0)?;
-        self.arrived.set(0, 0, 0)?;
+        self.plans.set(0, plan.words(), 0)?;
+        let sink = if road.is_one_armed() {
+            &mut self.back
+        } else {
+            &mut self.behind
+        };
+        sink.arrived.set(0, 0, 0)?;
         let replay = xdp(&mut self.generator, "replay")?;
         let run = || {
             let options = TestRunOptions {
@@ -192,7 +264,7 @@ impl Ends {
         let elapsed = pinned(cpu, || client.run(run)?)?;
         // What is still queued is at most a ring of 256 frames.
         thread::sleep(PAUSE);
-        let arrived = self.arrived.get(&0, 0)?;
+        let arrived = sink.arrived.get(&0, 0)?;
         Ok(Sent { arrived, elapsed })
     }
 
@@ -200,7 +272,7 @@ impl Ends {
         Segment {
             macs: self.macs,
             source: ([10, 203, 1, 10], 1),
-            destination: (VIP_SMTP.octets(), 25),
+            destination: (VIP_SMTP.octets(), SMTP_PORT),
             flags,
             ttl: 64,
             payload: vec![0; 15],
@@ -210,29 +282,39 @@ impl Ends {
 }
 
 /// What is between the ends; dropping it leaves the edge as the lab made it.
-enum Forwarder {
-    Redirect(#[expect(dead_code, reason = "holds the program's link")] Ebpf),
+pub(super) enum Forwarder {
+    Bare(#[expect(dead_code, reason = "holds the program's link")] Ebpf),
     Lb(Balancer),
     Nftables(Namespace),
 }
 
 impl Forwarder {
-    fn start(world: &World, road: Road) -> Result<Self> {
+    /// For packets to this port of the virtual address.
+    pub(super) fn start(world: &World, road: Road, port: u16) -> Result<Self> {
         let edge = world.lab().edge();
         match road {
             Road::Redirect => {
                 let (index, _) = link(&edge, "lb-back")?;
-                let mut ebpf = redirect_to(index)?;
-                attach(&mut ebpf, "redirect", &edge, "lb-front")?;
-                Ok(Self::Redirect(ebpf))
+                let mut ebpf = sending_to(index)?;
+                attach(&mut ebpf, "forward", &edge, "lb-front")?;
+                Ok(Self::Bare(ebpf))
             }
-            Road::Lb => world.balance(&service()).map(Self::Lb),
+            Road::Transmit => {
+                let mut ebpf = load()?;
+                attach(&mut ebpf, "transmit", &edge, "lb-front")?;
+                Ok(Self::Bare(ebpf))
+            }
+            Road::Lb => balance(world, "source = \"nat\"", (server(1), port)),
+            Road::LbDsr => balance(world, "forward = \"dsr\"", (server(1), port)),
+            Road::LbIpip => balance(world, "forward = \"ipip\"", (server(1), port)),
+            Road::LbGue => balance(world, "forward = \"gue\"", (server(1), port)),
+            Road::LbOneArmed => balance(world, "source = \"nat\"", (neighbour(), port)),
             Road::Nftables => {
                 // Live frames are thrown away by a veth whose peer has no NAPI; a program or GRO gives it one.
                 call(&edge, &["ethtool", "-K", "lb-front", "gro", "on"])?;
                 let rules = format!(
                     "add table ip lb-bench; add chain ip lb-bench in {{ type nat hook prerouting priority dstnat; }}; \
-                     add rule ip lb-bench in ip daddr {VIP_SMTP} tcp dport 25 dnat to {}:25",
+                     add rule ip lb-bench in ip daddr {VIP_SMTP} tcp dport {port} dnat to {}:{port}",
                     server(1)
                 );
                 call(&edge, &["nft", &rules])?;
@@ -241,9 +323,17 @@ impl Forwarder {
         }
     }
 
-    fn stop(self) -> Result<()> {
+    /// What it says, if it says anything.
+    fn log(&self) -> String {
         match self {
-            Self::Redirect(_) => Ok(()),
+            Self::Bare(_) | Self::Nftables(_) => String::new(),
+            Self::Lb(balancer) => balancer.log(),
+        }
+    }
+
+    pub(super) fn stop(self) -> Result<()> {
+        match self {
+            Self::Bare(_) => Ok(()),
             Self::Lb(balancer) => {
                 let log = balancer.log();
                 let status = balancer.stop()?;
@@ -258,14 +348,20 @@ impl Forwarder {
     }
 }
 
-/// Full NAT of the frames that the generator sends.
-fn service() -> String {
-    format!(
+/// `lb`, with a service of this port in the mode of that line.
+fn balance(world: &World, mode: &str, (server, port): (Ipv4Addr, u16)) -> Result<Forwarder> {
+    let service = format!(
         "[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n[[service]]\nname = \"smtp\"\n\
-         listen = \"{VIP_SMTP}:25\"\nmode = \"l4\"\nsource = \"nat\"\nservers = [\"{}:25\"]\n\
+         listen = \"{VIP_SMTP}:{port}\"\nmode = \"l4\"\n{mode}\nservers = [\"{server}:{port}\"]\n\
          health = {{ kind = \"none\" }}\n",
-        server(1)
-    )
+    );
+    world.balance(&service).map(Forwarder::Lb)
+}
+
+/// An address beside the client's, behind the interface that its packets come from.
+fn neighbour() -> Ipv4Addr {
+    let [a, b, c, _] = CLIENT.octets();
+    Ipv4Addr::new(a, b, c, *CLIENT_EXTRA.start())
 }
 
 fn load() -> Result<Ebpf> {
@@ -273,11 +369,10 @@ fn load() -> Result<Ebpf> {
     Ebpf::load_file(&object).with_context(|| format!("loading {}", object.display()))
 }
 
-/// The benchmark's programs, of which `redirect` is loaded and sends to this interface.
-fn redirect_to(index: u32) -> Result<Ebpf> {
+/// The benchmark's programs, of which `redirect` and `forward` send to this interface.
+fn sending_to(index: u32) -> Result<Ebpf> {
     let mut ebpf = load()?;
     Array::try_from(ebpf.map_mut("OUT").context("OUT")?)?.set(0, index, 0)?;
-    xdp(&mut ebpf, "redirect")?.load()?;
     Ok(ebpf)
 }
 

@@ -16,6 +16,17 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
     for sentence in &report.method {
         writeln!(out, "{sentence}")?;
     }
+    nanoseconds(out, report)?;
+    for fact in &report.facts {
+        let value = if fact.value.fract() == 0.0 { 0 } else { 4 };
+        writeln!(out, "{}: {:.value$} {}", fact.what, fact.value, fact.unit)?;
+    }
+    roads(out, report)?;
+    connections(out, report)?;
+    claims(out, report)
+}
+
+fn nanoseconds(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(
         out,
         "\n{:<72}{:>9}{:>9}{:>9}{:>15}{:>9}",
@@ -32,11 +43,10 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
             cell.load, cell.raw_ns.median, cell.empty_ns.median, cell.net_ns.median,
         )?;
     }
-    writeln!(out)?;
-    for fact in &report.facts {
-        let value = if fact.value.fract() == 0.0 { 0 } else { 4 };
-        writeln!(out, "{}: {:.value$} {}", fact.what, fact.value, fact.unit)?;
-    }
+    writeln!(out)
+}
+
+fn roads(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(
         out,
         "\n{:<72}{:>12}{:>24}{:>12}",
@@ -53,7 +63,29 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
             cell.arrived.median * 100.0
         )?;
     }
-    writeln!(out)?;
+    Ok(())
+}
+
+fn connections(out: &mut String, report: &Report) -> fmt::Result {
+    writeln!(
+        out,
+        "\n{:<72}{:>12}{:>12}{:>15}",
+        "whole connections (medians)", "requests/s", "µs CPU", "beyond direct"
+    )?;
+    for cell in &report.connections {
+        writeln!(
+            out,
+            "{:<72}{:>12.0}{:>12.1}{:>15.1}",
+            format!("{}: {}", cell.case.title(), cell.way),
+            cell.requests_per_second.median,
+            cell.cpu_us.median,
+            cell.beyond_direct_us,
+        )?;
+    }
+    writeln!(out)
+}
+
+fn claims(out: &mut String, report: &Report) -> fmt::Result {
     for (word, holds) in [("holds", true), ("DOES NOT HOLD", false)] {
         for show in report.shows.iter().filter(|show| show.holds == holds) {
             let got = show

@@ -2,7 +2,8 @@
 //!
 //! `BPF_PROG_TEST_RUN` times the loop in the kernel. The wrapper (`lb-ebpf/src/bench.rs`) restores the frame before
 //! each run and then jumps to the program in its slot. Its own cost, and the loop's, is what the same wrapper takes
-//! around an empty program; the difference is the program's.
+//! around an empty program; the difference is the program's. That holds for the headers of a tunnel too, which the
+//! wrapper takes off again: around the empty program it calls the helper just the same.
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -13,11 +14,13 @@ use aya::{
 use lb_ebpf::replay::{PLAN_WORDS, Plan};
 
 use super::kernel::bench_object;
+use crate::bench::float;
 
 /// The wrapper, loaded.
 pub(super) struct Wrapper {
     ebpf: Ebpf,
-    plan: Array<MapData, [u64; PLAN_WORDS]>,
+    plans: Array<MapData, [u64; PLAN_WORDS]>,
+    next: Array<MapData, u64>,
     target: ProgramArray<MapData>,
 }
 
@@ -42,39 +45,49 @@ impl Wrapper {
             let program: &mut Xdp = program.try_into()?;
             program.load().with_context(|| name.to_owned())?;
         }
-        let plan = Array::try_from(ebpf.take_map("PLAN").context("PLAN")?)?;
+        let plans = Array::try_from(ebpf.take_map("PLANS").context("PLANS")?)?;
+        let next = Array::try_from(ebpf.take_map("NEXT").context("NEXT")?)?;
         let target = ProgramArray::try_from(ebpf.take_map("TARGET").context("TARGET")?)?;
-        Ok(Self { ebpf, plan, target })
+        Ok(Self {
+            ebpf,
+            plans,
+            next,
+            target,
+        })
     }
 
-    /// Runs `program` `repeat` times. `plan` is advanced, so that the next runs go on where these end.
+    /// Runs `program` `repeat` times, by the first of the plans and from then on by the one that each names as its
+    /// next. The plans are advanced, so that the next runs go on where these end.
     pub(super) fn run(
         &mut self,
         program: &ProgramFd,
         frame: &[u8],
-        plan: &mut Plan,
+        plans: &mut [Plan],
         repeat: u32,
     ) -> Result<Outcome> {
         self.target.set(0, program, 0).context(
             "the wrapper can't call the program: one has fragments enabled, the other not",
         )?;
-        self.run_again(frame, plan, repeat)
+        self.run_again(frame, plans, repeat)
     }
 
     /// As [`Wrapper::run`], of the empty program.
     pub(super) fn run_nothing(
         &mut self,
         frame: &[u8],
-        plan: &mut Plan,
+        plans: &mut [Plan],
         repeat: u32,
     ) -> Result<Outcome> {
         let nothing = xdp(&self.ebpf, "nothing")?.fd()?;
         self.target.set(0, nothing, 0)?;
-        self.run_again(frame, plan, repeat)
+        self.run_again(frame, plans, repeat)
     }
 
-    fn run_again(&mut self, frame: &[u8], plan: &mut Plan, repeat: u32) -> Result<Outcome> {
-        self.plan.set(0, plan.words(), 0)?;
+    fn run_again(&mut self, frame: &[u8], plans: &mut [Plan], repeat: u32) -> Result<Outcome> {
+        for (index, plan) in (0..).zip(&*plans) {
+            self.plans.set(index, plan.words(), 0)?;
+        }
+        self.next.set(0, 0, 0)?;
         let mut out = vec![0; frame.len() + ROOM];
         let result = xdp(&self.ebpf, "replay")?
             .test_run(TestRunOptions {
@@ -85,12 +98,14 @@ impl Wrapper {
             })
             .context("BPF_PROG_TEST_RUN")?;
         out.truncate(result.data_size_out as usize);
-        let [state, _, _, turn, ..] = self.plan.get(&0, 0)?;
-        (plan.state, plan.turn) = (state, turn);
+        for (index, plan) in (0..).zip(plans) {
+            let [state, _, _, turn, ..] = self.plans.get(&index, 0)?;
+            (plan.state, plan.turn) = (state, turn);
+        }
         Ok(Outcome {
             action: result.return_value,
             frame: out,
-            ns: result.duration.as_secs_f64() * 1e9,
+            ns: float(result.duration.as_nanos().try_into()?),
         })
     }
 }

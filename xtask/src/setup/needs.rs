@@ -33,10 +33,14 @@ pub(super) struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 12] = [
     Tool {
         name: "bpftool",
         package: "bpftool",
+    },
+    Tool {
+        name: "c++",
+        package: "g++",
     },
     Tool {
         name: "cc",

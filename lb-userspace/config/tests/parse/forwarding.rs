@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lb_config::{Affinity, Forward, L4, Mode, Protocol, Source, WhenServerFails, parse};
+use lb_config::{
+    Affinity, Forward, L4, Mode, Protocol, Source, WhenDaemonGone, WhenServerFails, parse,
+};
 
 use crate::check;
 
@@ -32,9 +34,11 @@ fn every_mode_and_choice_has_its_word() {
         assert_eq!(found.idle_timeout, Duration::from_mins(40));
         assert_eq!(found.affinity, Affinity::None);
         assert_eq!(found.when_server_fails, WhenServerFails::Leave);
+        assert_eq!(found.when_daemon_gone, WhenDaemonGone::Forward);
     }
     let (found, protocol) = l4(&format!(
-        "{rest}protocol = \"udp\"\nsource = \"client\"\naffinity = \"client\"\nwhen_server_fails = \"cut\"\n"
+        "{rest}protocol = \"udp\"\nsource = \"client\"\naffinity = \"client\"\nwhen_server_fails = \"cut\"\n\
+         when_daemon_gone = \"pass\"\n"
     ));
     let (clamped, _) = l4(&format!("{rest}source = \"client\"\nmss = 1400\n"));
     assert_eq!(clamped.mss.map(std::num::NonZeroU16::get), Some(1400));
@@ -45,6 +49,7 @@ fn every_mode_and_choice_has_its_word() {
         (Protocol::Udp, Affinity::Client)
     );
     assert_eq!(found.when_server_fails, WhenServerFails::Cut);
+    assert_eq!(found.when_daemon_gone, WhenDaemonGone::Pass);
     assert_eq!(found.idle_timeout, Duration::from_mins(5));
 }
 
@@ -74,6 +79,36 @@ fn a_service_may_be_ipv6_and_share_its_port_with_another_protocol() {
     assert!(
         !format!("{key:?}").contains("0123"),
         "a secret is never shown"
+    );
+}
+
+#[test]
+fn the_daemon_may_be_gone_for_a_minute_unless_told_otherwise() {
+    let rest = "listen = \"192.0.2.1:53\"\nmode = \"l4\"\nsource = \"client\"\nservers = [\"10.0.0.1:53\"]\n";
+    let flows = |text: &str| {
+        parse(&file(&format!("{rest}{text}")))
+            .expect("no mistakes")
+            .flows
+    };
+    assert_eq!(flows("").orphaned_after, Duration::from_mins(1));
+    let told = "[flows]\norphaned_after = \"2s\"\n";
+    assert_eq!(flows(told).orphaned_after, Duration::from_secs(2));
+    check(
+        &file(&format!(
+            "{rest}when_daemon_gone = \"drop\"\n[flows]\norphaned_after = \"1s\"\n"
+        )),
+        &[
+            r#"lb.toml:9:20: service "a": when_daemon_gone: `drop` is not "forward" or "pass""#,
+            "lb.toml:11:18: flows.orphaned_after: `1s` is not from 2s to 24h",
+        ],
+    );
+    check(
+        &file(
+            "listen = \"192.0.2.1:80\"\nmode = \"http\"\nservers = [\"10.0.0.1:80\"]\nwhen_daemon_gone = \"pass\"\n",
+        ),
+        &[
+            r#"lb.toml:8:1: service "a": when_daemon_gone: is only for mode = "l4", and this is mode = "http"; remove it, or change the other"#,
+        ],
     );
 }
 

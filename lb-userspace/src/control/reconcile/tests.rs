@@ -6,7 +6,8 @@ use lb_ebpf::abi::{BACKEND_FLAG_REACHABLE, RING_EMPTY, RING_SIZE, SERVICE_KIND_L
 
 use lb_ebpf::rewrite::Mode;
 
-use super::{DesiredServer, DesiredService, Reconciler, Write};
+use super::{DesiredServer, DesiredService, GRACE, Reconciler, SETTLED, Write};
+use crate::control::{Before, InUse, Numbers};
 use crate::dataplane::NextHop;
 
 const HOP: NextHop = NextHop {
@@ -36,8 +37,14 @@ fn service(last_octet: u8, servers: u8) -> DesiredService {
     }
 }
 
+fn reconciler(services: &[&DesiredService]) -> Reconciler {
+    let numbers = Numbers::assign(&Before::default(), &InUse::default(), services);
+    Reconciler::new(numbers.unwrap())
+}
+
 /// The writes in short: `b3` backend 3 reachable, `x3` unreachable, `r0` a ring in the first half
-/// of its service with the backends it names, `s0` the service with this half live, `s-` with none.
+/// of its service with the backends it names, `s0` the service with this half live, `s-` with none, and after a slash the
+/// half that was live before, if that is still known.
 fn short(writes: &[Write], id: u32) -> Vec<String> {
     let half = |slot: u32| (slot - id * 2 * RING_SIZE) / RING_SIZE;
     let text = |write: &Write| match write {
@@ -51,61 +58,118 @@ fn short(writes: &[Write], id: u32) -> Vec<String> {
             named.dedup();
             format!("r{} {named:?}", half(*first))
         }
-        Write::Service { service, .. } if service.ring == RING_EMPTY => "s-".to_owned(),
-        Write::Service { service, .. } => format!("s{}", half(service.ring)),
+        Write::Service { service, .. } => {
+            let name = |slot| match slot {
+                RING_EMPTY => "-".to_owned(),
+                slot => half(slot).to_string(),
+            };
+            match service.previous_ring {
+                RING_EMPTY => format!("s{}", name(service.ring)),
+                previous => format!("s{}/{}", name(service.ring), name(previous)),
+            }
+        }
     };
     writes.iter().map(text).collect()
 }
 
+/// What is written at `tick`.
 #[track_caller]
-fn check(reconciler: &mut Reconciler, id: usize, desired: &DesiredService, expected: &[&str]) {
-    let writes = reconciler.diff(id, desired);
+fn check(
+    reconciler: &mut Reconciler,
+    (id, tick): (usize, u32),
+    desired: &DesiredService,
+    expected: &[&str],
+) {
+    let writes = reconciler.diff(id, desired, tick);
     assert_eq!(short(&writes, u32::try_from(id).unwrap()), expected);
 }
 
 #[test]
 fn a_ring_follows_its_servers_and_precedes_its_service() {
     let services = [service(1, 2), service(2, 1)];
-    let mut reconciler = Reconciler::new(services.iter());
+    let mut reconciler = reconciler(&[&services[0], &services[1]]);
     check(
         &mut reconciler,
-        0,
+        (0, 1000),
         &services[0],
         &["b0", "b1", "r0 [0, 1]", "s0"],
     );
-    check(&mut reconciler, 1, &services[1], &["b2", "r0 [2]", "s0"]);
-    check(&mut reconciler, 0, &services[0], &[]);
+    check(
+        &mut reconciler,
+        (1, 2000),
+        &services[1],
+        &["b2", "r0 [2]", "s0"],
+    );
+    check(&mut reconciler, (0, 3000), &services[0], &[]);
 }
 
 #[test]
 fn a_change_of_health_uses_the_half_that_nobody_reads() {
     let mut desired = service(1, 3);
-    let mut reconciler = Reconciler::new([&desired].into_iter());
-    reconciler.diff(0, &desired);
+    let mut reconciler = reconciler(&[&desired]);
+    reconciler.diff(0, &desired, 0);
     desired.servers[1].up = false;
-    check(&mut reconciler, 0, &desired, &["r1 [0, 2]", "s1"]);
+    check(&mut reconciler, (0, 4000), &desired, &["r1 [0, 2]", "s1/0"]);
     desired.servers[1].up = true;
-    check(&mut reconciler, 0, &desired, &["r0 [0, 1, 2]", "s0"]);
+    // The half that is written next is not to be read as the ring before any more.
+    let expected = ["s1", "r0 [0, 1, 2]", "s0/1"];
+    check(&mut reconciler, (0, 5000), &desired, &expected);
     for server in &mut desired.servers {
         server.up = false;
     }
-    check(&mut reconciler, 0, &desired, &["s-"]);
+    check(&mut reconciler, (0, 6000), &desired, &["s-/0"]);
+    desired.servers[0].up = true;
+    check(
+        &mut reconciler,
+        (0, 7000),
+        &desired,
+        &["s-", "r0 [0]", "s0"],
+    );
+}
+
+#[test]
+fn the_ring_before_is_forgotten_when_the_flows_in_flight_have_had_their_time() {
+    let mut desired = service(1, 2);
+    let mut reconciler = reconciler(&[&desired]);
+    reconciler.diff(0, &desired, 7);
+    assert_eq!(reconciler.forget_previous(0, &desired, 7 + GRACE), None);
+    // Of the start, which knew only some of the servers yet.
+    desired.servers[1].up = false;
+    let writes = reconciler.diff(0, &desired, 7 + SETTLED - 1);
+    assert_eq!(short(&writes, 0), ["r1 [0]", "s1"]);
+    desired.servers[1].up = true;
+    reconciler.diff(0, &desired, 500);
+    desired.servers[1].up = false;
+    let writes = reconciler.diff(0, &desired, 1000);
+    assert_eq!(short(&writes, 0), ["s0", "r1 [0]", "s1/0"]);
+    let early = reconciler.forget_previous(0, &desired, 1000 + GRACE - 1);
+    assert_eq!(early, None);
+    let write = reconciler.forget_previous(0, &desired, 1000 + GRACE);
+    assert_eq!(short(&Vec::from_iter(write), 0), ["s1"]);
+    let again = reconciler.forget_previous(0, &desired, 1001 + GRACE);
+    assert_eq!(again, None);
 }
 
 #[test]
 fn a_server_out_of_reach_leaves_the_ring_before_the_map() {
     let mut desired = service(1, 2);
-    let mut reconciler = Reconciler::new([&desired].into_iter());
-    reconciler.diff(0, &desired);
+    let mut reconciler = reconciler(&[&desired]);
+    reconciler.diff(0, &desired, 0);
     desired.servers[0].next_hop = None;
-    check(&mut reconciler, 0, &desired, &["r1 [1]", "s1", "x0"]);
+    check(
+        &mut reconciler,
+        (0, 8000),
+        &desired,
+        &["r1 [1]", "s1/0", "x0"],
+    );
     let moved = NextHop {
         destination_mac: [2, 0, 0, 0, 0, 9],
         ..HOP
     };
     desired.servers[0].next_hop = Some(moved);
-    check(&mut reconciler, 0, &desired, &["b0", "r0 [0, 1]", "s0"]);
+    let expected = ["b0", "s1", "r0 [0, 1]", "s0/1"];
+    check(&mut reconciler, (0, 9000), &desired, &expected);
     // A new network card of a server in use: nothing but its hardware address is written.
     desired.servers[1].next_hop = Some(moved);
-    check(&mut reconciler, 0, &desired, &["b1"]);
+    check(&mut reconciler, (0, 10000), &desired, &["b1"]);
 }

@@ -5,15 +5,18 @@
 //! would have opened. Counters are noted, not written.
 //! Called by `explain`, through `Dataplane::trial`.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 
 use lb_ebpf::abi::{
-    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings,
+    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::{Handover, Shared, Tables};
+use lb_ebpf::decide::{Answers, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
+use lb_ebpf::layout::{FragmentKey, Handover};
 use lb_ebpf::nat::SourceAddresses;
+use lb_ebpf::rewrite::Rewrite;
 
 use super::Maps;
 
@@ -26,6 +29,11 @@ pub(crate) struct Trial<'a> {
     backends: Kept<Backend>,
     noted: Cell<Noted>,
     handover: Cell<Handover>,
+    fragments: RefCell<HashMap<FragmentKey<V4>, u32>>,
+    fragments6: RefCell<HashMap<FragmentKey<V6>, u32>>,
+    rewrite: Cell<Rewrite<V4>>,
+    rewrite6: Cell<Rewrite<V6>>,
+    answers: Cell<Answers>,
 }
 
 /// What a decision counted.
@@ -47,6 +55,11 @@ impl<'a> Trial<'a> {
             backends: Kept::default(),
             noted: Cell::default(),
             handover: Cell::default(),
+            fragments: RefCell::default(),
+            fragments6: RefCell::default(),
+            rewrite: Cell::default(),
+            rewrite6: Cell::default(),
+            answers: Cell::default(),
         }
     }
 
@@ -79,6 +92,14 @@ impl Shared for Trial<'_> {
         self.maps.interfaces.get(&ifindex, 0).ok()
     }
 
+    fn vlan(&self, index: u32) -> Option<Vlan> {
+        self.maps.vlans.get(&index, 0).ok()
+    }
+
+    fn vlan_index(&self, key: &VlanKey) -> Option<u32> {
+        self.maps.vlan_ids.get(key, 0).ok()
+    }
+
     fn count(&self, service: u8, counters: ServiceCounters) {
         self.noted.set(Noted {
             service: Some(service),
@@ -93,17 +114,59 @@ impl Shared for Trial<'_> {
     fn take_over(&self) -> Handover {
         self.handover.take()
     }
+
+    fn answers(&self) -> Answers {
+        self.answers.get()
+    }
+
+    fn set_answers(&self, answers: Answers) {
+        self.answers.set(answers);
+    }
 }
 
 impl Tables<V4> for Trial<'_> {
     fn service(&self, key: &ServiceKey) -> Option<Service> {
         self.maps.services.get(key, 0).ok()
     }
+
+    fn fragment(&self, key: &FragmentKey<V4>) -> Option<u32> {
+        let tried = self.fragments.borrow().get(key).copied();
+        tried.or_else(|| self.maps.fragments.get(key, 0).ok())
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey<V4>, ports: u32) {
+        self.fragments.borrow_mut().insert(*key, ports);
+    }
+
+    fn note_rewrite(&self, rewrite: &Rewrite<V4>) {
+        self.rewrite.set(*rewrite);
+    }
+
+    fn noted_rewrite(&self) -> Rewrite<V4> {
+        self.rewrite.get()
+    }
 }
 
 impl Tables<V6> for Trial<'_> {
     fn service(&self, key: &ServiceKey6) -> Option<Service> {
         self.maps.services6.get(key, 0).ok()
+    }
+
+    fn fragment(&self, key: &FragmentKey<V6>) -> Option<u32> {
+        let tried = self.fragments6.borrow().get(key).copied();
+        tried.or_else(|| self.maps.fragments6.get(key, 0).ok())
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey<V6>, ports: u32) {
+        self.fragments6.borrow_mut().insert(*key, ports);
+    }
+
+    fn note_rewrite(&self, rewrite: &Rewrite<V6>) {
+        self.rewrite6.set(*rewrite);
+    }
+
+    fn noted_rewrite(&self) -> Rewrite<V6> {
+        self.rewrite6.get()
     }
 }
 

@@ -1,0 +1,258 @@
+//! A lab with `lb` in front of witnesses, in any mode of forwarding and either family.
+//!
+//! Servers of the tunnels unwrap in userspace (`python/unwrap.py`), because not every kernel has `ipip` and `fou`; what they
+//! get from their kernel has passed its checks, outer checksums included.
+//! Invariant: dropping a stage ends what has sockets in the network before the network.
+//! Used by `tests/modes.rs` and `tests/manners`.
+
+use std::{
+    env,
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Stdio,
+};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    programs::{Xdp, XdpMode},
+};
+
+use crate::{
+    address::{SNAT, VIP_SMTP, ipv6, server},
+    binaries,
+    lab::Process,
+    witness::{self, PORT, Witness},
+    world::{Balancer, World},
+};
+
+/// A family, as a configuration names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The address of this family beside an IPv4 one.
+    pub fn of(self, address: Ipv4Addr) -> IpAddr {
+        match self {
+            Self::V4 => address.into(),
+            Self::V6 => ipv6(address).into(),
+        }
+    }
+
+    /// As programs number it.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::V4 => "4",
+            Self::V6 => "6",
+        }
+    }
+
+    /// Where the services of [`configuration`] listen.
+    pub fn service(self) -> SocketAddr {
+        SocketAddr::new(self.of(VIP_SMTP), PORT)
+    }
+}
+
+/// A mode of forwarding, as a configuration asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// Full NAT.
+    Nat,
+    /// NAT of the destination only.
+    SourceKept,
+    /// Direct server return.
+    Dsr,
+    /// A tunnel of IP headers.
+    Ipip,
+    /// A tunnel of UDP headers.
+    Gue,
+}
+
+impl Forward {
+    /// The lines of a service, and what else the file needs.
+    fn keys(self, family: Family) -> (&'static str, String) {
+        match self {
+            Self::Nat => ("source = \"nat\"", nat(family, 1024, 65535)),
+            Self::SourceKept => ("source = \"client\"", String::new()),
+            Self::Dsr => ("forward = \"dsr\"", String::new()),
+            Self::Ipip => ("forward = \"ipip\"", String::new()),
+            Self::Gue => ("forward = \"gue\"", String::new()),
+        }
+    }
+
+    /// What unwraps it, if it is a tunnel.
+    fn tunnel(self) -> Option<&'static str> {
+        match self {
+            Self::Ipip => Some("ipip"),
+            Self::Gue => Some("gue"),
+            Self::Nat | Self::SourceKept | Self::Dsr => None,
+        }
+    }
+
+    /// Whether the server answers its client itself.
+    fn is_one_way(self) -> bool {
+        !matches!(self, Self::Nat | Self::SourceKept)
+    }
+}
+
+/// The section of source addresses, one with these ports.
+pub fn nat(family: Family, first: u16, last: u16) -> String {
+    let address = family.of(SNAT);
+    format!("[nat]\naddresses = [\"{address}\"]\nports = \"{first}-{last}\"\n")
+}
+
+/// A service for TCP and one for UDP at [`Family::service`], of servers that are witnesses.
+pub fn configuration(family: Family, forward: Forward, servers: u8) -> String {
+    let (keys, mut text) = forward.keys(family);
+    for protocol in ["tcp", "udp"] {
+        text.push_str(&service(protocol, family.service(), keys, family, servers));
+    }
+    text
+}
+
+/// A service whose servers have the port that it has itself.
+pub fn service(
+    protocol: &str,
+    listen: SocketAddr,
+    keys: &str,
+    family: Family,
+    servers: u8,
+) -> String {
+    let servers: Vec<_> = (1..=servers)
+        .map(|number| SocketAddr::new(family.of(server(number)), listen.port()).to_string())
+        .collect();
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "\n[[service]]\nname = \"{protocol}\"\nlisten = \"{listen}\"\nmode = \"l4\"\nprotocol = \"{protocol}\"\n\
+         {keys}\nservers = {servers:?}\nhealth = {{ kind = \"none\" }}\n"
+    );
+    text
+}
+
+/// A lab whose servers are witnesses, and `lb` in front of them.
+#[derive(Debug)]
+pub struct Stage {
+    family: Family,
+    // Dropped in this order: what has sockets in the network before the network.
+    _witnesses: Vec<Witness>,
+    _unwrappers: Vec<Process>,
+    _client_program: Ebpf,
+    balancer: Balancer,
+    world: World,
+}
+
+impl Stage {
+    /// With the services of [`configuration`], which are served.
+    pub fn start(family: Family, forward: Forward, servers: u8) -> Result<Self> {
+        let text = configuration(family, forward, servers);
+        let mut stage = Self::with(family, forward, servers, &text)?;
+        stage.balancer.eventually("the service is served", || {
+            Ok(witness::ask(family.service(), b"hello").is_ok())
+        })?;
+        Ok(stage)
+    }
+
+    /// With other services, for which the caller waits.
+    pub fn with(
+        family: Family,
+        forward: Forward,
+        servers: u8,
+        configuration: &str,
+    ) -> Result<Self> {
+        let world = World::start(servers)?;
+        if family == Family::V6 {
+            world.lab().speak_ipv6()?;
+        }
+        let (mut unwrappers, mut witnesses) = (vec![], vec![]);
+        for number in 1..=servers {
+            let mut addresses = vec![family.of(server(number))];
+            if forward.is_one_way() {
+                let address = family.service().ip();
+                world.lab().own_virtual_address(number, address)?;
+                addresses.push(address);
+            }
+            if let Some(tunnel) = forward.tunnel() {
+                unwrappers.push(unwrapper(&world, number, tunnel, family)?);
+            }
+            witnesses.push(Witness::start(number, &addresses)?);
+        }
+        Ok(Self {
+            family,
+            _witnesses: witnesses,
+            _unwrappers: unwrappers,
+            _client_program: client_program(&world)?,
+            balancer: world.balance(configuration)?,
+            world,
+        })
+    }
+
+    /// The family of its services.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The lab.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The load balancer.
+    pub fn balancer(&mut self) -> &mut Balancer {
+        &mut self.balancer
+    }
+
+    /// Packets that had the named reason.
+    pub fn counter(&self, reason: &str) -> Result<u64> {
+        let output = self
+            .world
+            .lab()
+            .edge()
+            .command(binaries::lb()?)
+            .args(["status", "--json", "--admin"])
+            .arg(self.balancer.admin())
+            .output()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let reasons = status["reasons"].as_array().context("no reasons")?;
+        let found = reasons.iter().find(|one| one["reason"] == reason);
+        // Reasons never given are left out.
+        found.map_or(Ok(0), |one| {
+            one["packets"].as_u64().context("packets are no number")
+        })
+    }
+}
+
+/// A program that passes everything, on the client's interface: veth throws away what its peer sends by `XDP_TX` (here,
+/// error messages) unless it has one, where a network card just sends.
+fn client_program(world: &World) -> Result<Ebpf> {
+    let object = env::var_os("LB_XDP_OBJECT").context("LB_XDP_OBJECT is not set")?;
+    let object = Path::new(&object).with_file_name("lb-bench-xdp");
+    let mut ebpf = Ebpf::load_file(object)?;
+    let program: &mut Xdp = ebpf.program_mut("nothing").context("nothing")?.try_into()?;
+    program.load()?;
+    let client = world.lab().client();
+    client.run(|| program.attach("lb-eth0", XdpMode::Driver).map(drop))??;
+    Ok(ebpf)
+}
+
+fn unwrapper(world: &World, number: u8, mode: &str, family: Family) -> Result<Process> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/unwrap.py");
+    let python = binaries::python()?;
+    let mut process = world.lab().pool(number).spawn(python, |command| {
+        command
+            .arg(script)
+            .args([mode, family.version()])
+            .stdout(Stdio::piped());
+    })?;
+    process.wait_for_line("ready")?;
+    Ok(process)
+}
