@@ -157,6 +157,9 @@ where
     }
 }
 
+/// So many tail calls the kernel makes for one packet (`MAX_TAIL_CALL_CNT`); the program goes on behind one more.
+const MAX_TAIL_CALLS: u32 = 33;
+
 /// All stages that `packet` goes through, as the kernel does by tail calls.
 pub fn decide_fully<P, T>(packet: &mut P, tables: &T, ingress: Ingress) -> Verdict
 where
@@ -164,7 +167,10 @@ where
     T: Tables<V4> + Tables<V6>,
 {
     let mut verdict = decide(packet, tables, ingress);
-    while let Continue(stage) = verdict {
+    for _ in 0..MAX_TAIL_CALLS {
+        let Continue(stage) = verdict else {
+            break;
+        };
         verdict = match stage {
             Stage::Ipv4 => decide(packet, tables, ingress),
             Stage::Open => decide_unknown::<V4, _, _>(packet, tables, ingress),
@@ -220,7 +226,8 @@ where
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
-        Some(found) if found.is_tagged() => Err(Continue(F::EXTENDED)),
+        // With the flags of where it has been, or it would be sent there again.
+        Some(found) if found.is_tagged() => Err(enter(tables, note, F::EXTENDED)),
         Some(found) => established(&table, &found, &segment, note),
         None => Err(enter(tables, segment.noted(note), F::OPEN)),
     }

@@ -212,7 +212,7 @@ reasons! {
     TooBig "too_big" "Answered with ICMP packet too big: with the headers of the tunnel it would not fit into the way to the server."
     TooBigUnanswered "too_big_unanswered" "Passed: too big for its tunnel, and an ICMP error, about which none may be sent, or the program that answers is not loaded."
     StageMissing "stage_missing" "Passed: the program that would have gone on with the packet is not loaded."
-    Orphaned "orphaned" "Passed: no lb runs, for longer than flows.orphaned_after, and its service asks for the stack then."
+    Orphaned "orphaned" "Passed: no daemon has been there for a while, and its service asks for the stack then."
     WorkerHeaders "worker_headers" "Dropped: a segment for a worker with tags, options, extension headers or in several buffers, which its TCP does not read."
     VlanGone "vlan_gone" "Dropped: its way out leads through a VLAN that this host no longer has."
     GueChecksum "gue_checksum" "Passed: a fragment or a packet with extension headers, for which GUE over IPv6 would need a sum over all of it."

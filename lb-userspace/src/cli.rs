@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 
 use crate::admin::{Answer, Status};
+use crate::control::{Done, Order};
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{Flows, Query};
 use crate::{admin, compose, dataplane, run};
@@ -32,6 +33,11 @@ enum Command {
     Status(Daemon),
     /// Connections that the packet path forwards just now (services of mode "l4").
     Flows(FlowsArgs),
+    /// Give a server of mode "l4" no new connections; those that it has go on. Until `lb undrain`, or the end of the daemon:
+    /// for longer, give it weight 0 in the configuration.
+    Drain(DrainArgs),
+    /// Give a server new connections again.
+    Undrain(DrainArgs),
     /// What the packet path would do with a packet, and why; nothing is sent or changed.
     Explain(ExplainArgs),
 }
@@ -76,6 +82,16 @@ struct FlowsArgs {
     daemon: Daemon,
     #[command(flatten)]
     query: Query,
+}
+
+#[derive(Debug, Args)]
+struct DrainArgs {
+    /// Name of the service.
+    service: String,
+    /// Name of the server, or its address and port.
+    server: String,
+    #[command(flatten)]
+    daemon: Daemon,
 }
 
 #[derive(Debug, Args)]
@@ -142,6 +158,8 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Flows(FlowsArgs { daemon, query }) => {
             daemon.print(&admin::flows(&daemon.admin, &query)?, Flows::to_string)
         }
+        Command::Drain(args) => args.order(true),
+        Command::Undrain(args) => args.order(false),
         Command::Explain(args) => args.run(),
     }
 }
@@ -159,6 +177,22 @@ impl Daemon {
             print!("{}", text(&answer.value()?));
         }
         Ok(())
+    }
+}
+
+impl DrainArgs {
+    fn order(self, drained: bool) -> Result<(), Failure> {
+        let order = Order {
+            service: self.service,
+            server: self.server,
+            drained,
+        };
+        let answer = admin::drain(&self.daemon.admin, &order)?;
+        self.daemon.print(&answer, |done| {
+            let takes = if done.up { "takes" } else { "gets no" };
+            let Done { server, reason, .. } = done;
+            format!("{server} {takes} new connections: {reason}\n")
+        })
     }
 }
 

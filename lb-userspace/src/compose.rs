@@ -368,6 +368,7 @@ fn controlled_servers(
             healthy: start.up,
             reason: start.reason.clone(),
             unreachable: None,
+            drained: false,
         })
         .collect()
 }

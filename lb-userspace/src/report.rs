@@ -15,7 +15,7 @@ use crate::admin::{
 };
 use crate::carrier::Decision;
 use crate::compose::Plan;
-use crate::control::{Control, Controlled};
+use crate::control::{Control, Controlled, Done, Order};
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{self, Flows, Query};
 use crate::worker::Carrier;
@@ -151,6 +151,10 @@ impl Answers for Desk {
 
     fn flows(&self, query: &Query) -> anyhow::Result<Flows> {
         flows::list(&self.control.borrow(), query)
+    }
+
+    fn drain(&self, order: &Order) -> anyhow::Result<Done> {
+        self.control.borrow_mut().drain(order)
     }
 
     fn explain(&self, question: Question) -> anyhow::Result<Vec<Outcome>> {

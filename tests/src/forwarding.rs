@@ -78,6 +78,15 @@ pub enum Forward {
 }
 
 impl Forward {
+    /// All modes.
+    pub const ALL: [Self; 5] = [
+        Self::Nat,
+        Self::SourceKept,
+        Self::Dsr,
+        Self::Ipip,
+        Self::Gue,
+    ];
+
     /// The lines of a service, and what else the file needs.
     fn keys(self, family: Family) -> (&'static str, String) {
         match self {
@@ -114,18 +123,24 @@ pub fn nat(family: Family, first: u16, last: u16) -> String {
 pub fn configuration(family: Family, forward: Forward, servers: u8) -> String {
     let (keys, mut text) = forward.keys(family);
     for protocol in ["tcp", "udp"] {
-        text.push_str(&service(protocol, family.service(), keys, family, servers));
+        text.push_str(&service(
+            protocol,
+            protocol,
+            family.service(),
+            keys,
+            (family, servers),
+        ));
     }
     text
 }
 
-/// A service whose servers have the port that it has itself.
+/// A service whose servers, so many of this family, have the port that it has itself.
 pub fn service(
+    name: &str,
     protocol: &str,
     listen: SocketAddr,
     keys: &str,
-    family: Family,
-    servers: u8,
+    (family, servers): (Family, u8),
 ) -> String {
     let servers: Vec<_> = (1..=servers)
         .map(|number| SocketAddr::new(family.of(server(number)), listen.port()).to_string())
@@ -133,10 +148,19 @@ pub fn service(
     let mut text = String::new();
     let _ = write!(
         text,
-        "\n[[service]]\nname = \"{protocol}\"\nlisten = \"{listen}\"\nmode = \"l4\"\nprotocol = \"{protocol}\"\n\
+        "\n[[service]]\nname = \"{name}\"\nlisten = \"{listen}\"\nmode = \"l4\"\nprotocol = \"{protocol}\"\n\
          {keys}\nservers = {servers:?}\nhealth = {{ kind = \"none\" }}\n"
     );
     text
+}
+
+/// What frames look like on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Without tags.
+    Plain,
+    /// One tag on the client's side, two on the pool's.
+    Tagged,
 }
 
 /// A lab whose servers are witnesses, and `lb` in front of them.
@@ -154,12 +178,23 @@ pub struct Stage {
 impl Stage {
     /// With the services of [`configuration`], which are served.
     pub fn start(family: Family, forward: Forward, servers: u8) -> Result<Self> {
+        Self::start_on(Links::Plain, family, forward, servers)
+    }
+
+    /// As [`start`](Self::start), on links of a kind.
+    pub fn start_on(links: Links, family: Family, forward: Forward, servers: u8) -> Result<Self> {
         let text = configuration(family, forward, servers);
-        let mut stage = Self::with(family, forward, servers, &text)?;
-        stage.balancer.eventually("the service is served", || {
-            Ok(witness::ask(family.service(), b"hello").is_ok())
-        })?;
+        let mut stage = Self::build(links, family, forward, servers, &text)?;
+        stage.until_served()?;
         Ok(stage)
+    }
+
+    /// Waits until the services of [`configuration`] are served, and with them all others.
+    pub fn until_served(&mut self) -> Result<()> {
+        let service = self.family.service();
+        self.balancer.eventually("the service is served", || {
+            Ok(witness::ask(service, b"hello").is_ok())
+        })
     }
 
     /// With other services, for which the caller waits.
@@ -169,9 +204,22 @@ impl Stage {
         servers: u8,
         configuration: &str,
     ) -> Result<Self> {
+        Self::build(Links::Plain, family, forward, servers, configuration)
+    }
+
+    fn build(
+        links: Links,
+        family: Family,
+        forward: Forward,
+        servers: u8,
+        configuration: &str,
+    ) -> Result<Self> {
         let world = World::start(servers)?;
         if family == Family::V6 {
             world.lab().speak_ipv6()?;
+        }
+        if links == Links::Tagged {
+            world.lab().enter_vlans(family == Family::V6)?;
         }
         let (mut unwrappers, mut witnesses) = (vec![], vec![]);
         for number in 1..=servers {
@@ -213,21 +261,7 @@ impl Stage {
 
     /// Packets that had the named reason.
     pub fn counter(&self, reason: &str) -> Result<u64> {
-        let output = self
-            .world
-            .lab()
-            .edge()
-            .command(binaries::lb()?)
-            .args(["status", "--json", "--admin"])
-            .arg(self.balancer.admin())
-            .output()?;
-        let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        let reasons = status["reasons"].as_array().context("no reasons")?;
-        let found = reasons.iter().find(|one| one["reason"] == reason);
-        // Reasons never given are left out.
-        found.map_or(Ok(0), |one| {
-            one["packets"].as_u64().context("packets are no number")
-        })
+        self.balancer.packets(reason)
     }
 }
 

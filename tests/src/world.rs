@@ -21,7 +21,7 @@ use crate::{
     address, binaries,
     certs::{self, Files},
     client,
-    lab::{Lab, Process, Size},
+    lab::{Lab, Namespace, Process, Size},
     pool::{
         HTTP_PORT, HTTPS_PORT, SMTP_PORT, Server, Settings,
         journal::{AuthLeg, Entry, Event, Request},
@@ -205,6 +205,22 @@ impl Balancer {
     /// Asks it to end (SIGTERM) and waits until it has.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.process.terminate()
+    }
+
+    /// Packets that had the named reason.
+    pub fn packets(&self, reason: &str) -> Result<u64> {
+        let output = Namespace::edge()
+            .command(binaries::lb()?)
+            .args(["status", "--json", "--admin"])
+            .arg(self.admin())
+            .output()?;
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let reasons = status["reasons"].as_array().context("no reasons")?;
+        let found = reasons.iter().find(|one| one["reason"] == reason);
+        // Reasons never given are left out.
+        found.map_or(Ok(0), |one| {
+            one["packets"].as_u64().context("packets are no number")
+        })
     }
 
     /// Waits until `condition` holds; fails at once when the process has ended.

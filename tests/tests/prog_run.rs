@@ -10,6 +10,8 @@
     reason = "what fails here fails the test, and the line says what it was"
 )]
 
+#[path = "prog_run/buffers.rs"]
+mod buffers;
 #[path = "prog_run/sharing.rs"]
 mod sharing;
 

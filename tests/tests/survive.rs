@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write as _,
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
     process::Output,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -20,11 +20,11 @@ use std::{
 };
 
 use lb_tests::{
-    address::{SNAT, VIP_SMTP, server},
+    address::{SNAT, VIP_HTTP, VIP_SMTP, server},
     binaries,
     lab::Namespace,
     witness::{self, PORT, Testimony, Witness},
-    world::{Balancer, World},
+    world::{Balancer, World, http},
 };
 use serde_json::Value;
 
@@ -351,6 +351,36 @@ fn a_service_is_left_to_the_host_when_the_daemon_is_gone_for_long() {
     for _ in 0..100 {
         assert_eq!(witness::ask(up, b"who?").unwrap().server, 1);
     }
+}
+
+/// A client that comes while no daemon is there is not refused: its SYN is dropped, and sent again.
+#[test]
+fn a_client_of_af_xdp_waits_for_the_next_daemon() {
+    let world = World::start(1).unwrap();
+    let pins = PinDirectory::new("http");
+    let web = SocketAddrV4::new(VIP_HTTP, 80);
+    let configuration = format!(
+        "[[service]]\nname = \"web\"\nlisten = \"{web}\"\nmode = \"http\"\ntransport = \"af_xdp\"\n\
+         servers = [\"{}\"]\nhealth = {{ kind = \"none\" }}\n",
+        http(1)
+    );
+    let url = format!("http://{web}/owa/healthcheck.htm");
+    let mut balancer = world.balance_pinned(&configuration, &pins.0).unwrap();
+    balancer.until_served(&url).unwrap();
+    assert!(balancer.stop().unwrap().success());
+    thread::scope(|scope| {
+        let client = scope.spawn(|| lb_tests::client::get(&url).unwrap().0);
+        // It has begun: its connection is waiting for an answer.
+        lb_tests::world::eventually("the client has sent its SYN", || {
+            let arguments = ["-Htn", "state", "syn-sent"];
+            let output = Namespace::client().command("ss").args(arguments).output()?;
+            Ok(!output.stdout.is_empty())
+        })
+        .unwrap();
+        let mut balancer = world.balance_pinned(&configuration, &pins.0).unwrap();
+        balancer.until_served(&url).unwrap();
+        assert_eq!(client.join().unwrap(), 200);
+    });
 }
 
 #[test]

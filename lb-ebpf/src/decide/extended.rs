@@ -171,7 +171,13 @@ fn is_tag(ethertype: [u8; 2]) -> usize {
         difference.wrapping_sub(1) >> 63
     };
     // Both can't be.
-    (is(ETHERTYPE_VLAN) + is(ETHERTYPE_QINQ)) as usize
+    low(is(ETHERTYPE_VLAN) + is(ETHERTYPE_QINQ))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is 0 or 1")]
+#[inline(always)]
+const fn low(bit: u64) -> usize {
+    bit as usize
 }
 
 /// Reads the layout of an IPv4 packet.

@@ -57,7 +57,7 @@ pub(super) fn detour<F: Family, T: Tables<F>>(
     Ok(())
 }
 
-/// Decides about a packet of [`Stage::Orphaned`]: for us, as it seems, while userspace is gone.
+/// Decides about a packet of [`Stage::Orphaned`](crate::verdict::Stage::Orphaned): for us, as it seems, while userspace is gone.
 #[inline(always)]
 pub fn decide_orphaned<F, P, T>(packet: &P, tables: &T) -> Verdict
 where

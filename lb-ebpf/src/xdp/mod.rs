@@ -212,7 +212,7 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
     if is_rare(reason) && count.is_power_of_two() {
         report(context, reason, count);
     }
-    if count % WATCH_EVERY == 0 {
+    if count.is_multiple_of(WATCH_EVERY) {
         tables::watch();
     }
     act(verdict)
@@ -223,79 +223,21 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
 #[expect(unsafe_code, reason = "aya has no safe form of a tail call")]
 #[inline(always)]
 fn enter(context: &XdpContext, stage: Stage) {
-    match stage {
-        // SAFETY: nothing here has a destructor.
-        Stage::Ipv6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Ipv6 as u32);
-        },
-        // SAFETY: as above.
-        Stage::TooBig => unsafe {
-            PROGRAMS.tail_call(context, Stage::TooBig as u32);
-        },
-        // SAFETY: as above.
-        Stage::TooBig6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::TooBig6 as u32);
-        },
-        // SAFETY: as above.
-        Stage::Mss => unsafe {
-            PROGRAMS.tail_call(context, Stage::Mss as u32);
-        },
-        // SAFETY: as above.
-        Stage::Mss6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Mss6 as u32);
-        },
-        // SAFETY: as above.
-        Stage::Open => unsafe {
-            PROGRAMS.tail_call(context, Stage::Open as u32);
-        },
-        // SAFETY: as above.
-        Stage::Open6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Open6 as u32);
-        },
-        // SAFETY: as above.
-        Stage::Orphaned => unsafe {
-            PROGRAMS.tail_call(context, Stage::Orphaned as u32);
-        },
-        // SAFETY: as above.
-        Stage::Orphaned6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Orphaned6 as u32);
-        },
-        // SAFETY: as above.
-        Stage::Ipv4 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Ipv4 as u32);
-        },
-        // SAFETY: as above.
-        Stage::Leave => unsafe {
-            PROGRAMS.tail_call(context, Stage::Leave as u32);
-        },
-        // SAFETY: as above.
-        Stage::Leave6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Leave6 as u32);
-        },
-        // SAFETY: as above.
-        Stage::Extended => unsafe {
-            PROGRAMS.tail_call(context, Stage::Extended as u32);
-        },
-        // SAFETY: as above.
-        Stage::Extended6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Extended6 as u32);
-        },
-        // SAFETY: as above.
-        Stage::Icmp => unsafe {
-            PROGRAMS.tail_call(context, Stage::Icmp as u32);
-        },
-        // SAFETY: as above.
-        Stage::Icmp6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Icmp6 as u32);
-        },
-        // SAFETY: as above.
-        Stage::Refuse => unsafe {
-            PROGRAMS.tail_call(context, Stage::Refuse as u32);
-        },
-        // SAFETY: as above.
-        Stage::Refuse6 => unsafe {
-            PROGRAMS.tail_call(context, Stage::Refuse6 as u32);
-        },
+    macro_rules! enter {
+        ($($stage:ident)*) => {
+            match stage {
+                $(
+                    // SAFETY: nothing here has a destructor.
+                    Stage::$stage => unsafe {
+                        PROGRAMS.tail_call(context, Stage::$stage as u32);
+                    },
+                )*
+            }
+        };
+    }
+    enter! {
+        Ipv4 Ipv6 Extended Extended6 Open Open6 Leave Leave6 Mss Mss6 TooBig TooBig6 Orphaned Orphaned6 Icmp Icmp6
+        Refuse Refuse6
     }
 }
 

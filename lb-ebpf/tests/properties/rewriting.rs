@@ -4,7 +4,7 @@ use crate::config;
 use lb_ebpf::decide::decide_fully;
 use lb_ebpf::fixtures::{
     Address, Checksum, Datagram, Endpoint, HostTables, INGRESS, Reading, Segment, World, checks,
-    with_options,
+    with_tcp_options,
 };
 use lb_ebpf::tcp::Flags;
 use lb_ebpf::verdict::{Reason, Verdict};
@@ -147,6 +147,9 @@ fn through_a_tunnel(frame: &[u8]) {
     let (_, after) = forward(&tables, frame);
     let outer = Reading::of(&after).expect("whole");
     assert!(outer.is_sound());
+    // Class and congestion bits go outwards (RFC 6040), of IPv6 the label too.
+    let marks = if outer.version == 4 { 15..16 } else { 14..18 };
+    assert_eq!(after[marks.clone()], frame[marks]);
     let checked = outer.protocol == 17 && outer.version == 6;
     let inner_unchecked = Reading::of(frame).expect("whole").is_unchecked();
     assert!(!checked || outer.is_unchecked() == inner_unchecked);
@@ -211,7 +214,7 @@ proptest! {
         options.extend([2, 4]);
         options.extend(mss.to_be_bytes());
         options.resize(options.len().next_multiple_of(4), 0);
-        let frame = with_options(frame, &options);
+        let frame = with_tcp_options(frame, &options);
         prop_assert!(Reading::of(&frame).expect("whole").is_sound());
         let (_, after) = forward(&tables, &frame);
         prop_assert!(Reading::of(&after).expect("whole").is_sound());

@@ -1,8 +1,8 @@
 //! The admin socket: a Unix socket on which the daemon answers `GET /status`, and `POST /flows` and
-//! `POST /explain` with a question, all in JSON.
+//! `POST /explain` with a question, and takes orders by `POST /drain`, all in JSON.
 //!
-//! Reading only; nothing here changes the daemon. Whoever may open the socket may read: it is made
-//! with mode 0600 by the daemon's user. The client half serves `lb status`, `lb flows` and `lb explain`.
+//! Whoever may open the socket may read and order: it is made with mode 0600 by the daemon's user. The client half
+//! serves `lb status`, `lb flows`, `lb explain`, `lb drain` and `lb undrain`.
 
 mod status;
 
@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::control::{Done, Order};
 use crate::explain::{Outcome, Question};
 use crate::flows::{Flows, Query};
 
@@ -41,6 +42,8 @@ pub(crate) trait Answers {
     fn status(&self) -> anyhow::Result<Status>;
     /// The flows that were asked for.
     fn flows(&self, query: &Query) -> anyhow::Result<Flows>;
+    /// Does what the operator wants with a server.
+    fn drain(&self, order: &Order) -> anyhow::Result<Done>;
     /// What would happen to each packet.
     fn explain(&self, question: Question) -> anyhow::Result<Vec<Outcome>>;
 }
@@ -129,11 +132,14 @@ async fn respond(request: Request<Incoming>, answers: &impl Answers) -> Response
         (Method::POST, "/flows") => parse(&body)
             .and_then(|query| answers.flows(&query))
             .and_then(|flows| json(&flows)),
+        (Method::POST, "/drain") => parse(&body)
+            .and_then(|order| answers.drain(&order))
+            .and_then(|done| json(&done)),
         (Method::POST, "/explain") => parse(&body)
             .and_then(|question| answers.explain(question))
             .and_then(|outcomes| json(&outcomes)),
         _ => {
-            let told = "GET /status, POST /flows and POST /explain are here\n".to_owned();
+            let told = "GET /status, POST /flows, /explain and /drain are here\n".to_owned();
             return plain(StatusCode::NOT_FOUND, told);
         }
     };
@@ -176,6 +182,15 @@ pub(crate) fn flows(socket: &Path, query: &Query) -> anyhow::Result<Answer<Flows
         socket,
         Request::post("/flows"),
         serde_json::to_vec(query)?.into(),
+    )
+}
+
+/// Tells the daemon what to do with a server.
+pub(crate) fn drain(socket: &Path, order: &Order) -> anyhow::Result<Answer<Done>> {
+    ask(
+        socket,
+        Request::post("/drain"),
+        serde_json::to_vec(order)?.into(),
     )
 }
 

@@ -4,6 +4,7 @@
 //! wait (`health`, `neighbours`, the clock) tell it what they learnt. An error from it means that a
 //! map could not be written, and stops the daemon: traffic would otherwise follow a stale decision.
 
+mod drain;
 pub(crate) mod health;
 #[cfg(test)]
 mod hosts;
@@ -29,6 +30,7 @@ use lb_ebpf::rewrite::Mode;
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop, VlanDevice};
 
+pub(crate) use drain::{Done, Order};
 pub(crate) use neighbours::follow as follow_neighbours;
 pub(crate) use numbers::{Before, InUse, Numbers};
 pub(crate) use reconcile::{DesiredServer, DesiredService, prefilter};
@@ -100,18 +102,28 @@ pub(crate) struct ControlledServer {
     pub(crate) reason: String,
     /// Why no frame can be sent to it; L4 only.
     pub(crate) unreachable: Option<String>,
+    /// The operator wants it to get no new connections; L4 only.
+    pub(crate) drained: bool,
 }
 
 impl ControlledServer {
     /// Whether it takes new connections.
     pub(crate) fn up(&self) -> bool {
-        self.healthy && self.unreachable.is_none()
+        !self.drained && !self.failed()
+    }
+
+    /// Whether it can't serve those that it has, either.
+    fn failed(&self) -> bool {
+        !self.healthy || self.unreachable.is_some()
     }
 
     /// Why it does or doesn't.
     pub(crate) fn explain(&self) -> &str {
         match &self.unreachable {
             Some(unreachable) if self.healthy => unreachable,
+            _ if self.healthy && self.drained => {
+                "drained: `lb undrain` gives it new connections again"
+            }
             _ => &self.reason,
         }
     }
@@ -264,7 +276,7 @@ impl Control {
             return Fate::End;
         };
         let server = self.known_server(flow.service, flow.backend);
-        let failed = server.is_some_and(|server| !server.up());
+        let failed = server.is_some_and(ControlledServer::failed);
         if failed && service.ending.cut_failed {
             Fate::End
         } else {
@@ -368,7 +380,7 @@ impl Control {
             return Ok(());
         };
         for (desired, server) in service.desired.servers.iter_mut().zip(&service.servers) {
-            desired.up = server.healthy;
+            desired.up = server.healthy && !server.drained;
         }
         let tick = self.settings.tick;
         for write in self.reconciler.diff(position, &service.desired, tick) {

@@ -44,7 +44,7 @@ pub(crate) struct DesiredServer {
     pub(crate) address: SocketAddr,
     /// Share of new flows; 0 gets none.
     pub(crate) weight: u16,
-    /// Whether health checks let it take new flows.
+    /// Whether health checks and the operator let it take new flows.
     pub(crate) up: bool,
     /// Where frames for it leave; `None` until its neighbour has answered.
     pub(crate) next_hop: Option<NextHop>,

@@ -16,6 +16,7 @@ mod namespace;
 mod process;
 mod second_family;
 mod topology;
+mod vlans;
 
 pub use self::{
     namespace::Namespace,
@@ -107,6 +108,11 @@ impl Lab {
         second_family::add(self.size)
     }
 
+    /// Puts the client's side into a VLAN and the pool's side into another, with two tags.
+    pub fn enter_vlans(&self, with_ipv6: bool) -> Result<()> {
+        vlans::enter(self.size, with_ipv6)
+    }
+
     /// Makes pool server `number` the owner of a virtual address, as servers that answer clients themselves must be.
     pub fn own_virtual_address(&self, number: u8, address: std::net::IpAddr) -> Result<()> {
         second_family::own(number, address)
@@ -137,6 +143,11 @@ impl Drop for Lab {
             eprintln!("lab: {error:#}; `lb-lab down` tries again");
         }
     }
+}
+
+/// Whether this kernel has VLAN devices.
+pub fn has_vlans() -> bool {
+    vlans::are_there()
 }
 
 /// Removes the lab that is up, if any, and every process in it.

@@ -42,6 +42,8 @@ pub fn check(place: Place, prog_run: &Path) -> Result<()> {
     report("instructions", &veth.instructions.to_string());
     report("veth", &veth.summary);
     if place == Place::Guest {
+        let tagged = traffic::over_vlans().context("traffic over VLANs")?;
+        report("vlans", &tagged);
         let virtio = traffic::over_virtio().context("traffic over virtio-net")?;
         report("virtio-net", &virtio.summary);
     }

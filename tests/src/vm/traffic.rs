@@ -64,27 +64,65 @@ pub(super) fn over_virtio() -> Result<Outcome> {
     })
 }
 
-fn balance(world: &World) -> Result<Balancer> {
-    let servers = |port: u16| {
-        let list: Vec<_> = (1..=SERVERS)
-            .map(|number| format!("{}:{port}", server(number)))
-            .collect();
-        format!("{list:?}")
-    };
-    let health = "{ kind = \"tcp\", interval = \"2s\", timeout = \"2s\", rise = 1, fall = 2 }";
-    world.balance(&format!(
+/// With the client behind one VLAN tag and the servers behind two, as the kernel's own VLAN devices have it.
+pub(super) fn over_vlans() -> Result<String> {
+    let world = World::start(SERVERS)?;
+    world.lab().enter_vlans(false)?;
+    let mut balancer = world.balance(&smtp_service())?;
+    let connections = converse_by_nat(&mut balancer)?;
+    let forwarded = balancer.packets("forwarded")?;
+    ensure!(
+        forwarded > 10 * connections as u64,
+        "{forwarded} packets of {connections} connections went through the program"
+    );
+    Ok(format!(
+        "{connections} connections by NAT from one tag to two"
+    ))
+}
+
+const HEALTH: &str = "{ kind = \"tcp\", interval = \"2s\", timeout = \"2s\", rise = 1, fall = 2 }";
+
+fn servers(port: u16) -> String {
+    let list: Vec<_> = (1..=SERVERS)
+        .map(|number| format!("{}:{port}", server(number)))
+        .collect();
+    format!("{list:?}")
+}
+
+fn smtp_service() -> String {
+    format!(
         "[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n\
          [[service]]\nname = \"smtp\"\nlisten = \"{VIP_SMTP}:25\"\nmode = \"l4\"\nsource = \"nat\"\n\
-         servers = {}\nhealth = {health}\n\n\
-         [[service]]\nname = \"exchange\"\nlisten = \"{VIP_HTTP}:80\"\nmode = \"http\"\n\
-         profile = \"exchange\"\ntransport = \"af_xdp\"\nservers = {}\nhealth = {health}\n",
-        servers(25),
+         servers = {}\nhealth = {HEALTH}\n\n",
+        servers(25)
+    )
+}
+
+fn balance(world: &World) -> Result<Balancer> {
+    world.balance(&format!(
+        "{}[[service]]\nname = \"exchange\"\nlisten = \"{VIP_HTTP}:80\"\nmode = \"http\"\n\
+         profile = \"exchange\"\ntransport = \"af_xdp\"\nservers = {}\nhealth = {HEALTH}\n",
+        smtp_service(),
         servers(80),
     ))
 }
 
 /// Talks to both services; the number of layer 4 connections.
 fn converse(balancer: &mut Balancer) -> Result<usize> {
+    let connections = converse_by_nat(balancer)?;
+    balancer.until_served(&format!("http://{VIP_HTTP}/owa/healthcheck.htm"))?;
+    let (status, page) = client::fetch(&[], &format!("http://{VIP_HTTP}/bench/{BYTES}"))?;
+    ensure!(
+        (status, page.len()) == (200, BYTES as usize),
+        "HTTP: status {status} and {} of {BYTES} bytes; log of lb:\n{}",
+        page.len(),
+        balancer.log()
+    );
+    Ok(connections)
+}
+
+/// Talks to the layer 4 service; the number of connections.
+fn converse_by_nat(balancer: &mut Balancer) -> Result<usize> {
     let served = |balancer: &mut Balancer, name: &str| {
         balancer.eventually(&format!("{name} is served"), || {
             let smtp = Smtp::connect(CLIENT, SMTP);
@@ -116,14 +154,6 @@ fn converse(balancer: &mut Balancer) -> Result<usize> {
     ensure!(
         seen.len() == usize::from(SERVERS),
         "only {seen:?} of {SERVERS} servers got connections"
-    );
-    balancer.until_served(&format!("http://{VIP_HTTP}/owa/healthcheck.htm"))?;
-    let (status, page) = client::fetch(&[], &format!("http://{VIP_HTTP}/bench/{BYTES}"))?;
-    ensure!(
-        (status, page.len()) == (200, data.len()),
-        "HTTP: status {status} and {} of {BYTES} bytes; log of lb:\n{}",
-        page.len(),
-        balancer.log()
     );
     Ok(connections)
 }

@@ -28,12 +28,21 @@ fn a_client_is_told_that_nobody_listens() {
     for family in Family::ALL {
         for forward in [Forward::Nat, Forward::SourceKept] {
             let listen = SocketAddr::new(family.of(VIP_SMTP), NOBODY);
-            let (keys, mut text) = match forward {
-                Forward::Nat => ("source = \"nat\"", forwarding::nat(family, 1024, 65535)),
-                _ => ("source = \"client\"", String::new()),
+            let keys = match forward {
+                Forward::Nat => "source = \"nat\"",
+                _ => "source = \"client\"",
             };
-            text.push_str(&forwarding::service("udp", listen, keys, family, 1));
+            let mut text = forwarding::configuration(family, forward, 1);
+            text.push_str(&forwarding::service(
+                "nobody",
+                "udp",
+                listen,
+                keys,
+                (family, 1),
+            ));
             let mut stage = Stage::with(family, forward, 1, &text).unwrap();
+            // Before, the edge itself would say so: the address is its own.
+            stage.until_served().unwrap();
             let socket = witness::datagram_socket(listen).unwrap();
             socket.connect(listen).unwrap();
             stage
@@ -188,12 +197,13 @@ fn a_client_is_told_that_there_is_no_port() {
         let ports = u16::try_from(possible_cpus().next_power_of_two()).unwrap();
         let mut text = forwarding::nat(family, 40_000, 40_000 + ports - 1);
         let service = family.service();
+        let keys = "source = \"nat\"";
         text.push_str(&forwarding::service(
             "tcp",
+            "tcp",
             service,
-            "source = \"nat\"",
-            family,
-            1,
+            keys,
+            (family, 1),
         ));
         let mut stage = Stage::with(family, Forward::Nat, 1, &text).unwrap();
         let mut connections = vec![];

@@ -7,5 +7,7 @@
     reason = "a test fails by panicking, in its helpers as well"
 )]
 
+mod fragments;
 mod icmp;
+mod tags;
 mod wire;

@@ -14,7 +14,7 @@ use super::package;
 use crate::command;
 
 /// What the lab and the machine's network cards are made of.
-const MODULES: [&str; 4] = ["veth", "bridge", "virtio_pci", "virtio_net"];
+const MODULES: [&str; 5] = ["veth", "bridge", "8021q", "virtio_pci", "virtio_net"];
 
 /// A kernel and its modules in the order in which they can be loaded.
 pub(super) struct Kernel {
