@@ -342,6 +342,7 @@ fn no_flow_is_lost_between_two_cpus() {
     no_flow_is_lost(CORE_FIRST, CORE_SPREAD);
 }
 
+#[expect(clippy::print_stdout, reason = "figures of a test")]
 fn no_flow_is_lost(core: u16, later: u16) {
     let mut world = world(&mut Traffic::new(8), 8192);
     (world.settings.flow_core, world.settings.flow6_core) = (core, core);
