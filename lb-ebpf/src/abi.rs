@@ -89,6 +89,12 @@ pub struct Settings {
     /// Nanoseconds of `CLOCK_MONOTONIC_COARSE` after which userspace counts as gone, for services with
     /// [`SERVICE_FLAG_PASS_IF_ORPHANED`]. Userspace moves it ahead with every tick; zero if there is no such service.
     pub alive_until: u64,
+    /// `CORE_*`: what use is made of the core of map `FLOWS`.
+    pub flow_core: u16,
+    /// As `flow_core`, of map `FLOWS6`.
+    pub flow6_core: u16,
+    /// Always zero.
+    pub zero: u32,
 }
 
 /// At least one service keeps the client's address, so replies are found by their source, not
@@ -97,6 +103,15 @@ pub const SETTINGS_MATCH_SOURCE: u32 = 1;
 
 /// At least one service has a [`Service::mss`], so each SYN must be asked for its own.
 pub const SETTINGS_LIMIT_MSS: u32 = 2;
+
+/// The core of a flow table is its first sixteenth: this many halvings of it. See [`crate::flow`].
+pub const CORE_SHIFT: u16 = 4;
+/// A table without core.
+pub const CORE_NONE: u16 = 0;
+/// Flows are looked for and placed in the core first.
+pub const CORE_FIRST: u16 = CORE_SHIFT;
+/// The core was filled first, and then became too small: flows are placed all over the table, but may lie there still.
+pub const CORE_SPREAD: u16 = 0x100;
 
 /// Key of map `SERVICES`.
 #[repr(C)]
@@ -300,7 +315,7 @@ macro_rules! pod {
 }
 
 pod! {
-    Settings: 144,
+    Settings: 152,
     ServiceKey: 8,
     ServiceKey6: 20,
     Service: 16,

@@ -133,6 +133,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     fn service_key(address: Self::Address, port: [u8; 2], protocol: u8) -> Self::ServiceKey;
     /// Number of sets of the family's flow table, minus one.
     fn set_mask(settings: &Settings) -> u32;
+    /// What use is made of the table's core.
+    fn core(settings: &Settings) -> u16;
     /// Valid elements of the family's map of source addresses.
     fn snat_address_count(settings: &Settings) -> u32;
 }

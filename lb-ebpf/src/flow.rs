@@ -5,6 +5,8 @@
 //! directions of a connection have an entry of their own; either leads to the other through its
 //! rewritten tuple, and no link is stored.
 //!
+//! As long as the flows are few, a sixteenth of a large table is filled first, so that they share its pages (`core`).
+//!
 //! Where the server answers its client itself (direct server return, tunnels), only one direction comes by, and
 //! has the only entry.
 //!
@@ -32,9 +34,11 @@
 
 #[cfg(any(test, feature = "user"))]
 mod copy;
+mod core;
 mod sweep;
 mod table;
 
+pub use core::{core_is_crowded, initial_core};
 pub use sweep::{Fate, Timeouts};
 pub use table::{Found, Full, Sets, Table};
 

@@ -15,6 +15,7 @@ use lb_config::{Forward, Mode, Source};
 use lb_ebpf::abi::{
     ABI_VERSION, Interface, MAX_XSKS, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Settings,
 };
+use lb_ebpf::flow::initial_core;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -286,6 +287,12 @@ fn settings(plan: &Plan, flags: u32, before: Option<&Settings>) -> anyhow::Resul
         },
         flow_set_mask: plan.sizing().flow_sets() - 1,
         flow6_set_mask: plan.sizing().flow6_sets() - 1,
+        flow_core: before.map_or(initial_core(plan.sizing().flow_sets()), |before| {
+            before.flow_core
+        }),
+        flow6_core: before.map_or(initial_core(plan.sizing().flow6_sets()), |before| {
+            before.flow6_core
+        }),
         snat_address_count: u32::try_from(
             nat.addresses
                 .iter()

@@ -19,8 +19,8 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, Program
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{
-    Backend, Interface, MAX_SERVICES, PREFILTER_WORDS, RING_SIZE, Service, ServiceCounters,
-    ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    Backend, CORE_FIRST, CORE_SPREAD, Interface, MAX_SERVICES, PREFILTER_WORDS, RING_SIZE, Service,
+    ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{WATCH_EVERY, decide_fully};
 use lb_ebpf::family::{Family, V4, V6};
@@ -217,6 +217,10 @@ impl Kernel {
             Step::Packet { .. } => {}
             Step::Tick(tick) => self.set(|settings| settings.tick = tick),
             Step::Orphaned(orphaned) => self.set(|settings| settings.orphaned = orphaned),
+            Step::Spread => self.set(|settings| {
+                settings.flow_core = CORE_SPREAD;
+                settings.flow6_core = CORE_SPREAD;
+            }),
             Step::Ring { slot, backend } => self.rings[slot as usize].store(backend),
         }
     }
@@ -350,10 +354,19 @@ fn random_traffic_gives_the_same_in_the_kernel() {
     pin(INGRESS.cpu as usize);
     for seed in 1..=3 {
         let mut traffic = Traffic::new(seed);
-        let world = traffic.world();
+        let mut world = traffic.world();
+        if seed == 3 {
+            // It fills the core, and then flows lie everywhere.
+            world.settings.flow_core = CORE_FIRST;
+            world.settings.flow6_core = CORE_FIRST;
+        }
         let mut kernel = Kernel::load(&world);
-        let host = HostTables::new(&world);
+        let mut host = HostTables::new(&world);
         for number in 0..4000 {
+            if seed == 3 && number == 400 {
+                kernel.apply(&Step::Spread);
+                host.apply(&Step::Spread);
+            }
             let packet = traffic.packet();
             let mut bytes = packet.clone();
             let verdict = decide_fully(&mut bytes, &host, INGRESS);

@@ -52,7 +52,7 @@ where
     if service.kind == SERVICE_KIND_L4 && segment.opens() {
         touch_both(&table, &segment.key, service, ingress);
     }
-    if let Some(found) = table.find(&segment.key) {
+    if let Some(found) = table.find_rare(&segment.key) {
         if !is_reopened(&found, &segment) {
             // A SYN that is sent again, or another CPU has opened the flow since. Who knows all packets knows this one.
             return Err(enter(tables, note, F::EXTENDED));

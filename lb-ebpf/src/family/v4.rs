@@ -232,6 +232,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn core(settings: &Settings) -> u16 {
+        settings.flow_core
+    }
+
+    #[inline(always)]
     fn snat_address_count(settings: &Settings) -> u32 {
         settings.snat_address_count
     }

@@ -252,6 +252,11 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn core(settings: &Settings) -> u16 {
+        settings.flow6_core
+    }
+
+    #[inline(always)]
     fn snat_address_count(settings: &Settings) -> u32 {
         settings.snat6_address_count
     }

@@ -1,4 +1,5 @@
-//! Finding, placing and displacing entries: four ways of a set, two sets for a key.
+//! Finding, placing and displacing entries: four ways of a set, two sets for a key, or three in a table that was spread
+//! (see `core`).
 //!
 //! The alternate set is searched only if the primary one is flagged as having overflowed, so that a miss
 //! costs one cache line as well. The flag is never cleared by the program: a stale one costs time only.
@@ -7,7 +8,7 @@ use super::{
     BUSY, Direction, FlowEntry, FlowSet, Key, LIVE, MODE_SHIFT, Mode, REVERSE, Rewrite, TAGGED,
     Value, WAYS, mode, next, protocol,
 };
-use crate::abi::{LINK_VLAN, Settings};
+use crate::abi::{CORE_FIRST, CORE_NONE, CORE_SPREAD, LINK_VLAN, Settings};
 use crate::family::{Family, V4};
 use core::hint;
 use core::marker::PhantomData;
@@ -27,6 +28,19 @@ impl<F: Family> FlowSet<F> {
             }
         }
         None
+    }
+
+    #[inline(always)]
+    fn touch(&self) {
+        for entry in &self.entries {
+            entry.word.load();
+        }
+    }
+
+    /// Whether flows that belong here were placed elsewhere.
+    #[inline(always)]
+    fn overflows(&self) -> bool {
+        self.way(0).is_some_and(|entry| entry.overflow.load() != 0)
     }
 
     #[inline(always)]
@@ -166,28 +180,60 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         if let Some(found) = set.find(preferred(hash), key) {
             return Some(found);
         }
-        if set.way(0)?.overflow.load() == 0 {
+        if !set.overflows() && !self.is_spread() {
             return None;
         }
-        let (hash, set) = self.alternate(key)?;
-        set.find(preferred(hash), key)
+        // A copy, so that what the key is part of need not be in memory for the call.
+        self.find_rare(&Key {
+            addresses: key.addresses,
+            ports: key.ports,
+            protocol: hint::black_box(key.protocol),
+        })
     }
 
-    /// Has the processor fetch the set in which `key` is, or would be, while it goes on with something else. BPF has no
-    /// prefetch, but a load whose value nobody looks at is one: what follows doesn't wait for it.
+    /// As [`find`](Self::find), where little is found.
     #[inline(always)]
-    pub fn touch(&self, key: &Key<F>) {
-        if let Some((_, set)) = self.primary(key) {
-            for entry in &set.entries {
-                entry.word.load();
-            }
-        }
+    pub fn find_rare(&self, key: &Key<F>) -> Option<Found<'a, F>> {
+        let entry = self.find_cold(key)?;
+        let version = entry.version_of(key)?;
+        Some(Found { entry, version })
     }
 
     /// As [`find`](Self::find), out of line: for the paths that are taken once in a connection.
     #[inline(never)]
     pub fn find_cold(&self, key: &Key<F>) -> Option<&'a FlowEntry<F>> {
-        self.find(kept_whole(key)).map(|found| found.entry)
+        let (hash, set) = self.primary(kept_whole(key))?;
+        if let Some(found) = set.find(preferred(hash), kept_whole(key)) {
+            return Some(found.entry);
+        }
+        if set.overflows() {
+            let (hash, set) = self.alternate(kept_whole(key))?;
+            if let Some(found) = set.find(preferred(hash), kept_whole(key)) {
+                return Some(found.entry);
+            }
+        }
+        if !self.is_spread() {
+            return None;
+        }
+        // Placed there before the table was spread.
+        let (hash, set) = self.in_core(kept_whole(key))?;
+        set.find(preferred(hash), kept_whole(key))
+            .map(|found| found.entry)
+    }
+
+    /// Has the processor fetch the sets in which `key` is, or would be, while it goes on with something else. BPF has no
+    /// prefetch, but a load whose value nobody looks at is one: what follows doesn't wait for it.
+    #[inline(never)]
+    pub fn touch(&self, key: &Key<F>) {
+        let key = kept_whole(key);
+        if let Some((_, set)) = self.primary(key) {
+            set.touch();
+        }
+        if self.is_spread()
+            && let Some((_, set)) = self.in_core(key)
+        {
+            set.touch();
+        }
     }
 
     /// Inserts both directions of a flow, or neither.
@@ -247,6 +293,10 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         let (hash, alternate) = self.alternate(key)?;
         let claim = alternate.claim_free(preferred(hash))?;
         primary.way(0)?.overflow.store(1);
+        if self.fills_core() {
+            // Followed when the table is spread.
+            self.in_whole(key)?.way(0)?.overflow.store(1);
+        }
         Some(claim)
     }
 
@@ -267,22 +317,62 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
         crate::maglev::slot(key.hashes(&self.settings.hash_key).0)
     }
 
+    /// The first set of a key: that of the core, if that is filled first.
     #[inline(always)]
     fn primary(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
-        self.at(key.hashes(&self.settings.hash_key).0, 0)
+        let (hash, _) = key.hashes(&self.settings.hash_key);
+        self.at(hash, self.index(hash, F::core(self.settings)))
     }
 
-    /// The second set of a key. Never the first one, unless the table has only one.
+    /// The second set of a key. Never the first one, unless the table has only one (or the core, by a rare chance).
     #[inline(always)]
     fn alternate(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
         let (first, second) = key.hashes(&self.settings.hash_key);
-        let collision = (first ^ second) & F::set_mask(self.settings) == 0;
-        self.at(second, u32::from(collision))
+        let whole = self.index(first, CORE_NONE);
+        if self.fills_core() && whole > F::set_mask(self.settings) >> CORE_FIRST {
+            // Outside the core, and where it will be looked for first when the table is spread.
+            return self.at(first, whole);
+        }
+        let index = self.index(second, CORE_NONE);
+        let collides = u32::from(index == whole);
+        self.at(second, index ^ (collides & F::set_mask(self.settings)))
     }
 
     #[inline(always)]
-    fn at(&self, hash: u32, flip: u32) -> Option<(u32, &'a FlowSet<F>)> {
-        let index = (hash ^ flip) & F::set_mask(self.settings);
+    fn fills_core(&self) -> bool {
+        F::core(self.settings) == CORE_FIRST
+    }
+
+    /// The set of a key in a table without core.
+    #[inline(always)]
+    fn in_whole(&self, key: &Key<F>) -> Option<&'a FlowSet<F>> {
+        let (hash, _) = key.hashes(&self.settings.hash_key);
+        self.sets.flow_set(self.index(hash, CORE_NONE))
+    }
+
+    /// The set of a key that the core was filled with first.
+    #[inline(always)]
+    fn in_core(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
+        let (hash, _) = key.hashes(&self.settings.hash_key);
+        self.at(hash, self.index(hash, CORE_FIRST))
+    }
+
+    #[inline(always)]
+    fn is_spread(&self) -> bool {
+        F::core(self.settings) == CORE_SPREAD
+    }
+
+    /// The index of a set, in the core or in the whole table.
+    ///
+    /// The core takes other bits of the hash than the whole does: so what overflows from one set comes to many.
+    #[inline(always)]
+    fn index(&self, hash: u32, core: u16) -> u32 {
+        let shift = u32::from(core % CORE_SPREAD);
+        (hash >> (shift * 3 % u32::BITS)) & (F::set_mask(self.settings) >> (shift % u32::BITS))
+    }
+
+    #[inline(always)]
+    fn at(&self, hash: u32, index: u32) -> Option<(u32, &'a FlowSet<F>)> {
         self.sets.flow_set(index).map(|set| (hash, set))
     }
 }

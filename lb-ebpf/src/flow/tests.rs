@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::vec::Vec;
 
-struct Slice(Vec<FlowSet>);
+pub(super) struct Slice(pub(super) Vec<FlowSet>);
 
 impl Sets for Slice {
     fn flow_set(&self, index: u32) -> Option<&FlowSet> {
@@ -21,13 +21,13 @@ impl Sets for Slice {
     }
 }
 
-fn key(number: u16) -> Key {
+pub(super) fn key(number: u16) -> Key {
     let client = ([10, 203, 1, 10], number);
     Key::new(client, ([10, 203, 1, 100], 25), 6)
 }
 
 /// A value of which each field tells whose it is.
-fn value(number: u16, direction: Direction) -> Value {
+pub(super) fn value(number: u16, direction: Direction) -> Value {
     let (word, long) = (u32::from(number), u64::from(number));
     Value {
         rewrite: Rewrite {

@@ -22,9 +22,9 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use lb_ebpf::abi::{SERVICE_FLAG_PASS_IF_ORPHANED, Settings};
+use lb_ebpf::abi::{CORE_FIRST, CORE_SPREAD, SERVICE_FLAG_PASS_IF_ORPHANED, Settings};
 use lb_ebpf::family::Family;
-use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts};
+use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts, core_is_crowded};
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::rewrite::Mode;
 
@@ -220,6 +220,7 @@ impl Control {
     /// it is.
     fn tick(&mut self, tick: u32) -> Result<(), MapAccessError> {
         self.settings.tick = tick;
+        self.spread();
         self.write_settings()?;
         for (position, service) in self.services.iter().enumerate() {
             let write = self
@@ -234,6 +235,21 @@ impl Control {
             tracing::debug!(entries = ended, "idle flows ended");
         }
         Ok(())
+    }
+
+    /// Gives up the core of a flow table that has become too small for its flows.
+    fn spread(&mut self) {
+        let Settings {
+            flow_core,
+            flow6_core,
+            ..
+        } = &mut self.settings;
+        if *flow_core == CORE_FIRST && core_is_crowded(self.dataplane.flows()) {
+            *flow_core = CORE_SPREAD;
+        }
+        if *flow6_core == CORE_FIRST && core_is_crowded(self.dataplane.flows6()) {
+            *flow6_core = CORE_SPREAD;
+        }
     }
 
     /// Writes the settings, and with them that the daemon is alive.

@@ -19,7 +19,7 @@ use super::{
     kernel::Kernel,
     load::{Load, Strangers, established, verdicts},
     report::{Fact, Sample},
-    rows::{Mode, NAT, NAT_TARGET_NEW, NAT_TARGETS, OTHERS, PASSED, world_of},
+    rows::{Mode, NAT, NAT_TARGET_NEW, NAT_TARGETS, OTHERS, PASSED, settled, world_of},
     wrapper::Wrapper,
 };
 use crate::{bench::float, guard::Interrupts};
@@ -110,12 +110,14 @@ impl Kernels {
         progress: &dyn Fn(&str),
     ) -> Result<Self> {
         let world = world_of(&[NAT], sizes.sets, 2)?;
-        let load = || Kernel::load(&world);
+        let load = |flows| Kernel::load(&settled(&world, flows));
+        let [one, some, many] = sizes.flows;
+        let others = world_of(OTHERS, sizes.sets, sizes.sets)?;
         let kernels = Self {
-            nat: [load()?, load()?, load()?],
-            fresh: load()?,
-            flooded: load()?,
-            others: Kernel::load(&world_of(OTHERS, sizes.sets, sizes.sets)?)?,
+            nat: [load(one)?, load(some)?, load(many)?],
+            fresh: load(sizes.opened * sizes.rounds)?,
+            flooded: load(sizes.flood)?,
+            others: Kernel::load(&settled(&others, some * u32::try_from(OTHERS.len())?))?,
         };
         for (kernel, flows) in kernels.nat.iter().zip(sizes.flows) {
             progress(&format!("{}: opening {flows} flows", NAT.title));

@@ -6,11 +6,12 @@
 use anyhow::{Context as _, Result};
 use lb_ebpf::{
     abi::{
-        Backend, FORWARD_DSR, FORWARD_GUE, FORWARD_IPIP, FORWARD_NAT, MAX_SNAT_ADDRESSES,
-        RING_SIZE, SERVICE_FLAG_KEEP_SOURCE, SETTINGS_MATCH_SOURCE, Service, ServiceKey,
-        ServiceKey6, mapped,
+        Backend, CORE_FIRST, CORE_SHIFT, CORE_SPREAD, FORWARD_DSR, FORWARD_GUE, FORWARD_IPIP,
+        FORWARD_NAT, MAX_SNAT_ADDRESSES, RING_SIZE, SERVICE_FLAG_KEEP_SOURCE,
+        SETTINGS_MATCH_SOURCE, Service, ServiceKey, ServiceKey6, mapped,
     },
     fixtures::{Address, Checksum, Datagram, Endpoint, Segment, VIP, World, world},
+    flow::{WAYS, initial_core},
     maglev::{Candidate, Ring, build},
     replay::{Plan, client},
     tcp::Flags,
@@ -284,6 +285,22 @@ pub(super) fn world_of(modes: &[Mode], sets: u32, sets6: u32) -> Result<World> {
         add_service(&mut world, mode, id);
     }
     Ok(world)
+}
+
+/// The same world as userspace has left it when the tables hold so many flows of each family.
+pub(super) fn settled(world: &World, flows: u32) -> World {
+    let core = |mask: u32| {
+        let entries = u64::from((mask + 1) >> CORE_SHIFT) * u64::from(WAYS);
+        match initial_core(mask + 1) {
+            CORE_FIRST if u64::from(flows) * 2 * 8 > entries * 5 => CORE_SPREAD,
+            core => core,
+        }
+    };
+    let mut world = world.clone();
+    let settings = &mut world.settings;
+    settings.flow_core = core(settings.flow_set_mask);
+    settings.flow6_core = core(settings.flow6_set_mask);
+    world
 }
 
 fn add_source_addresses(world: &mut World) -> Result<()> {

@@ -6,7 +6,10 @@
 use super::{Kernel, XDP_REDIRECT, XDP_TX, pin, test_run};
 use aya::maps::{Array, MapData};
 use aya::programs::Xdp;
-use lb_ebpf::abi::{Backend, LINK_VLAN, SERVICE_FLAG_AFFINITY, Service, Settings};
+use lb_ebpf::abi::{
+    Backend, CORE_FIRST, CORE_NONE, CORE_SPREAD, LINK_VLAN, SERVICE_FLAG_AFFINITY, Service,
+    Settings,
+};
 use lb_ebpf::family::{Family, V4, V6};
 use lb_ebpf::fixtures::{Reading, Traffic, World, answer, checks};
 use lb_ebpf::flow::{Fate, FlowSet, FlowSnapshot, Key, Sets, Table, Timeouts, Value, WAYS};
@@ -334,12 +337,21 @@ fn no_flow_is_lost_between_two_cpus() {
     if !has_two_cpus() {
         return;
     }
-    let world = world(&mut Traffic::new(8), 8192);
+    no_flow_is_lost(CORE_NONE, CORE_NONE);
+    // The flows fill the core, and more, before the table is spread.
+    no_flow_is_lost(CORE_FIRST, CORE_SPREAD);
+}
+
+#[expect(clippy::print_stdout, reason = "figures of a test")]
+fn no_flow_is_lost(core: u16, later: u16) {
+    let mut world = world(&mut Traffic::new(8), 8192);
+    (world.settings.flow_core, world.settings.flow6_core) = (core, core);
     let mut kernel = Kernel::load(&world);
     let mut clock = Clock::of(&mut kernel);
     let judge = Judge::new(&world);
     let (opening, opened) = while_watched(&kernel, &mut clock, &judge, open_flows);
     let opened: Vec<_> = opened.into_iter().flatten().collect();
+    (clock.settings.flow_core, clock.settings.flow6_core) = (later, later);
     let (using, lost) = while_watched(&kernel, &mut clock, &judge, |cpu, program, _| {
         let packets = (0..ROUNDS).flat_map(|_| &opened);
         let lost = packets.filter(|flow| !flow.goes_on(cpu, program));
