@@ -48,7 +48,7 @@ pub trait Tables<F: Family>: Shared + Sets<F> + SourceAddresses<F> {
     fn fragment(&self, key: &FragmentKey<F>) -> Option<u32>;
     /// Writes to that map.
     fn remember_fragment(&self, key: &FragmentKey<F>, ports: u32);
-    /// Leaves what is to become of the packet to [`Stage::Leave`], in map `REWRITE` or `REWRITE6`.
+    /// Leaves what is to become of the packet to [`Stage::Leave`](crate::verdict::Stage::Leave), in map `REWRITE` or `REWRITE6`.
     fn note_rewrite(&self, rewrite: &Rewrite<F>);
     /// What was noted last.
     fn noted_rewrite(&self) -> Rewrite<F>;
