@@ -207,8 +207,8 @@ pub struct Backend {
     pub destination_mac: [u8; 6],
     /// Hardware address of our interface towards it.
     pub source_mac: [u8; 6],
-    /// Interface towards the server: its kernel index, or [`LINK_VLAN`] and an index of map `VLANS`.
-    pub ifindex: u32,
+    /// Link towards the server: the kernel index of an interface, or [`LINK_VLAN`] and an index of map `VLANS`.
+    pub link: u32,
     /// Server port.
     pub port: [u8; 2],
     /// `BACKEND_FLAG_*`.

@@ -104,7 +104,7 @@ where
 {
     match forward::<F, P, T>(packet, tables, layout) {
         Ok(rewrite) => {
-            let egress = Egress::plain(rewrite.ifindex);
+            let egress = Egress::plain(rewrite.link);
             leave(packet, tables, &rewrite, (layout, egress), ingress)
         }
         Err(verdict) => verdict,

@@ -188,7 +188,7 @@ pub struct FlowEntry<F: Family = V4> {
     macs_head: Cell64,
     macs_tail: Cell32,
     new_ports: Cell32,
-    ifindex: Cell32,
+    link: Cell32,
     service: Cell8,
     /// In the first way of a set: entries of this set were placed in their alternate set.
     overflow: Cell8,
@@ -241,7 +241,7 @@ impl<F: Family> FlowEntry<F> {
                 head: self.macs_head.load(),
                 tail: self.macs_tail.load(),
             },
-            ifindex: self.ifindex.load(),
+            link: self.link.load(),
         }
     }
 
@@ -253,7 +253,7 @@ impl<F: Family> FlowEntry<F> {
         self.new_ports.store(value.rewrite.ports);
         self.macs_head.store(value.rewrite.macs.head);
         self.macs_tail.store(value.rewrite.macs.tail);
-        self.ifindex.store(value.rewrite.ifindex);
+        self.link.store(value.rewrite.link);
         self.service.store(value.service);
         self.seen.store(value.seen.0);
         self.told.store(0);
@@ -361,7 +361,7 @@ impl<F: Family> FlowEntry<F> {
             mode: rewrite.mode,
             direction: direction(word),
             state: self.state(),
-            ifindex: rewrite.ifindex,
+            link: rewrite.link,
             last_tick: self.tick.load(),
             packets: self.packets.load(),
             bytes: bytes_and_backend & ((1 << BACKEND_SHIFT) - 1),
@@ -387,8 +387,8 @@ pub struct FlowSnapshot<F: Family = V4> {
     pub direction: Direction,
     /// Where the connection stands.
     pub state: State,
-    /// Interface they leave by.
-    pub ifindex: u32,
+    /// [`Rewrite::link`].
+    pub link: u32,
     /// [`crate::abi::Settings::tick`] at the last packet.
     pub last_tick: u32,
     /// Packets so far, modulo 2³².

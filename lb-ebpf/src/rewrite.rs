@@ -122,8 +122,8 @@ pub struct Rewrite<F: Family = V4> {
     pub ports: u32,
     /// Hardware addresses of the next hop and of our interface.
     pub macs: Macs,
-    /// Interface to leave by.
-    pub ifindex: u32,
+    /// Link to leave by: the kernel index of an interface, or [`LINK_VLAN`](crate::abi::LINK_VLAN) and a VLAN.
+    pub link: u32,
 }
 
 /// What became of a packet that was to be rewritten.

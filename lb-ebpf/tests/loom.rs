@@ -37,7 +37,7 @@ fn value(number: u16) -> Value {
                 head: long,
                 tail: word,
             },
-            ifindex: word,
+            link: word,
         },
         direction: Direction::Forward,
         seen: Flags::SYN,
@@ -137,7 +137,7 @@ fn a_snapshot_is_of_one_flow() {
                 let expected = value(number);
                 assert_eq!(flow.rewritten.addresses, expected.rewrite.addresses);
                 assert_eq!(flow.rewritten.ports, expected.rewrite.ports);
-                assert_eq!(flow.ifindex, expected.rewrite.ifindex);
+                assert_eq!(flow.link, expected.rewrite.link);
                 assert_eq!(flow.backend, number);
             }
         },

@@ -71,7 +71,7 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let Some(egress) = Egress::of(packet, tables, rewrite.ifindex, layout.network) else {
+    let Some(egress) = Egress::of(packet, tables, rewrite.link, layout.network) else {
         return Drop(VlanGone);
     };
     let applied = match rewrite.mode {

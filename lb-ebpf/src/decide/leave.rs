@@ -99,7 +99,7 @@ where
     if rewrite.mode == Mode::Gue && !F::has_tunnel_checksum(&layout) {
         return Pass(GueChecksum);
     }
-    match Egress::of(packet, tables, rewrite.ifindex, layout.network) {
+    match Egress::of(packet, tables, rewrite.link, layout.network) {
         Some(egress) => leave(packet, tables, &rewrite, (layout, egress), ingress),
         None => Drop(VlanGone),
     }

@@ -25,7 +25,7 @@ impl<F: Family> FlowEntry<F> {
         copy.macs_head.store(self.macs_head.load());
         copy.macs_tail.store(self.macs_tail.load());
         copy.new_ports.store(self.new_ports.load());
-        copy.ifindex.store(self.ifindex.load());
+        copy.link.store(self.link.load());
         copy.service.store(self.service.load());
         copy.overflow.store(self.overflow.load());
         copy.seen.store(self.seen.load());

@@ -127,7 +127,7 @@ impl<F: Family> Claim<'_, F> {
             Direction::Reverse => REVERSE,
         };
         let mode = u64::from(value.rewrite.mode as u8) << MODE_SHIFT;
-        let tagged = if value.rewrite.ifindex & LINK_VLAN == 0 {
+        let tagged = if value.rewrite.link & LINK_VLAN == 0 {
             0
         } else {
             TAGGED

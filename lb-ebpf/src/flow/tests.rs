@@ -38,7 +38,7 @@ pub(super) fn value(number: u16, direction: Direction) -> Value {
                 head: long,
                 tail: word,
             },
-            ifindex: word,
+            link: word,
         },
         direction,
         seen: Flags::SYN,
@@ -94,7 +94,7 @@ fn a_snapshot_says_what_was_inserted_and_counted() {
         (snapshot.packets, snapshot.bytes, snapshot.last_tick),
         (2, 150, 9)
     );
-    assert_eq!((snapshot.backend, snapshot.ifindex), (1, 1));
+    assert_eq!((snapshot.backend, snapshot.link), (1, 1));
     assert_eq!(
         (snapshot.direction, snapshot.state),
         (Direction::Forward, State::HalfOpen)

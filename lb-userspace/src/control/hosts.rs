@@ -133,7 +133,7 @@ fn address(number: u8) -> IpAddr {
 /// Servers are on the link, and known by their hardware addresses.
 fn hop(number: u8) -> NextHop {
     NextHop {
-        ifindex: 2,
+        link: 2,
         source_mac: [2, 0, 0, 0, 0, 100],
         destination_mac: [2, 0, 0, 0, 1, number],
         neighbour: address(number),

@@ -327,7 +327,7 @@ impl Control {
             found => found,
         };
         let next_hop = next_hop.map(|hop| NextHop {
-            ifindex: self.vlans.link(hop.ifindex),
+            link: self.vlans.link(hop.link),
             ..hop
         });
         let unreachable = next_hop.as_ref().err().map(ToString::to_string);

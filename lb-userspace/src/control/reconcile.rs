@@ -378,7 +378,7 @@ fn backend(service: u16, server: &DesiredServer) -> Backend {
             destination_mac: hop.destination_mac,
             source_mac: hop.source_mac,
             flags: BACKEND_FLAG_REACHABLE,
-            ifindex: hop.ifindex,
+            link: hop.link,
             tunnel_source: octets(hop.source),
             mtu: hop.mtu,
             ..backend

@@ -23,7 +23,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 pub(crate) struct NextHop {
     /// Interface towards the server: a kernel index, or what control has made of it
     /// ([`LINK_VLAN`](lb_ebpf::abi::LINK_VLAN)).
-    pub(crate) ifindex: u32,
+    pub(crate) link: u32,
     /// That interface's hardware address.
     pub(crate) source_mac: [u8; 6],
     /// Hardware address of the server or of the router towards it.
@@ -134,7 +134,7 @@ impl Resolver {
                 })
             }
             (_, Some(destination_mac)) => Ok(NextHop {
-                ifindex,
+                link: ifindex,
                 source_mac,
                 destination_mac,
                 neighbour: next_hop,

@@ -8,11 +8,12 @@ use std::{env, path::PathBuf};
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray},
     programs::{ProgramFd, Xdp},
 };
 use lb_ebpf::{
     abi::{PREFILTER_WORDS, Settings},
+    decide::Answers,
     fixtures::World,
     flow::{prefilter_bit, prefilter_bit6},
     verdict::Reason,
@@ -87,8 +88,24 @@ impl Kernel {
         for (key, service) in &world.services6 {
             services.insert(*key, *service, 0)?;
         }
+        self.spend_answers(world.settings.tick)?;
         self.array::<Settings>("SETTINGS")?
             .set(0, world.settings, 0)?;
+        Ok(())
+    }
+
+    /// Has no client be answered in this tick, which here never ends: a client that is refused now and then would get its
+    /// frame back as an ICMP message, and the test run would go on with that.
+    fn spend_answers(&mut self, tick: u32) -> Result<()> {
+        let map = self.ebpf.map_mut("ANSWERS").context("ANSWERS")?;
+        let mut answers = PerCpuArray::<_, [u32; 2]>::try_from(map)?;
+        let cpus =
+            aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("{file}: {error}"))?;
+        answers.set(
+            0,
+            PerCpuValues::try_from(vec![[tick, Answers::PER_TICK]; cpus])?,
+            0,
+        )?;
         Ok(())
     }
 

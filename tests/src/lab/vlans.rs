@@ -37,6 +37,14 @@ pub(super) fn enter(size: Size, with_ipv6: bool) -> Result<()> {
     let one = |namespace, base| tag(namespace, base, "lb-tag", "802.1Q", 10);
     one(&client, "lb-eth0")?;
     one(&edge, "lb-front")?;
+    // Every link takes one tag beside its MTU; for the second it must be told that there is more.
+    longer(&edge, "lb-back")?;
+    longer(&Namespace::switch(), "lb-up")?;
+    for number in 1..=size.servers {
+        longer(&Namespace::switch(), &format!("lb-port{number}"))?;
+        longer(&Namespace::pool(number), "lb-eth0")?;
+    }
+    longer(&Namespace::switch(), "lb-bridge")?;
     two(&edge, "lb-back", "lb-rear")?;
     move_addresses(&edge, "lb-front", "lb-tag", &front, with_ipv6)?;
     move_addresses(&edge, "lb-back", "lb-rear", &back, with_ipv6)?;
@@ -58,10 +66,17 @@ enum Width {
     Host,
 }
 
-/// A device for VLAN 20 in service VLAN 40.
+fn longer(namespace: &Namespace, interface: &str) -> Result<()> {
+    let within = namespace.name();
+    ip(&format_args!("-n {within} link set {interface} mtu 1504")).map(drop)
+}
+
+/// A device for VLAN 20 in service VLAN 40, for packets as long as on the other side.
 fn two(namespace: &Namespace, base: &str, name: &str) -> Result<()> {
     tag(namespace, base, "lb-outer", "802.1ad", 40)?;
-    tag(namespace, "lb-outer", name, "802.1Q", 20)
+    tag(namespace, "lb-outer", name, "802.1Q", 20)?;
+    let within = namespace.name();
+    ip(&format_args!("-n {within} link set {name} mtu 1500")).map(drop)
 }
 
 fn tag(namespace: &Namespace, base: &str, name: &str, protocol: &str, id: u16) -> Result<()> {

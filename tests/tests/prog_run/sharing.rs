@@ -73,9 +73,9 @@ impl<'a> Judge<'a> {
             Mode::Ipip | Mode::Gue => F::destination(server.addresses) == address,
         };
         let leaves = match flow.direction {
-            Direction::Forward => flow.ifindex == backend.ifindex,
+            Direction::Forward => flow.link == backend.link,
             // As clients have come in: plain, or in the one VLAN.
-            Direction::Reverse => matches!(flow.ifindex, 1 | LINK_VLAN),
+            Direction::Reverse => matches!(flow.link, 1 | LINK_VLAN),
         };
         there
             && flow.mode == Mode::of_bits(service.forward)

@@ -11,7 +11,7 @@ use crate::control::{Before, InUse, Numbers};
 use crate::dataplane::NextHop;
 
 const HOP: NextHop = NextHop {
-    ifindex: 7,
+    link: 7,
     source_mac: [2, 0, 0, 0, 0, 1],
     destination_mac: [2, 0, 0, 0, 0, 2],
     neighbour: IpAddr::V4(Ipv4Addr::new(10, 203, 2, 254)),
