@@ -17,7 +17,17 @@
 //!
 //! The kernel holds this as several programs, joined by tail calls ([`Stage`]): the one that every packet
 //! enters has what plain IPv4 needs and nothing else, so that each stays small for the verifier and the
-//! rare is no burden to the common.
+//! rare is no burden to the common. Each stage has a file:
+//!
+//! | packet | file |
+//! |---|---|
+//! | plain, of a flow | this one |
+//! | of no flow yet | `unknown`, and `open` for what becomes one |
+//! | with tags, options, extension headers, in pieces | `extended` |
+//! | ready to be rewritten | `leave` |
+//! | a SYN whose MSS is to be lowered | `mss` |
+//! | ICMP | `icmp`; `answer` writes our own |
+//! | anything, while userspace is gone | `orphan` |
 //!
 //! No clock: the tick is in [`Settings`]. No unsafe, allocation, I/O or panic. Called by the XDP
 //! program with kernel maps, and by tests with vectors.

@@ -13,14 +13,14 @@ use std::{
     process::Stdio,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf,
     programs::{Xdp, XdpMode},
 };
 
 use crate::{
-    address::{SNAT, VIP_SMTP, ipv6, server},
+    address::{CLIENT, SNAT, VIP_SMTP, ipv6, server},
     binaries,
     lab::Process,
     witness::{self, PORT, Witness},
@@ -263,6 +263,33 @@ impl Stage {
     pub fn counter(&self, reason: &str) -> Result<u64> {
         self.balancer.packets(reason)
     }
+}
+
+/// Connections and datagrams from a client behind one tag to servers behind two, and back; fails if anything arrives that
+/// was not sent, or from anyone else. The kernel must have VLAN devices.
+pub fn through_vlans(family: Family, forward: Forward) -> Result<()> {
+    let data: Vec<u8> = (0..=250).cycle().take(100_003).collect();
+    let stage = Stage::start_on(Links::Tagged, family, forward, 2)?;
+    let peer = match forward {
+        Forward::Nat => family.of(SNAT),
+        _ => family.of(CLIENT),
+    };
+    let service = family.service();
+    for _ in 0..4 {
+        let seen = witness::ask(service, &data)?;
+        let arrived = (seen.bytes, seen.sum, seen.peer.ip());
+        let sent = (data.len(), witness::sum(&data), peer);
+        ensure!(arrived == sent, "{arrived:?} arrived of {sent:?}");
+        let socket = witness::datagram_socket(service)?;
+        let seen = witness::ask_datagram(&socket, service, &data[..1000])?;
+        ensure!(seen.peer.ip() == peer, "a datagram of {}", seen.peer);
+    }
+    let forwarded = stage.counter("forwarded")?;
+    ensure!(
+        forwarded > 100,
+        "only {forwarded} packets went through the program"
+    );
+    Ok(())
 }
 
 /// A program that passes everything, on the client's interface: veth throws away what its peer sends by `XDP_TX` (here,

@@ -15,6 +15,7 @@ use super::virtio;
 use crate::{
     address::{CLIENT, CLIENT_EXTRA, SNAT, VIP_HTTP, VIP_SMTP, server},
     client::{self, Smtp},
+    forwarding::{self, Family, Forward},
     world::{Balancer, World},
 };
 
@@ -64,20 +65,16 @@ pub(super) fn over_virtio() -> Result<Outcome> {
     })
 }
 
-/// With the client behind one VLAN tag and the servers behind two, as the kernel's own VLAN devices have it.
+/// With the client behind one VLAN tag and the servers behind two, as the kernel's own VLAN devices have it; in the modes
+/// for which a server needs nothing but its kernel.
 pub(super) fn over_vlans() -> Result<String> {
-    let world = World::start(SERVERS)?;
-    world.lab().enter_vlans(false)?;
-    let mut balancer = world.balance(&smtp_service())?;
-    let connections = converse_by_nat(&mut balancer)?;
-    let forwarded = balancer.packets("forwarded")?;
-    ensure!(
-        forwarded > 10 * connections as u64,
-        "{forwarded} packets of {connections} connections went through the program"
-    );
-    Ok(format!(
-        "{connections} connections by NAT from one tag to two"
-    ))
+    for family in Family::ALL {
+        for forward in [Forward::Nat, Forward::SourceKept, Forward::Dsr] {
+            let done = forwarding::through_vlans(family, forward);
+            done.with_context(|| format!("{family:?} {forward:?}"))?;
+        }
+    }
+    Ok("TCP and UDP over IPv4 and IPv6, from one tag to two, by NAT and direct return".to_owned())
 }
 
 const HEALTH: &str = "{ kind = \"tcp\", interval = \"2s\", timeout = \"2s\", rise = 1, fall = 2 }";

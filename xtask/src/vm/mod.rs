@@ -57,10 +57,11 @@ const VERDICT: &str = "verdict";
 const PASSED: &str = "passed";
 
 /// Results by their names in the output, and what people read.
-const ROWS: [(&str, &str); 4] = [
+const ROWS: [(&str, &str); 5] = [
     ("instructions", "verified instructions"),
     ("fixtures", "packet path tests"),
     ("veth", "veth"),
+    ("vlans", "VLANs"),
     ("virtio-net", "virtio-net"),
 ];
 
@@ -177,7 +178,12 @@ fn initramfs(programs: &Programs, kernel: &kernel::Kernel) -> Result<Initramfs> 
     image.add_program(&programs.pool, "lb/lb-pool")?;
     image.add_program(&programs.guest, "lb/lb-vm-guest")?;
     image.add_program(&programs.prog_run, "lb/prog_run")?;
-    image.add_file("lb/lb-xdp", fs::read(&programs.object)?);
+    // What stands beside it at the lab's ends has its name from there.
+    for object in ["lb-xdp", "lb-bench-xdp"] {
+        let path = programs.object.with_file_name(object);
+        let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        image.add_file(&format!("lb/{object}"), bytes);
+    }
     for (number, module) in kernel.modules.iter().enumerate() {
         let path = format!("modules/{number:02}-{}.ko", module.name);
         image.add_file(&path, module.bytes.clone());
