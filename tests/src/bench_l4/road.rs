@@ -350,8 +350,21 @@ impl Forwarder {
 
 /// `lb`, with a service of this port in the mode of that line.
 fn balance(world: &World, mode: &str, (server, port): (Ipv4Addr, u16)) -> Result<Forwarder> {
+    // A port rests for a minute after its connection, so that connection after connection takes more than one address.
+    let [a, b, c, first] = SNAT.octets();
+    let addresses: Vec<_> = (first..first + SOURCES)
+        .map(|last| Ipv4Addr::new(a, b, c, last).to_string())
+        .collect();
+    for address in &addresses {
+        let address = format!("{address}/32");
+        let edge = world.lab().edge();
+        call(
+            &edge,
+            &["ip", "address", "replace", &address, "dev", "lb-back"],
+        )?;
+    }
     let service = format!(
-        "[nat]\naddresses = [\"{SNAT}\"]\nports = \"1024-65535\"\n\n[[service]]\nname = \"smtp\"\n\
+        "[nat]\naddresses = {addresses:?}\nports = \"1024-65535\"\n\n[[service]]\nname = \"smtp\"\n\
          listen = \"{VIP_SMTP}:{port}\"\nmode = \"l4\"\n{mode}\nservers = [\"{server}:{port}\"]\n\
          health = {{ kind = \"none\" }}\n",
     );
@@ -435,5 +448,7 @@ fn call(namespace: &Namespace, words: &[&str]) -> Result<()> {
 const FLOWS: u32 = 1024;
 /// As many as NAPI takes at a time; a ring of veth holds four of these.
 const BATCH: u32 = 64;
+/// Source addresses for full NAT.
+const SOURCES: u8 = 8;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(20);

@@ -9,7 +9,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::virtio;
 use crate::{
@@ -29,7 +29,7 @@ const ROUNDS: u8 = 4;
 
 /// What came out of it.
 pub(super) struct Outcome {
-    /// Instructions that the verifier went through when it accepted the program.
+    /// Instructions that the verifier went through when it accepted the largest of the programs.
     pub(super) instructions: u64,
     /// What was carried, for people.
     pub(super) summary: String,
@@ -155,9 +155,10 @@ fn converse_by_nat(balancer: &mut Balancer) -> Result<usize> {
     Ok(connections)
 }
 
-/// What the kernel says of the program that a process holds (`verified_insns`, since 5.16).
+/// What the kernel says of the largest of the programs that a process holds (`verified_insns`, since 5.16).
 fn verified_instructions(process: u32) -> Result<u64> {
     let directory = format!("/proc/{process}/fdinfo");
+    let mut largest = None;
     for entry in fs::read_dir(&directory).with_context(|| format!("reading {directory}"))? {
         // Descriptors come and go while we look.
         let info = fs::read_to_string(entry?.path()).unwrap_or_default();
@@ -165,11 +166,12 @@ fn verified_instructions(process: u32) -> Result<u64> {
             .lines()
             .find_map(|line| line.strip_prefix("verified_insns:"));
         if let Some(count) = count {
-            return count
+            let count: u64 = count
                 .trim()
                 .parse()
-                .with_context(|| format!("verified_insns is {count:?}"));
+                .with_context(|| format!("verified_insns is {count:?}"))?;
+            largest = largest.max(Some(count));
         }
     }
-    bail!("lb holds no BPF program");
+    largest.context("lb holds no BPF program")
 }
