@@ -323,7 +323,7 @@ pod! {
     Interface: 8,
     Vlan: 16,
     VlanKey: 16,
-    Handover: 24,
+    Handover: 28,
     FragmentKey<V4>: 16,
     FragmentKey<V6>: 40,
     ServiceCounters: 32,

@@ -112,7 +112,7 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    match forward::<F, P, T>(packet, tables, layout) {
+    match forward::<F, P, T>(packet, tables, layout, ingress) {
         Ok(rewrite) => {
             let egress = Egress::plain(rewrite.link);
             leave(packet, tables, &rewrite, (layout, egress), ingress)
@@ -161,7 +161,12 @@ where
 
 /// The rewrite for a plain packet of a flow that is there; what is of no flow goes on to be opened.
 #[inline(always)]
-fn forward<F, P, T>(packet: &P, tables: &T, layout: Layout) -> Result<Rewrite<F>, Verdict>
+fn forward<F, P, T>(
+    packet: &P,
+    tables: &T,
+    layout: Layout,
+    ingress: Ingress,
+) -> Result<Rewrite<F>, Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
@@ -186,14 +191,14 @@ where
     }
     // A SYN most likely opens a flow. To look for one here as well would be to look twice.
     if segment.flags.opens() {
-        return Err(enter(tables, segment.noted(note), F::OPEN));
+        return Err(enter(tables, segment.noted(note, ingress.ifindex), F::OPEN));
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
         // With the flags of where it has been, or it would be sent there again.
         Some(found) if found.is_tagged() => Err(enter(tables, note, F::EXTENDED)),
         Some(found) => established(&table, &found, &segment, note),
-        None => Err(enter(tables, segment.noted(note), F::OPEN)),
+        None => Err(enter(tables, segment.noted(note, ingress.ifindex), F::OPEN)),
     }
 }
 
@@ -279,7 +284,7 @@ fn established<F: Family, T: Tables<F>>(
     }
     // `None`: given up in this instant, and so as good as not found, except that it has been counted.
     let rewrite = found.rewrite();
-    rewrite.ok_or_else(|| enter(table.sets, segment.noted(note), F::OPEN))
+    rewrite.ok_or_else(|| enter(table.sets, note, F::EXTENDED))
 }
 
 /// Tells the entry of the other direction, if that comes by here, of the flags that it must learn.

@@ -81,6 +81,8 @@ pub struct Handover {
     pub ports: u32,
     /// Length of the frame, in bytes.
     pub length: u32,
+    /// Link that it came by: the kernel index of an interface, or [`LINK_VLAN`](crate::abi::LINK_VLAN) and a VLAN.
+    pub link: u32,
     /// Control bits.
     pub control: u8,
     /// Hops left.

@@ -13,10 +13,13 @@
 
 use super::orphan::detour;
 use super::parse::{Segment, parse_transport};
-use super::{Ingress, Tables, enter, established, is_reopened, may_be_ours, send, settings};
+use super::{
+    Ingress, Shared, Tables, enter, established, is_reopened, may_be_ours, send, settings,
+};
+use crate::abi::{LINK_VLAN, VlanKey};
 use crate::family::{Family, V4, V6};
 use crate::flow::Table;
-use crate::layout::{FragmentKey, Handover, Layout, MAX_TAGS, Piece};
+use crate::layout::{FragmentKey, Handover, Layout, MAX_TAGS, Piece, Tags};
 use crate::rewrite::Rewrite;
 use crate::verdict::Reason::{
     Arp, Fragment, Ipv4Options, Ipv6Extension, Malformed, NotOurs, OtherEthertype, OtherProtocol,
@@ -25,7 +28,7 @@ use crate::verdict::Reason::{
 use crate::verdict::Stage;
 use crate::verdict::Verdict::{self, Continue, Pass};
 use crate::wire::{
-    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Ethertype,
+    ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN, Eth, Ethertype,
     Extension, FragmentHeader, Ipv4, Ipv4Option, Ipv6, PROTOCOL_DESTINATION_OPTIONS,
     PROTOCOL_FRAGMENT, PROTOCOL_HIP, PROTOCOL_HOP_BY_HOP, PROTOCOL_ICMP, PROTOCOL_ICMPV6,
     PROTOCOL_MOBILITY, PROTOCOL_ROUTING, PROTOCOL_SHIM6, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Tag,
@@ -78,7 +81,7 @@ where
         Err(verdict) => return verdict,
     };
     let note = Handover::of(layout).with_flag(note.flags);
-    let rewrite = forward::<F, P, T>(packet, tables, layout, note);
+    let rewrite = forward::<F, P, T>(packet, tables, note, ingress);
     send(packet, tables, rewrite, layout, ingress)
 }
 
@@ -123,14 +126,15 @@ fn remember_first<F: Family, T: Tables<F>>(tables: &T, segment: &Segment<F>, lay
 fn forward<F, P, T>(
     packet: &P,
     tables: &T,
-    layout: Layout,
     note: Handover,
+    ingress: Ingress,
 ) -> Result<Rewrite<F>, Verdict>
 where
     F: Family,
     P: Packet + ?Sized,
     T: Tables<F>,
 {
+    let layout = note.layout();
     let settings = settings(tables)?;
     let ip = packet
         .header::<F::Header>(layout.network)
@@ -147,8 +151,36 @@ where
             established(&table, &found, &segment, note)
         }
         None if !layout.has_transport() => Err(Pass(Fragment)),
-        _ => Err(enter(tables, segment.noted(note), F::OPEN)),
+        _ => {
+            let link = arrived_by(packet, tables, layout, ingress)?;
+            Err(enter(tables, segment.noted(note, link), F::OPEN))
+        }
     }
+}
+
+/// The interface, or the VLAN whose tags the packet has. One that this host has no device for is none of ours.
+#[inline(always)]
+fn arrived_by<P, T>(
+    packet: &P,
+    tables: &T,
+    layout: Layout,
+    ingress: Ingress,
+) -> Result<u32, Verdict>
+where
+    P: Packet + ?Sized,
+    T: Shared,
+{
+    if layout.network == Eth::LEN {
+        return Ok(ingress.ifindex);
+    }
+    let tags = Tags::of(packet, layout.network).ok_or(Pass(Malformed))?;
+    let key = VlanKey {
+        vlans: tags.vlans(),
+        ifindex: ingress.ifindex,
+        zero: 0,
+    };
+    let index = tables.vlan_index(&key).ok_or(Pass(Vlan))?;
+    Ok(LINK_VLAN | index)
 }
 
 /// Where the network header starts, behind at most two tags, and what it is.

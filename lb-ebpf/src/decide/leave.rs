@@ -39,8 +39,8 @@ impl Egress {
         }
     }
 
-    /// What a rewrite means by its interface. Priority is that of the packet as it came, if it came with any
-    /// (IEEE 802.1Q §6.9.3: a bridge keeps it).
+    /// What a rewrite means by its link. Priority is that of the packet as it came, if it came with any, as on its way
+    /// through a bridge.
     #[inline(always)]
     pub(super) fn of<P: Packet + ?Sized, T: Shared>(
         packet: &P,

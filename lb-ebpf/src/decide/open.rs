@@ -2,19 +2,18 @@
 
 use super::parse::Segment;
 use super::unknown::Arrival;
-use super::{Ingress, Shared, Tables, counters_of, enter};
+use super::{Ingress, Tables, counters_of, enter};
 use crate::abi::{
-    BACKEND_FLAG_REACHABLE, Backend, LINK_VLAN, RING_EMPTY, SERVICE_FLAG_AFFINITY,
-    SERVICE_FLAG_KEEP_SOURCE, Service, ServiceCounters, VlanKey,
+    BACKEND_FLAG_REACHABLE, Backend, RING_EMPTY, SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE,
+    Service, ServiceCounters,
 };
 use crate::family::Family;
 use crate::flow::{self, Key, Table, Value};
-use crate::layout::Tags;
 use crate::nat;
 use crate::rewrite::{Macs, Mode, Rewrite, tunnel_ports};
 use crate::tcp::{Direction, Flags};
 use crate::verdict::Reason::{
-    self, Malformed, NoServer, ServerUnreachable, TableFull, TtlExpired, TupleInUse, Vlan,
+    self, Malformed, NoServer, ServerUnreachable, TableFull, TtlExpired, TupleInUse,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{Eth, Packet};
@@ -49,7 +48,6 @@ where
     };
     let eth = packet.header::<Eth>(0).ok_or(Pass(Malformed))?;
     let answer = segment.key.reversed();
-    let link = arrived_by(packet, table.sets, arrival)?;
     let to = chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports);
     table.sets.note_rewrite(&to.rewrite);
     let back = Value {
@@ -58,7 +56,7 @@ where
             addresses: answer.addresses,
             ports: answer.ports,
             macs: Macs::of(eth).swapped(),
-            link,
+            link: arrival.note.link,
         },
         direction: Direction::Reverse,
         seen: Flags::default(),
@@ -69,27 +67,6 @@ where
         .map_err(|flow::Full| Drop(TableFull))?;
     table.sets.count(to.service, OPENED);
     Ok(())
-}
-
-/// The way back: the interface, or the VLAN whose tags the packet has.
-#[inline(always)]
-fn arrived_by<P, T>(packet: &P, tables: &T, arrival: Arrival) -> Result<u32, Verdict>
-where
-    P: Packet + ?Sized,
-    T: Shared,
-{
-    let (layout, ingress) = (arrival.note.layout(), arrival.ingress);
-    if layout.network == Eth::LEN {
-        return Ok(ingress.ifindex);
-    }
-    let tags = Tags::of(packet, layout.network).ok_or(Pass(Malformed))?;
-    let key = VlanKey {
-        vlans: tags.vlans(),
-        ifindex: ingress.ifindex,
-        zero: 0,
-    };
-    let index = tables.vlan_index(&key).ok_or(Pass(Vlan))?;
-    Ok(LINK_VLAN | index)
 }
 
 /// Touches the sets that [`open`] will need, that of the packet and that of the answers. Both are cold, and the two waits

@@ -28,9 +28,10 @@ pub(super) struct Segment<F: Family> {
 }
 
 impl<F: Family> Segment<F> {
-    /// The note with all this, which saves the next stage from reading it again.
+    /// The note with all this and the link that it came by, which saves the next stage from reading it again.
     #[inline(always)]
-    pub(super) fn noted(&self, mut note: Handover) -> Handover {
+    pub(super) fn noted(&self, mut note: Handover, link: u32) -> Handover {
+        note.link = link;
         note.ports = self.key.ports;
         note.length = self.length;
         note.control = self.flags.0;
