@@ -387,7 +387,7 @@ pub struct FlowSnapshot<F: Family = V4> {
     pub direction: Direction,
     /// Where the connection stands.
     pub state: State,
-    /// [`Rewrite::link`].
+    /// Link they leave by, as in a [`Rewrite`].
     pub link: u32,
     /// [`crate::abi::Settings::tick`] at the last packet.
     pub last_tick: u32,
