@@ -53,7 +53,8 @@ pub(super) fn own(number: u8, address: IpAddr) -> Result<()> {
     // The edge is the pool's router as well, and sees answers from an address of its own: on a real network another
     // router carries them.
     let edge = Namespace::edge();
-    sysctl(&edge, "net/ipv4/conf/lb-back/accept_local", "1")?;
+    // Of every interface: in VLANs it is not `lb-back` that has the address.
+    sysctl(&edge, "net/ipv4/conf/all/accept_local", "1")?;
     for interface in ["all", "lb-back"] {
         sysctl(&edge, &format!("net/ipv4/conf/{interface}/rp_filter"), "0")?;
     }

@@ -25,9 +25,9 @@ pub(super) fn are_there() -> bool {
 /// Moves all addresses; those of IPv6 too, if the lab speaks it.
 pub(super) fn enter(size: Size, with_ipv6: bool) -> Result<()> {
     let (client, edge) = (Namespace::client(), Namespace::edge());
-    let mut clients = vec![(CLIENT, Width::Net)];
     let [a, b, c, _] = CLIENT.octets();
-    clients.extend(CLIENT_EXTRA.map(|last| (Ipv4Addr::new(a, b, c, last), Width::Net)));
+    let more_clients = CLIENT_EXTRA.map(|last| (Ipv4Addr::new(a, b, c, last), Width::Net));
+    let more_clients: Vec<_> = more_clients.collect();
     let front = [
         (EDGE_FRONT, Width::Net),
         (VIP_HTTP, Width::Host),
@@ -48,7 +48,10 @@ pub(super) fn enter(size: Size, with_ipv6: bool) -> Result<()> {
     two(&edge, "lb-back", "lb-rear")?;
     move_addresses(&edge, "lb-front", "lb-tag", &front, with_ipv6)?;
     move_addresses(&edge, "lb-back", "lb-rear", &back, with_ipv6)?;
-    move_addresses(&client, "lb-eth0", "lb-tag", &clients, with_ipv6)?;
+    let first_client = [(CLIENT, Width::Net)];
+    move_addresses(&client, "lb-eth0", "lb-tag", &first_client, with_ipv6)?;
+    // Only of IPv4, as without VLANs: IPv6 would speak from whichever of several came last.
+    move_addresses(&client, "lb-eth0", "lb-tag", &more_clients, false)?;
     route(&client, EDGE_FRONT, with_ipv6)?;
     for number in 1..=size.servers {
         let pool = Namespace::pool(number);
