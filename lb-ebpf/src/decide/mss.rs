@@ -12,6 +12,7 @@
 
 use super::parse::{Segment, parse_transport};
 use super::{Tables, enter, settings};
+use crate::abi::Service;
 use crate::checksum::Update;
 use crate::family::Family;
 use crate::flow::{Found, Key, Table};
@@ -48,22 +49,34 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
+    let service = service_of::<F, P, T>(packet, tables, layout)?;
+    Ok(service.map_or(0, |service| service.mss))
+}
+
+/// The service of a packet of either direction, with a flow or without.
+#[inline(always)]
+pub(super) fn service_of<F, P, T>(
+    packet: &P,
+    tables: &T,
+    layout: Layout,
+) -> Result<Option<Service>, Verdict>
+where
+    F: Family,
+    P: Packet + ?Sized,
+    T: Tables<F>,
+{
     let settings = settings(tables)?;
     let ip = packet
         .header::<F::Header>(layout.network)
         .ok_or(Pass(Malformed))?;
     let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
     let table = Table::new(tables, settings);
-    let service = tables.service(&to_service(&table, &segment).service());
-    Ok(service.map_or(0, |service| service.mss))
+    Ok(tables.service(&to_service(&table, &segment).service()))
 }
 
 /// The tuple of a packet to the service: of an answer, which is known by its flow, the one that it answers.
 #[inline(always)]
-pub(super) fn to_service<F: Family, T: Tables<F>>(
-    table: &Table<'_, T, F>,
-    segment: &Segment<F>,
-) -> Key<F> {
+fn to_service<F: Family, T: Tables<F>>(table: &Table<'_, T, F>, segment: &Segment<F>) -> Key<F> {
     let answers = |found: &Found<'_, F>| found.entry.direction() == Direction::Reverse;
     let found = table.find(&segment.key).filter(answers);
     match found.and_then(|found| found.rewrite()) {

@@ -8,15 +8,13 @@
 //! [`WATCH_EVERY`] only and leaves what it saw in [`Settings::orphaned`], which costs the others one comparison with a word
 //! that they have at hand; and which service a packet is of is asked here, in a stage of its own.
 
-use super::mss::to_service;
-use super::parse::parse_transport;
-use super::{Tables, enter, settings};
+use super::mss::service_of;
+use super::{Tables, enter};
 use crate::abi::{SERVICE_FLAG_PASS_IF_ORPHANED, SETTINGS_LIMIT_MSS, Settings};
 use crate::family::Family;
-use crate::flow::Table;
 use crate::layout::{HANDOVER_KEPT_UP, HANDOVER_MSS_LIMITED, Handover, Layout};
 use crate::tcp::Flags;
-use crate::verdict::Reason::{Malformed, Orphaned};
+use crate::verdict::Reason::Orphaned;
 use crate::verdict::Verdict::{self, Pass};
 use crate::wire::Packet;
 
@@ -80,12 +78,6 @@ where
     P: Packet + ?Sized,
     T: Tables<F>,
 {
-    let settings = settings(tables)?;
-    let ip = packet
-        .header::<F::Header>(layout.network)
-        .ok_or(Pass(Malformed))?;
-    let segment = parse_transport::<F, P>(packet, ip, layout, packet.whole_len())?;
-    let table = Table::new(tables, settings);
-    let service = tables.service(&to_service(&table, &segment).service());
+    let service = service_of::<F, P, T>(packet, tables, layout)?;
     Ok(service.is_some_and(|service| service.flags & SERVICE_FLAG_PASS_IF_ORPHANED != 0))
 }
