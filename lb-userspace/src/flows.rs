@@ -1,103 +1,25 @@
-//! `lb flows`: which connections the packet path carries just now, read from the live flow table.
+//! `lb flows`: which connections there are just now: those that the packet path forwards, from the live flow table, and those
+//! that end in a worker's TCP, from its engine.
 //!
-//! The daemon reads and filters, because it has the table in its address space; the command prints.
-//! Field names are part of the interface: scripts read them.
+//! The daemon reads and filters, because it has both; the command prints. Field names are part of the interface: scripts
+//! read them.
+
+mod forwarded;
+mod query;
+mod terminated;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
+use std::net::SocketAddr;
 
-use lb_ebpf::abi::Settings;
-use lb_ebpf::family::{Family, V4, V6};
-use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, Key, Table};
-use lb_ebpf::mapped::MappedFlows;
-use lb_ebpf::rewrite::Mode;
-use lb_ebpf::tcp::Direction;
-use lb_ebpf::wire::PROTOCOL_UDP;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use forwarded::{Addressed, tuple};
+pub(crate) use query::Query;
 
 use crate::control::Control;
 
-/// Which flows are asked for.
-#[derive(Clone, Debug, Serialize, Deserialize, clap::Args)]
-pub(crate) struct Query {
-    /// Flows of this service only.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) service: Option<String>,
-    /// Flows to this server only.
-    #[arg(long, value_name = "ADDR[:PORT]")]
-    pub(crate) server: Option<Endpoint>,
-    /// Flows of this client only.
-    #[arg(long, value_name = "ADDR[:PORT]")]
-    pub(crate) client: Option<Endpoint>,
-    /// Flows in this state only.
-    #[arg(long, value_parser = ["half-open", "established", "closing", "closed"])]
-    pub(crate) state: Option<String>,
-    /// Flows listed at most. The daemon has other things to do meanwhile.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub(crate) limit: usize,
-}
-
-/// An address, and a port if it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub(crate) struct Endpoint {
-    address: IpAddr,
-    port: Option<u16>,
-}
-
-impl Endpoint {
-    fn is(self, other: SocketAddr) -> bool {
-        self.address == other.ip() && self.port.is_none_or(|port| port == other.port())
-    }
-}
-
-/// A text is no address.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{0:?} is neither an address nor one with a port, such as 192.0.2.1:25 or [2001:db8::1]:25"
-)]
-pub(crate) struct NoEndpoint(String);
-
-impl FromStr for Endpoint {
-    type Err = NoEndpoint;
-
-    fn from_str(text: &str) -> Result<Self, NoEndpoint> {
-        let bare = text.parse().map(|address| Self {
-            address,
-            port: None,
-        });
-        let with_port = || {
-            let endpoint = text.parse::<SocketAddr>();
-            endpoint.map(|endpoint| Self {
-                address: endpoint.ip(),
-                port: Some(endpoint.port()),
-            })
-        };
-        bare.or_else(|_| with_port())
-            .map_err(|_| NoEndpoint(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Endpoint {
-    type Error = NoEndpoint;
-
-    fn try_from(text: String) -> Result<Self, NoEndpoint> {
-        text.parse()
-    }
-}
-
-impl From<Endpoint> for String {
-    fn from(Endpoint { address, port }: Endpoint) -> Self {
-        match port {
-            Some(port) => SocketAddr::new(address, port).to_string(),
-            None => address.to_string(),
-        }
-    }
-}
-
 /// Everything that `lb flows --json` prints.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Flows {
     /// Flows, in no order.
     pub(crate) flows: Vec<Flow>,
@@ -134,123 +56,6 @@ pub(crate) struct Flow {
     pub(crate) packets_out: u32,
     /// Bytes of them, Ethernet headers included.
     pub(crate) bytes_out: u64,
-}
-
-/// Reads the tables.
-pub(crate) fn list(control: &Control, query: &Query) -> anyhow::Result<Flows> {
-    let dataplane = control.dataplane();
-    let settings = dataplane.settings()?;
-    let mut found = flows_of(control, dataplane.flows(), &settings)
-        .chain(flows_of(control, dataplane.flows6(), &settings))
-        .filter(|flow| query.matches(flow));
-    let flows = found.by_ref().take(query.limit).collect();
-    let truncated = found.next().is_some();
-    Ok(Flows { flows, truncated })
-}
-
-fn flows_of<'a, F: Addressed>(
-    control: &'a Control,
-    sets: &'a MappedFlows<F>,
-    settings: &'a Settings,
-) -> impl Iterator<Item = Flow> + 'a {
-    let table = Table::new(sets, settings);
-    let entries = sets.iter().flat_map(FlowSet::entries);
-    entries
-        .filter_map(FlowEntry::snapshot)
-        .filter(|entry| entry.direction == Direction::Forward)
-        .map(move |entry| {
-            let answers = entry
-                .peer()
-                .and_then(|peer| table.find_cold(&peer))
-                .and_then(FlowEntry::snapshot);
-            flow(control, &entry, answers.as_ref(), settings.tick)
-        })
-}
-
-fn flow<F: Addressed>(
-    control: &Control,
-    entry: &FlowSnapshot<F>,
-    answers: Option<&FlowSnapshot<F>>,
-    tick: u32,
-) -> Flow {
-    let idle = |entry: &FlowSnapshot<F>| tick.saturating_sub(entry.last_tick);
-    let (client, listen) = tuple(&entry.key);
-    // Where nothing but the way to the server changes, it sees what the client has sent.
-    let (source, server) = match entry.mode {
-        Mode::Nat => tuple(&entry.rewritten),
-        Mode::Dsr | Mode::Ipip | Mode::Gue => {
-            let server = control.server_of(entry.service, entry.backend);
-            (client, server.unwrap_or(listen))
-        }
-    };
-    let service = control.service_of(entry.service);
-    Flow {
-        client,
-        listen,
-        source,
-        server,
-        // A flow that outlived the configuration it was opened under.
-        service: service.map_or("?", |service| &service.name).to_owned(),
-        protocol: protocol(entry.key.protocol).to_owned(),
-        forward: forward(entry.mode).to_owned(),
-        state: entry.state.name().to_owned(),
-        idle_seconds: answers.map_or(idle(entry), |answers| idle(entry).min(idle(answers))),
-        packets_in: entry.packets,
-        bytes_in: entry.bytes,
-        packets_out: answers.map_or(0, |answers| answers.packets),
-        bytes_out: answers.map_or(0, |answers| answers.bytes),
-    }
-}
-
-const fn protocol(number: u8) -> &'static str {
-    match number {
-        PROTOCOL_UDP => "udp",
-        _ => "tcp",
-    }
-}
-
-const fn forward(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Nat => "nat",
-        Mode::Dsr => "dsr",
-        Mode::Ipip => "ipip",
-        Mode::Gue => "gue",
-    }
-}
-
-/// A family whose addresses userspace can name.
-pub(crate) trait Addressed: Family {
-    /// The address as the standard library has it.
-    fn ip(address: Self::Address) -> IpAddr;
-}
-
-impl Addressed for V4 {
-    fn ip(address: [u8; 4]) -> IpAddr {
-        address.into()
-    }
-}
-
-impl Addressed for V6 {
-    fn ip(address: [u8; 16]) -> IpAddr {
-        address.into()
-    }
-}
-
-/// Source and destination of a key.
-pub(crate) fn tuple<F: Addressed>(key: &Key<F>) -> (SocketAddr, SocketAddr) {
-    let endpoint = |(address, port): (F::Address, u16)| SocketAddr::new(F::ip(address), port);
-    (endpoint(key.source()), endpoint(key.destination()))
-}
-
-impl Query {
-    fn matches(&self, flow: &Flow) -> bool {
-        self.service
-            .as_ref()
-            .is_none_or(|name| *name == flow.service)
-            && self.server.is_none_or(|server| server.is(flow.server))
-            && self.client.is_none_or(|client| client.is(flow.client))
-            && self.state.as_ref().is_none_or(|state| *state == flow.state)
-    }
 }
 
 impl fmt::Display for Flows {

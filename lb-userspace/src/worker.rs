@@ -5,6 +5,8 @@
 //! up/down flags) and relaxed counters. A worker that ends while the daemon runs, even by a panic,
 //! ends the daemon: see [`Workers::failed`].
 
+mod inquiry;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -21,6 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
+
+use inquiry::Inbox;
+pub(crate) use inquiry::Inquiry;
 
 /// How long requests in flight may take to finish after a stop. `ActiveSync` holds requests for up
 /// to an hour, so there has to be an end.
@@ -64,6 +69,7 @@ pub(crate) struct Workers {
     stop: watch::Sender<bool>,
     ended: mpsc::UnboundedReceiver<anyhow::Result<()>>,
     threads: Vec<thread::JoinHandle<()>>,
+    inquiry: Inquiry,
 }
 
 impl Workers {
@@ -75,6 +81,7 @@ impl Workers {
             stop,
             ended,
             threads: Vec::new(),
+            inquiry: Inquiry::default(),
         };
         let mut ready = Vec::new();
         for plan in plans {
@@ -86,9 +93,10 @@ impl Workers {
                 end: end.clone(),
             };
             let stopping = stopping.clone();
+            let inbox = workers.inquiry.add_worker();
             let thread = thread::Builder::new()
                 .name(name)
-                .spawn(move || report.of(|| run(plan, ready_sender, stopping)))
+                .spawn(move || report.of(|| run(plan, ready_sender, stopping, inbox)))
                 .context("starting a worker thread")?;
             workers.threads.push(thread);
             ready.push(is_ready);
@@ -100,6 +108,11 @@ impl Workers {
             }
         }
         Ok(workers)
+    }
+
+    /// The way to ask all workers something.
+    pub(crate) fn inquiry(&self) -> Inquiry {
+        self.inquiry.clone()
     }
 
     /// Waits until a worker ends by itself, which it never should.
@@ -150,19 +163,22 @@ fn run(
     plan: Plan,
     ready: oneshot::Sender<()>,
     stopping: watch::Receiver<bool>,
+    inbox: Inbox,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(plan, ready, stopping))
+    LocalSet::new().block_on(&runtime, serve(plan, ready, stopping, inbox))
 }
 
 async fn serve(
     plan: Plan,
     ready: oneshot::Sender<()>,
     stopping: watch::Receiver<bool>,
+    inbox: Inbox,
 ) -> anyhow::Result<()> {
     let has_sockets = !plan.sockets.is_empty();
     let engine = Engine::new(plan.sockets, EngineConfig::default())?;
     let handle = engine.handle();
+    tokio::task::spawn_local(inbox.answer(handle.clone()));
     let mut services = JoinSet::new();
     for ListenerPlan {
         service,
