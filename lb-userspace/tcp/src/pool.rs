@@ -1,0 +1,102 @@
+//! Memory for bytes: chunks of 4 KiB, lent to connections when they have bytes, and counted.
+//!
+//! Invariant: chunks lent and chunks kept free are at most the limit, so an endpoint's memory is bounded however many
+//! connections it has. An idle connection holds none.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// Bytes of a chunk: a page, and more than two full segments.
+pub(crate) const CHUNK: usize = 4096;
+
+/// A chunk on loan.
+pub(crate) type Chunk = Box<[u8; CHUNK]>;
+
+/// Memory for the bytes of all connections of an endpoint.
+#[derive(Debug)]
+pub struct Pool {
+    free: Vec<Chunk>,
+    lent: usize,
+    limit: usize,
+}
+
+/// How scarce memory is, and what is done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// Less than half is lent.
+    None,
+    /// Windows stop growing, and shrink as they are used up (never to the left: RFC 9293 §3.8.6).
+    ShrinkWindows,
+    /// More than seven eighths are lent: SYNs are ignored as well.
+    RefuseConnections,
+}
+
+impl Pool {
+    /// A pool of at most `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            free: Vec::new(),
+            lent: 0,
+            limit: bytes / CHUNK,
+        }
+    }
+
+    /// Bytes on loan.
+    pub fn lent(&self) -> usize {
+        self.lent * CHUNK
+    }
+
+    /// How scarce memory is.
+    pub fn pressure(&self) -> Pressure {
+        if self.lent > self.limit / 8 * 7 {
+            Pressure::RefuseConnections
+        } else if self.lent > self.limit / 2 {
+            Pressure::ShrinkWindows
+        } else {
+            Pressure::None
+        }
+    }
+
+    /// Lends a chunk; none above the limit.
+    pub(crate) fn take(&mut self) -> Option<Chunk> {
+        if self.lent >= self.limit {
+            return None;
+        }
+        self.lent += 1;
+        Some(self.free.pop().unwrap_or_else(|| Box::new([0; CHUNK])))
+    }
+
+    /// Takes a chunk back.
+    pub(crate) fn give_back(&mut self, chunk: Chunk) {
+        self.lent -= 1;
+        self.free.push(chunk);
+    }
+}
+
+/// Bytes to send, in the places where they lie: at most a few slices, since a segment is smaller than a chunk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Payload<'a> {
+    slices: [&'a [u8]; 3],
+}
+
+impl<'a> Payload<'a> {
+    /// Bytes in up to three pieces.
+    pub(crate) const fn new(slices: [&'a [u8]; 3]) -> Self {
+        Self { slices }
+    }
+
+    /// All bytes.
+    pub const fn len(&self) -> usize {
+        self.slices[0].len() + self.slices[1].len() + self.slices[2].len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pieces in order; some may be empty.
+    pub fn slices(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.slices.into_iter()
+    }
+}
