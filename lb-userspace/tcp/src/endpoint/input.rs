@@ -9,7 +9,7 @@ use super::listeners::Admission;
 use super::time_wait::Answer;
 use super::tuple::Tuple;
 use super::wheel::Armed;
-use super::{Attachment, Endpoint, FlowKey, Icmp, Output};
+use super::{Attachment, Endpoint, FlowKey, Icmp, Output, Shared};
 use crate::connection::Open;
 use crate::{Connection, Flags, Instant, Pressure, Segment, Seq, cookie};
 

@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn cookies_are_looked_for_as_long_as_they_last() {
-        let at = |seconds| Instant::from_micros(seconds * 1_000_000);
+        let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
         let mut listener = listener();
         assert!(!listener.expects_cookies(at(0)));
         listener.sent_cookie(at(10));

@@ -21,8 +21,26 @@ pub(super) struct Remains {
     pub(super) ack: Seq,
     /// Our window, as it stood on the wire.
     pub(super) window: u16,
+    /// Whether timestamps were on. Beside the number, since an `Option` would cost four bytes more.
+    has_timestamps: bool,
+    ts_recent: u32,
+}
+
+impl Remains {
+    pub(super) fn new(nxt: Seq, ack: Seq, window: u16, ts_recent: Option<u32>) -> Self {
+        Self {
+            nxt,
+            ack,
+            window,
+            has_timestamps: ts_recent.is_some(),
+            ts_recent: ts_recent.unwrap_or(0),
+        }
+    }
+
     /// TS.Recent, if timestamps were on.
-    pub(super) ts_recent: Option<u32>,
+    pub(super) fn ts_recent(&self) -> Option<u32> {
+        self.has_timestamps.then_some(self.ts_recent)
+    }
 }
 
 /// What to do with a segment of a closed connection.
@@ -85,7 +103,7 @@ impl Record {
 
     fn is_older_than(&self, syn: &Segment<'_>) -> bool {
         let number_is_later = syn.header.seq.follows(self.remains.ack);
-        let (Some(old), Some(new)) = (self.remains.ts_recent, syn.header.options.timestamps) else {
+        let (Some(old), Some(new)) = (self.remains.ts_recent(), syn.header.options.timestamps) else {
             return number_is_later;
         };
         match new.value.wrapping_sub(old).cast_signed() {
@@ -139,13 +157,13 @@ impl TimeWait {
         now: Instant,
         counters: &mut Counters,
     ) {
-        let remains = Remains {
-            nxt: Seq(0),
-            ack: Seq(0),
-            window: 0,
-            ts_recent: None,
-        };
+        let remains = Remains::new(Seq(0), Seq(0), 0, None);
         self.push(key, remains, Kind::Moved, now, counters);
+    }
+
+    /// Whether there is a record.
+    pub(super) fn contains(&self, (tuple, hash): (&Tuple, Hash)) -> bool {
+        self.find(tuple, hash).is_some()
     }
 
     /// Forgets a connection that has moved, and is back.

@@ -1,8 +1,7 @@
 //! The rules of TIME-WAIT, one by one.
 
 use super::*;
-use crate::segment::{Header, Options, Timestamps};
-use crate::{FlowKey, Secret};
+use crate::{FlowKey, Header, Options, Secret, Timestamps};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -20,12 +19,7 @@ fn key(port: u16) -> (Tuple, Hash) {
 }
 
 fn remains(ack: u32, ts_recent: Option<u32>) -> Remains {
-    Remains {
-        nxt: Seq(500),
-        ack: Seq(ack),
-        window: 1,
-        ts_recent,
-    }
+    Remains::new(Seq(500), Seq(ack), 1, ts_recent)
 }
 
 struct Bench {
