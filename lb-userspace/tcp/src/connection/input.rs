@@ -81,8 +81,7 @@ impl Connection {
             return false;
         }
         let seq = segment.header.seq;
-        // A closed window takes no text, but acknowledgements and RSTs still count.
-        if self.receiver.is_acceptable(seq, segment.len()) || self.receiver.is_acceptable(seq, 0) {
+        if self.receiver.is_acceptable(seq, segment.len()) {
             self.take_timestamp(segment, env.now);
             return true;
         }
