@@ -33,6 +33,7 @@ extern crate std;
 mod buffer;
 mod config;
 mod connection;
+mod cookie;
 mod counters;
 mod endpoint;
 mod pool;
