@@ -23,6 +23,7 @@ mod rack;
 mod records;
 mod recovery;
 mod rtt;
+mod snapshot;
 mod timers;
 mod window;
 
@@ -38,6 +39,8 @@ use self::recovery::{NewReno, Phase, Undo};
 use self::rtt::Rtt;
 use self::timers::{Early, Late};
 use self::window::PeerWindow;
+
+pub(crate) use self::snapshot::SenderSnapshot;
 use crate::buffer::Buffer;
 use crate::pool::{CHUNK, Payload, Pressure};
 use crate::segment::SackBlocks;
@@ -434,9 +437,6 @@ impl Sender {
     /// Whether a FIN is to be sent.
     fn fin_waits(&self) -> bool {
         self.fin && !self.nxt().follows(self.end)
-    }
-    pub(crate) fn mss(&self) -> usize {
-        unimplemented!()
     }
 }
 

@@ -93,7 +93,7 @@ impl Connection {
         connection
     }
 
-    fn new(open: Open, syn: bool, env: &Env<'_>) -> Self {
+    pub(super) fn new(open: Open, syn: bool, env: &Env<'_>) -> Self {
         let negotiated = Negotiated::offered(env.config);
         Self {
             sender: Sender::new(open.iss, open.mss, syn, env),

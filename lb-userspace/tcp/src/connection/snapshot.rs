@@ -107,6 +107,9 @@ impl Connection {
 
     /// Goes on with a connection, which is ESTABLISHED. `None` if there is no memory for its bytes, or if the snapshot can't be true.
     pub fn import(snapshot: Snapshot, env: &mut Env<'_>) -> Option<Self> {
+        if snapshot.rcv_edge.precedes(snapshot.rcv_nxt) {
+            return None;
+        }
         let (recent, offset) = snapshot.timestamps.unwrap_or_default();
         let open = Open {
             iss: snapshot.una - 1,

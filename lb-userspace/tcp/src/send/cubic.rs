@@ -80,6 +80,12 @@ impl Cubic {
         cubic
     }
 
+    /// With the window that another engine had come to.
+    pub(super) fn resume(&mut self, cwnd: u32, ssthresh: Option<u32>) {
+        self.cwnd = cwnd.clamp(self.mss, MAX_WINDOW);
+        self.ssthresh = ssthresh.unwrap_or(NO_THRESHOLD).max(2 * self.mss);
+    }
+
     pub(super) fn cwnd(&self) -> u32 {
         self.cwnd
     }

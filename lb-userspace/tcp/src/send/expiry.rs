@@ -44,9 +44,7 @@ impl Sender {
     /// RFC 6298 §5.4 to §5.7, with RFC 8985 §6.3.
     fn on_timeout(&mut self, env: &mut Env<'_>) -> Expiry {
         env.counters.timeouts += 1;
-        let tries_are_over =
-            !self.syn_acked && u32::from(self.rtt.backoff()) >= env.config.syn_ack_retries;
-        if tries_are_over || self.is_silent(env) {
+        if self.is_silent(env) {
             return Expiry::GiveUp;
         }
         if self.syn_acked {

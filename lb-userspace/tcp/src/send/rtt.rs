@@ -65,6 +65,12 @@ impl Rtt {
         }
     }
 
+    /// With what another engine had measured.
+    pub(super) fn resume(&mut self, srtt: Duration, rttvar: Duration) {
+        self.srtt8 = micros(srtt.min(MAX_SAMPLE)).max(1) * 8;
+        self.rttvar4 = micros(rttvar.min(MAX_SAMPLE)) * 4;
+    }
+
     /// SRTT, once there was a sample.
     pub(super) fn srtt(&self) -> Option<Duration> {
         (self.srtt8 != 0).then(|| Duration::from_micros(u64::from(self.srtt8 / 8)))

@@ -1,6 +1,6 @@
 //! The peer's window (RFC 9293 §3.10.7.4), and when a segment is worth sending into it (§3.8.6.2.1).
 
-use super::Ack;
+use super::{Ack, SenderSnapshot};
 use crate::Seq;
 
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,22 @@ impl PeerWindow {
             wl2: Seq(0),
             known: false,
         }
+    }
+
+    /// With what another engine was told.
+    pub(super) fn resumed(snapshot: &SenderSnapshot) -> Self {
+        Self {
+            wnd: snapshot.wnd,
+            max_wnd: snapshot.max_wnd,
+            wl1: snapshot.wl1,
+            wl2: snapshot.wl2,
+            known: true,
+        }
+    }
+
+    /// SND.WL1 and SND.WL2.
+    pub(super) fn told_by(&self) -> (Seq, Seq) {
+        (self.wl1, self.wl2)
     }
 
     /// Takes the window of `ack` unless it is older than the one known; whether it differs.
