@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use forwarded::{Addressed, tuple};
 pub(crate) use query::Query;
+pub(crate) use terminated::{Names, terminated};
 
 use crate::control::Control;
 
@@ -36,13 +37,14 @@ pub(crate) struct Flow {
     pub(crate) listen: SocketAddr,
     /// The client as the server sees it: another one with full NAT.
     pub(crate) source: SocketAddr,
-    /// The server.
-    pub(crate) server: SocketAddr,
+    /// The server; none for a connection that ends here, whose requests may go to several.
+    pub(crate) server: Option<SocketAddr>,
     /// Name of the service.
     pub(crate) service: String,
     /// `tcp` or `udp`.
     pub(crate) protocol: String,
-    /// `nat`, `dsr`, `ipip` or `gue`. In all but the first the server answers by itself, and nothing is counted out.
+    /// `nat`, `dsr`, `ipip` or `gue`: in all but the first the server answers by itself, and nothing is counted out. `af_xdp`: it ends
+    /// in a worker's TCP, which counts neither packets nor bytes.
     pub(crate) forward: String,
     /// `half-open`, `established`, `closing` or `closed`.
     pub(crate) state: String,
@@ -56,6 +58,80 @@ pub(crate) struct Flow {
     pub(crate) packets_out: u32,
     /// Bytes of them, Ethernet headers included.
     pub(crate) bytes_out: u64,
+    /// Of a connection that ends here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tcp: Option<Tcp>,
+}
+
+/// What our TCP knows of a connection, named like Linux' `tcp_info`: windows in bytes, what is in flight in segments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tcp {
+    /// State of RFC 9293, as `ss` prints it.
+    pub(crate) state: String,
+    /// Smoothed round trip; none before the first sample.
+    pub(crate) rtt_us: Option<u64>,
+    /// Its mean deviation.
+    pub(crate) rttvar_us: u64,
+    /// The least one of the last minutes.
+    pub(crate) min_rtt_us: u64,
+    /// Retransmission timeout, backed off.
+    pub(crate) rto_ms: u64,
+    /// Payload of a full segment.
+    pub(crate) snd_mss: u32,
+    /// Congestion window.
+    pub(crate) snd_cwnd: u32,
+    /// Slow start threshold; none before the first loss.
+    pub(crate) snd_ssthresh: Option<u32>,
+    /// What the client lets us send.
+    pub(crate) snd_wnd: u32,
+    /// What we let the client send.
+    pub(crate) rcv_wnd: u32,
+    /// Segments sent and not acknowledged.
+    pub(crate) unacked: u32,
+    /// Of these, received behind a gap.
+    pub(crate) sacked: u32,
+    /// Of these, believed lost.
+    pub(crate) lost: u32,
+    /// Retransmissions ever.
+    pub(crate) total_retrans: u32,
+    /// Bytes written and not sent.
+    pub(crate) notsent_bytes: u32,
+    /// Bytes received and not read.
+    pub(crate) unread_bytes: u32,
+}
+
+/// What workers told, and what the tables hold. Call it between two packets: it reads in place.
+pub(crate) fn list(
+    control: &Control,
+    query: &Query,
+    of_workers: Vec<Flows>,
+) -> anyhow::Result<Flows> {
+    let mut listed = Flows::default();
+    for told in of_workers {
+        listed.truncated |= told.truncated;
+        told.flows
+            .into_iter()
+            .for_each(|flow| listed.add(flow, query.limit));
+    }
+    let settings = control.dataplane().settings()?;
+    let found = forwarded::forwarded(control, &settings).filter(|flow| query.matches(flow));
+    for flow in found {
+        listed.add(flow, query.limit);
+        if listed.truncated {
+            break;
+        }
+    }
+    Ok(listed)
+}
+
+impl Flows {
+    fn add(&mut self, flow: Flow, limit: usize) {
+        if self.flows.len() < limit {
+            self.flows.push(flow);
+        } else {
+            self.truncated = true;
+        }
+    }
 }
 
 impl fmt::Display for Flows {
@@ -84,26 +160,47 @@ impl fmt::Display for Flow {
             idle_seconds,
             ..
         } = self;
-        write!(
-            f,
-            "{protocol} {client} > {listen} > {server}  {service}  {state}"
-        )?;
+        write!(f, "{protocol} {client} > {listen}")?;
+        if let Some(server) = server {
+            write!(f, " > {server}")?;
+        }
+        write!(f, "  {service}  {state}")?;
         if forward != "nat" {
             write!(f, "  {forward}")?;
         }
         if source != client {
             write!(f, "  nat {source}")?;
         }
+        write!(f, "  idle {idle_seconds} s")?;
+        match &self.tcp {
+            Some(tcp) => write!(f, "  {tcp}"),
+            None => write!(
+                f,
+                "  in {} packets {} bytes  out {} packets {} bytes",
+                self.packets_in, self.bytes_in, self.packets_out, self.bytes_out
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Tcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  rtt ", self.state)?;
+        match self.rtt_us {
+            Some(rtt) => write!(f, "{rtt} ± {} µs", self.rttvar_us)?,
+            None => write!(f, "unknown")?,
+        }
         write!(
             f,
-            "  idle {idle_seconds} s  in {} packets {} bytes  out {} packets {} bytes",
-            self.packets_in, self.bytes_in, self.packets_out, self.bytes_out
+            "  rto {} ms  cwnd {}  unacked {}  retransmitted {}",
+            self.rto_ms, self.snd_cwnd, self.unacked, self.total_retrans
         )
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::query::Endpoint;
     use super::*;
 
     const CLIENT: &str = "192.0.2.1:40000";
@@ -113,7 +210,7 @@ mod tests {
             client: CLIENT.parse().unwrap(),
             listen: "198.51.100.1:25".parse().unwrap(),
             source: "203.0.113.9:1025".parse().unwrap(),
-            server: "203.0.113.2:25".parse().unwrap(),
+            server: "203.0.113.2:25".parse().ok(),
             service: "smtp".to_owned(),
             protocol: "tcp".to_owned(),
             forward: "nat".to_owned(),
@@ -123,6 +220,7 @@ mod tests {
             bytes_in: 500,
             packets_out: 6,
             bytes_out: 700,
+            tcp: None,
         }
     }
 

@@ -16,7 +16,7 @@ use lb_tcp::{
 
 use super::frames::{Frames, Slot as _, Transmit};
 use super::packet::{self, Link, Packet, Reject};
-use super::{Counters, EngineConfig, FlowInfo, PortConfig};
+use super::{Counters, EngineConfig, PortConfig};
 
 /// What every IPv4 host must accept (RFC 791 §3.1), and what fits a frame.
 const MIN_MTU: usize = 576;
@@ -145,12 +145,8 @@ impl Core {
         }
     }
 
-    pub(super) fn flows(&mut self) -> Vec<FlowInfo> {
-        let mut flows = Vec::with_capacity(self.endpoint.flows());
-        self.endpoint.for_each_flow(|key, info| {
-            flows.push(FlowInfo { key: *key, info });
-        });
-        flows
+    pub(super) fn for_each_flow(&mut self, tell: impl FnMut(&FlowKey, lb_tcp::Info)) {
+        self.endpoint.for_each_flow(tell);
     }
 
     /// Takes a frame that arrived on `port`. There must be room in `tx` for an answer.

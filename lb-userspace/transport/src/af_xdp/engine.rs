@@ -22,7 +22,7 @@ use super::core::Core;
 use super::frames::{Frames, Receive, Transmit, XskFrames};
 use super::spin::Spin;
 use super::stream::Listener;
-use super::{Counters, EngineConfig, FlowInfo, PortConfig};
+use super::{Counters, EngineConfig, PortConfig};
 
 /// Packets received from one interface before tasks run and answers are sent. A larger burst delays
 /// acknowledgements; a smaller one pays more system calls.
@@ -106,9 +106,7 @@ impl<F: Frames> Engine<F> {
             if flushed == Flushed::Later || self.is_full() {
                 self.core.borrow_mut().count_wait();
                 tokio::time::sleep(RETRY).await;
-            } else if self.core.borrow().wants_output()
-                || received.more
-                || self.spin.goes_on(now())
+            } else if self.core.borrow().wants_output() || received.more || self.spin.goes_on(now())
             {
                 // Lets the runtime look at kernel sockets too.
                 tokio::task::yield_now().await;
@@ -212,9 +210,9 @@ impl Handle {
         self.core.borrow().counters()
     }
 
-    /// Every connection. Walks over all of them: for a report.
-    pub fn flows(&self) -> Vec<FlowInfo> {
-        self.core.borrow_mut().flows()
+    /// Tells of every connection. Walks over all of them, and packets wait meanwhile: for a report.
+    pub fn for_each_flow(&self, tell: impl FnMut(&lb_tcp::FlowKey, lb_tcp::Info)) {
+        self.core.borrow_mut().for_each_flow(tell);
     }
 
     /// Stops accepting, for good. SYNs are ignored, so that clients try again and find the next process; what was not

@@ -61,15 +61,6 @@ impl Default for EngineConfig {
     }
 }
 
-/// A connection, for reports.
-#[derive(Clone, Copy, Debug)]
-pub struct FlowInfo {
-    /// Its ends.
-    pub key: lb_tcp::FlowKey,
-    /// What can be told of it.
-    pub info: lb_tcp::Info,
-}
-
 /// What an engine must know of an interface.
 #[derive(Clone, Copy, Debug)]
 pub struct PortConfig {
@@ -108,4 +99,25 @@ pub struct Counters {
     pub time_wait: usize,
     /// Bytes of buffers in use.
     pub memory: usize,
+}
+
+impl Counters {
+    /// Everything by its name: TCP's as on Linux, ours with `Lb` in front.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let held = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let own = [
+            ("LbDroppedNotIp", self.dropped_not_ip),
+            ("LbDroppedNotTcp", self.dropped_not_tcp),
+            ("LbDroppedFragment", self.dropped_fragment),
+            ("LbDroppedMalformed", self.dropped_malformed),
+            ("LbDroppedChecksum", self.dropped_checksum),
+            ("LbLostOutput", self.lost_output),
+            ("LbWaitsForFrames", self.waits_for_frames),
+            ("LbFlushErrors", self.flush_errors),
+            ("LbFlows", held(self.flows)),
+            ("LbTimeWait", held(self.time_wait)),
+            ("LbMemoryBytes", held(self.memory)),
+        ];
+        self.tcp.named().chain(own)
+    }
 }
