@@ -119,8 +119,6 @@ pub struct Connection {
     negotiated: Negotiated,
     /// MSS option of our SYN.
     mss: u16,
-    /// MAX.SND.WND (RFC 5961 §5.2).
-    max_wnd: u32,
     reset: Option<Reset>,
     /// Our SYN-ACK shall leave (again), without the sender counting it: the peer's SYN came twice, or crossed ours.
     answers_syn: bool,
@@ -193,7 +191,8 @@ impl Connection {
         self.enter_closing();
     }
 
-    /// RST, and everything unsent and unread forgotten (RFC 9293 §3.10.5). Nothing leaves before the peer can know of the connection.
+    /// RST, and everything unsent and unread forgotten (RFC 9293 §3.10.5). Nothing leaves before the peer can know of the connection. In
+    /// CLOSING and LAST-ACK, where the RFC sends none either, a peer that waits for the rest of what we had to say learns that it won't come.
     pub fn abort(&mut self, env: &mut Env<'_>) {
         let told = match self.state {
             State::Closed => return,
@@ -304,4 +303,4 @@ impl Connection {
 }
 
 /// An idle connection is this, and nothing on the heap.
-const _: () = assert!(size_of::<Connection>() <= 700);
+const _: () = assert!(size_of::<Connection>() <= 720);
