@@ -167,7 +167,10 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
 
     /// Closes as close(2) does: with RST if bytes were left unread (RFC 2525 §2.17), else with FIN behind what was written. The
     /// endpoint then finishes the connection, within [`orphan_timeout`](crate::Config::orphan_timeout).
-    #[expect(clippy::needless_pass_by_value, reason = "the right to use the flow ends here")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the right to use the flow ends here"
+    )]
     pub fn release(&mut self, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id.0) else {
             return;
@@ -230,7 +233,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         })
     }
 
-    /// Goes on with a connection. `None` if the ends are connected already, or there is no room for a flow.
+    /// Goes on with a connection. `None` if the ends are connected already, there is no room, or the snapshot can't be true.
     pub fn import(&mut self, exported: Exported<R>) -> Option<FlowId> {
         let (tuple, hash) = self.shared.tuple_and_hash(&exported.key);
         if self.find(&exported.key, hash).is_some()
@@ -239,7 +242,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             return None;
         }
         self.time_wait.remove((&tuple, hash));
-        let connection = Connection::import(exported.snapshot, &mut self.shared.env());
+        let connection = Connection::import(exported.snapshot, &mut self.shared.env())?;
         self.add_held(exported.key, exported.route, connection)
     }
 
