@@ -22,7 +22,8 @@ const MAX_SHIFT: u8 = 16;
 impl Sender {
     /// Lets timers (retransmission, tail loss probe, reordering, persist, pacing) that are due fire.
     pub(crate) fn on_timer(&mut self, env: &mut Env<'_>) -> Expiry {
-        self.pacing.on_timer(env.now);
+        // Whoever still waits for the pace says so again.
+        self.is_paced &= !self.pacing.is_due(env.now);
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= env.now);
         if is_due(self.early.at()) {
             match core::mem::replace(&mut self.early, Early::Off) {
@@ -44,9 +45,7 @@ impl Sender {
     /// RFC 6298 §5.4 to §5.7, with RFC 8985 §6.3.
     fn on_timeout(&mut self, env: &mut Env<'_>) -> Expiry {
         env.counters.timeouts += 1;
-        let tries_are_over =
-            !self.syn_acked && u32::from(self.rtt.backoff()) >= env.config.syn_ack_retries;
-        if tries_are_over || self.is_silent(env) {
+        if self.is_silent(env) {
             return Expiry::GiveUp;
         }
         if self.syn_acked {
