@@ -135,7 +135,7 @@ fn large_bodies_arrive_whole() {
 fn many_connections_at_once() {
     for transport in TRANSPORTS {
         let world = World::start(3).unwrap();
-        let _balancer = balance(&world, &exchange(transport, "none", 3));
+        let balancer = balance(&world, &exchange(transport, "none", 3));
         let options = [
             "--parallel",
             "--parallel-max",
@@ -152,6 +152,8 @@ fn many_connections_at_once() {
             .filter(|fetched| fetched.status == 200)
             .count();
         assert_eq!(good, urls.len(), "{transport}");
+        // A client finds a queue with a socket by itself: its SYN, sent again, is hashed anew. None had to.
+        assert_eq!(balancer.packets("no_worker").unwrap(), 0, "{transport}");
     }
 }
 
