@@ -217,7 +217,7 @@ reasons! {
     VlanGone "vlan_gone" "Dropped: its way out leads through a VLAN that this host no longer has."
     GueChecksum "gue_checksum" "Passed: a fragment or a packet with extension headers, for which GUE over IPv6 would need a sum over all of it."
     TunnelIcmp "tunnel_icmp" "Passed: an ICMP error about a packet in a tunnel of ours, from the way to its server; a lower MTU there needs a lower one here."
-    WorkerIcmp "worker_icmp" "Passed: an ICMP error about a connection of a worker, whose TCP takes none."
+    WorkerIcmp "worker_icmp" "Passed: an ICMP error about a connection of a worker, with tags, options, extension headers or in several buffers, which its TCP does not read."
     IcmpQuote "icmp_quote" "Passed: an ICMP error that quotes too little, or a packet that its receiver has not sent."
 }
 

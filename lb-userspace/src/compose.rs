@@ -182,7 +182,7 @@ impl Plan {
     pub(crate) fn sizing(&self) -> Sizing {
         Sizing {
             flows: self.config.flows.max.get(),
-            flows6: if self.has_ipv6() {
+            flows6: if self.has_ipv6_flows() {
                 self.config.flows.max.get()
             } else {
                 0
@@ -200,11 +200,10 @@ impl Plan {
         })
     }
 
-    fn has_ipv6(&self) -> bool {
-        let services = self.config.services.iter();
-        services
-            .map(|service| service.listen)
-            .any(|listen| listen.is_ipv6())
+    /// Whether there are flows of IPv6: what is proxied has none.
+    fn has_ipv6_flows(&self) -> bool {
+        let mut services = self.config.services.iter();
+        services.any(|service| matches!(service.mode, Mode::L4(_)) && service.listen.is_ipv6())
     }
 
     /// Every service as the control loop starts with it. `carriers` holds the transport of each
@@ -265,7 +264,7 @@ impl Plan {
             let _ = writeln!(text, "service {name} {listen} {mode}, {servers} servers");
         }
         let (flows, megabytes) = (self.config.flows.max, self.sizing().bytes() >> 20);
-        let families = if self.has_ipv6() {
+        let families = if self.has_ipv6_flows() {
             " of each family"
         } else {
             ""

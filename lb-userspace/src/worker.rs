@@ -80,14 +80,15 @@ impl Workers {
     pub(crate) async fn start(plans: Vec<Plan>) -> anyhow::Result<Self> {
         let (stop, stopping) = watch::channel(false);
         let (end, ended) = mpsc::unbounded_channel();
+        let (inquiry, inboxes) = Inquiry::to_workers(plans.len());
         let mut workers = Self {
             stop,
             ended,
             threads: Vec::new(),
-            inquiry: Inquiry::default(),
+            inquiry,
         };
         let mut ready = Vec::new();
-        for plan in plans {
+        for ((position, plan), inbox) in plans.into_iter().enumerate().zip(inboxes) {
             let name = format!("lb-worker-{}", plan.queue);
             let (ready_sender, is_ready) = oneshot::channel();
             let report = Report {
@@ -95,11 +96,15 @@ impl Workers {
                 result: None,
                 end: end.clone(),
             };
-            let stopping = stopping.clone();
-            let inbox = workers.inquiry.add_worker();
+            let ties = Ties {
+                position,
+                stopping: stopping.clone(),
+                inbox,
+                inquiry: workers.inquiry(),
+            };
             let thread = thread::Builder::new()
                 .name(name)
-                .spawn(move || report.of(|| run(plan, ready_sender, stopping, inbox)))
+                .spawn(move || report.of(|| run(plan, ready_sender, ties)))
                 .context("starting a worker thread")?;
             workers.threads.push(thread);
             ready.push(is_ready);
@@ -162,24 +167,34 @@ impl Drop for Report {
     }
 }
 
-fn run(
-    plan: Plan,
-    ready: oneshot::Sender<()>,
+/// What ties a worker to the rest of the daemon.
+struct Ties {
+    /// Its place among the workers.
+    position: usize,
     stopping: watch::Receiver<bool>,
     inbox: Inbox,
-) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(plan, ready, stopping, inbox))
+    /// The way to all workers, itself included.
+    inquiry: Inquiry,
 }
 
-async fn serve(
-    plan: Plan,
-    ready: oneshot::Sender<()>,
-    stopping: watch::Receiver<bool>,
-    inbox: Inbox,
-) -> anyhow::Result<()> {
+fn run(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(plan, ready, ties))
+}
+
+async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
+    let Ties {
+        position,
+        stopping,
+        inbox,
+        inquiry,
+    } = ties;
     let has_sockets = !plan.sockets.is_empty();
-    let engine = Engine::new(plan.sockets, EngineConfig::default())?;
+    let mut engine = Engine::new(plan.sockets, EngineConfig::default())?;
+    // Network cards spread ICMP errors by the address of the router that has sent them.
+    engine.pass_on(move |error| {
+        inquiry.tell_others(position, &move |other: &Handle| other.icmp(&error));
+    });
     let handle = engine.handle();
     tokio::task::spawn_local(inbox.answer(handle.clone()));
     let mut services = JoinSet::new();

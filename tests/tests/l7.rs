@@ -8,11 +8,11 @@
     reason = "a test fails by panicking, in its helpers as well"
 )]
 
-use std::{fs, net::SocketAddrV4};
+use std::{fs, net::SocketAddrV4, process::Stdio};
 
 use lb_tests::{
-    address::{VIP_HTTP, server},
-    certs, client,
+    address::{VIP_HTTP, ipv6, server},
+    binaries, certs, client,
     lab::Namespace,
     pool::{
         Switch, USERS, User,
@@ -24,6 +24,8 @@ use lb_tests::{
 const ALICE: User = USERS[0];
 const VIP: SocketAddrV4 = SocketAddrV4::new(VIP_HTTP, 80);
 const PROBE: &str = "http://10.203.1.100/owa/healthcheck.htm";
+/// Says whose it is.
+const PAGE: &str = "http://10.203.1.100/ecp/healthcheck.htm";
 const TRANSPORTS: [&str; 2] = ["af_xdp", "kernel"];
 
 /// An Exchange service on [`VIP`] with the first `servers` servers of the lab.
@@ -135,7 +137,7 @@ fn large_bodies_arrive_whole() {
 fn many_connections_at_once() {
     for transport in TRANSPORTS {
         let world = World::start(3).unwrap();
-        let _balancer = balance(&world, &exchange(transport, "none", 3));
+        let balancer = balance(&world, &exchange(transport, "none", 3));
         let options = [
             "--parallel",
             "--parallel-max",
@@ -152,6 +154,51 @@ fn many_connections_at_once() {
             .filter(|fetched| fetched.status == 200)
             .count();
         assert_eq!(good, urls.len(), "{transport}");
+        // A client finds a queue with a socket by itself: its SYN, sent again, is hashed anew. None had to.
+        assert_eq!(balancer.packets("no_worker").unwrap(), 0, "{transport}");
+    }
+}
+
+/// Clients over IPv6, servers over both: a proxy translates.
+#[test]
+fn clients_of_ipv6_are_served() {
+    let reasons = [("af_xdp", "to_worker"), ("kernel", "stack_service")];
+    for (transport, reason) in reasons {
+        let world = World::start(2).unwrap();
+        world.lab().speak_ipv6().unwrap();
+        let (vip, second) = (ipv6(VIP_HTTP), ipv6(server(2)));
+        // Beside the one that listens on IPv4; without a journal, which that one keeps.
+        let mut server6 = Namespace::pool(2)
+            .spawn(binaries::sibling("lb-pool").unwrap(), |command| {
+                command
+                    .args(["--name", "EX6", "--http", &format!("[{second}]:80")])
+                    .arg("--python")
+                    .arg(binaries::python().unwrap())
+                    .stdout(Stdio::piped());
+            })
+            .unwrap();
+        server6.wait_for_line("ready").unwrap();
+        let service = format!(
+            "[[service]]\nname = \"exchange\"\nlisten = \"[{vip}]:80\"\nmode = \"http\"\n\
+             profile = \"exchange\"\ntransport = \"{transport}\"\nservers = {:?}\nhealth = {HEALTH}\n",
+            [format!("{}:80", server(1)), format!("[{second}]:80")],
+        );
+        let mut balancer = world.balance(&service).unwrap();
+        let page = format!("http://[{vip}]/ecp/healthcheck.htm");
+        balancer
+            .eventually(
+                "both serve",
+                || Ok(servers_of(&page, 20)? == ["EX1", "EX6"]),
+            )
+            .unwrap();
+
+        let urls = vec![format!("http://[{vip}]/whoami"); 3];
+        let fetched = client::curl_ntlm(&ALICE, ALICE.password, &urls).unwrap();
+        assert!(fetched.iter().all(|one| one.status == 200), "{fetched:?}");
+        let url = format!("http://[{vip}]/bench/1000000");
+        let (status, body) = client::fetch(&[], &url).unwrap();
+        assert_eq!((status, body.len()), (200, 1_000_000), "{transport}");
+        assert!(balancer.packets(reason).unwrap() > 100, "{transport}");
     }
 }
 
@@ -327,7 +374,7 @@ fn a_server_that_says_it_is_ill_leaves_and_returns() {
     world.servers()[1]
         .switch(Switch::HealthDown("owa"))
         .unwrap();
-    let only_the_first = || Ok(servers_of(20)? == ["EX1"]);
+    let only_the_first = || Ok(servers_of(PAGE, 20)? == ["EX1"]);
     balancer
         .eventually("only EX1 serves", only_the_first)
         .unwrap();
@@ -342,7 +389,7 @@ fn a_dead_server_leaves_and_returns() {
     both_serve(&mut balancer);
     world.kill_server(2);
     balancer
-        .eventually("only EX1 serves", || Ok(servers_of(20)? == ["EX1"]))
+        .eventually("only EX1 serves", || Ok(servers_of(PAGE, 20)? == ["EX1"]))
         .unwrap();
     world.revive_server(2).unwrap();
     both_serve(&mut balancer);
@@ -373,15 +420,15 @@ fn without_servers_the_answer_is_503() {
 
 fn both_serve(balancer: &mut Balancer) {
     balancer
-        .eventually("both serve", || Ok(servers_of(20)? == ["EX1", "EX2"]))
+        .eventually("both serve", || Ok(servers_of(PAGE, 20)? == ["EX1", "EX2"]))
         .unwrap();
 }
 
-/// Names of the servers that answer `requests` requests on as many connections; `"-"` for a failure.
-fn servers_of(requests: usize) -> anyhow::Result<Vec<String>> {
+/// Names of the servers that answer `requests` requests for this page of theirs on as many connections; `"-"` for a failure.
+fn servers_of(url: &str, requests: usize) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for _ in 0..requests {
-        let (status, page) = client::get(&format!("http://{VIP}/ecp/healthcheck.htm"))?;
+        let (status, page) = client::get(url)?;
         let name = page
             .strip_prefix("200 OK<br/>")
             .and_then(|rest| rest.split('.').next());

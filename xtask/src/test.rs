@@ -37,7 +37,7 @@ enum Step {
     Docs,
     /// Unit tests, which need neither root nor network.
     Unit,
-    /// Flow entries under every order of events that the memory model allows.
+    /// Flow entries and `AF_XDP` rings under every order of events that the memory model allows.
     Loom,
     /// Flow table and wire formats in the interpreter that finds undefined behaviour, where the toolchain has it.
     Miri,
@@ -183,7 +183,7 @@ impl Step {
                     .env("RUSTDOCFLAGS", "-Dwarnings"),
             ),
             Self::Unit => command::run(cargo("test").args(["--all-features", "--no-fail-fast"])),
-            Self::Loom => command::run(&mut loom()),
+            Self::Loom => loom(),
             Self::Miri => command::run(&mut miri()),
             Self::Fuzz => fuzz::smoke(),
             Self::Build => {
@@ -214,16 +214,25 @@ fn cargo(subcommand: &str) -> Command {
 }
 
 /// A target directory of its own, because the flag is one for every package.
-fn loom() -> Command {
-    let mut command = cargo("test");
-    command
-        .args(["--release", "-p", "lb-ebpf", "--test", "loom"])
-        .arg("--target-dir")
-        .arg(workspace::target().join("loom"))
-        .env("RUSTFLAGS", "--cfg=loom")
-        // Enough to find every mistake that was made on purpose; more take much longer.
-        .env("LOOM_MAX_PREEMPTIONS", "2");
-    command
+fn loom() -> Result<()> {
+    let models: [&[&str]; 2] = [
+        &["lb-ebpf", "--test", "loom"],
+        // Unit tests, for the rings are private.
+        &["lb-xsk", "--lib", "ring::model"],
+    ];
+    for selection in models {
+        let mut command = cargo("test");
+        command
+            .args(["--release", "--target-dir"])
+            .arg(workspace::target().join("loom"))
+            .arg("-p")
+            .args(selection)
+            .env("RUSTFLAGS", "--cfg=loom")
+            // Enough to find every mistake that was made on purpose; more take much longer.
+            .env("LOOM_MAX_PREEMPTIONS", "2");
+        command::run(&mut command)?;
+    }
+    Ok(())
 }
 
 /// All of the library that has unsafe code on a host, and its users; what is random there would take hours.

@@ -1,10 +1,11 @@
-//! ICMP: an error about a packet that we have rewritten goes to whom the packet was from.
+//! ICMP: an error about a packet that we have rewritten, or a worker has sent, goes to whom the packet was from.
 //!
 //! ```text
 //!  error? ─▶ quotes TCP or UDP? ─▶ one of our addresses? ─▶ flow of the answers ──hit──▶ NAT: translate both headers
 //!    │             │                       │                        │                    else: to the server, as it is
 //!    ▼             ▼                       ▼                        ▼ miss
 //!  Pass      Pass, of a tunnel           Pass            service? one way ─▶ ring ─▶ to the server
+//!                                                                 worker ─▶ as it is, to that of the queue
 //! ```
 //!
 //! Servers and routers answer what NAT has sent with errors about a packet that no client knows; and routers on the
@@ -15,12 +16,19 @@
 //! refreshes nor closes a flow (RFC 5508 REQ-6, RFC 5382 REQ-10). Whether to believe it is up to the receiver, who gets
 //! the quoted sequence number as it was. Nor is its checksum verified: damage before us stays visible behind us.
 //!
-//! Deliberately not here: echo, which the stack answers for virtual addresses, for they are local; and errors about
-//! workers' connections, which their TCP does not take yet.
+//! A worker's error comes by the queue that the network card chooses for it, by a router's address and no ports: not
+//! the queue of the connection, unless by chance. Which one that is can't be told from here, where the card's hash is not
+//! known; so the worker that gets an error and has no such connection passes it on to the others, and the program needs no map
+//! of workers' connections. An error is rare, and may be late.
+//!
+//! Deliberately not here: echo, which the stack answers for virtual addresses, for they are local.
 
 use super::open::{before_change, may_adopt, would_hold};
+use super::unknown::to_worker;
 use super::{Egress, Ingress, Shared, Tables, counters_of, in_prefilter, may_be_ours, settings};
-use crate::abi::{GUE_PORT, SERVICE_KIND_L4, SERVICE_KIND_WORKER, ServiceCounters};
+use crate::abi::{
+    GUE_PORT, SERVICE_FLAG_PASS_IF_ORPHANED, SERVICE_KIND_L4, SERVICE_KIND_WORKER, ServiceCounters,
+};
 use crate::family::Family;
 use crate::flow::{Key, Table};
 use crate::layout::{Handover, Layout, Piece};
@@ -28,7 +36,7 @@ use crate::rewrite::{Applied, Mode, Quoted, Rewrite};
 use crate::tcp::Flags;
 use crate::verdict::Reason::{
     Fragment, GueChecksum, Icmp as NotForUs, IcmpQuote, Ipv6Extension, Malformed, NoHeadroom,
-    TooBigUnanswered, TtlExpired, TunnelIcmp, VlanGone, WorkerIcmp,
+    Orphaned, TooBigUnanswered, TtlExpired, TunnelIcmp, VlanGone, WorkerIcmp,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{Icmp, PROTOCOL_FRAGMENT, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Udp, is_extension};
@@ -53,7 +61,10 @@ where
         Err(verdict) => return verdict,
     };
     match receiver(tables, &error) {
-        Ok(rewrite) => relay(packet, tables, &rewrite, (layout, error.quoted), ingress),
+        Ok(Receiver::Behind(rewrite)) => {
+            relay(packet, tables, &rewrite, (layout, error.quoted), ingress)
+        }
+        Ok(Receiver::Worker) => tell_worker(tables, &error, ingress),
         Err(verdict) => verdict,
     }
 }
@@ -95,6 +106,20 @@ struct ErrorMessage<F: Family> {
     ttl: u8,
     /// Of the whole frame, in bytes.
     length: u32,
+    /// Zero if a worker can read it: no tags, options or extension headers, and all in one buffer.
+    oddness: usize,
+}
+
+impl<F: Family> ErrorMessage<F> {
+    #[inline(always)]
+    fn counters(&self, forwarded: u64) -> ServiceCounters {
+        ServiceCounters {
+            packets: 1,
+            bytes: u64::from(self.length),
+            flows: 0,
+            forwarded,
+        }
+    }
 }
 
 /// The error, if the packet is one and about a packet that may be of a flow of ours.
@@ -115,7 +140,8 @@ where
     let icmp = packet
         .header::<Icmp>(layout.transport)
         .ok_or(Pass(Malformed))?;
-    if end < layout.transport + Icmp::LEN || packet.whole_len() < end {
+    let whole = packet.whole_len();
+    if end < layout.transport + Icmp::LEN || whole < end {
         return Err(Pass(Malformed));
     }
     if !F::is_error(icmp.kind) {
@@ -123,6 +149,10 @@ where
     }
     let settings = settings(tables)?;
     let network = layout.transport + Icmp::LEN;
+    let plain = Layout::plain::<F>(F::ICMP);
+    let elsewhere = (layout.network ^ plain.network) | (layout.transport ^ plain.transport);
+    // Here and in sums, not where it is asked for: the verifier would have to keep all that it is made of until then.
+    let oddness = hint::black_box(whole.wrapping_sub(packet.len()) | elsewhere);
     // LLVM would find that what ends before `end` ends before the frame does, and leave out checks that the verifier needs.
     let end = hint::black_box(end);
     let (key, quoted) = parse_quoted::<F, P, T>(packet, tables, network, end)?;
@@ -137,7 +167,8 @@ where
         key,
         quoted,
         ttl: F::hops(ip),
-        length: u32::try_from(packet.whole_len()).unwrap_or(u32::MAX),
+        length: u32::try_from(whole).unwrap_or(u32::MAX),
+        oddness,
     })
 }
 
@@ -218,9 +249,16 @@ where
     }
 }
 
-/// What to do to the error so that it reaches the sender of the quoted packet.
+/// Who has sent the quoted packet.
+enum Receiver<F: Family> {
+    /// A client or server, which the error reaches by this.
+    Behind(Rewrite<F>),
+    /// A worker of ours.
+    Worker,
+}
+
 #[inline(always)]
-fn receiver<F, T>(tables: &T, error: &ErrorMessage<F>) -> Result<Rewrite<F>, Verdict>
+fn receiver<F, T>(tables: &T, error: &ErrorMessage<F>) -> Result<Receiver<F>, Verdict>
 where
     F: Family,
     T: Tables<F>,
@@ -231,28 +269,25 @@ where
             let rewrite = found.rewrite().ok_or(Pass(NotForUs))?;
             (rewrite, found.entry.service())
         }
-        None => without_flow(&table, error)?,
+        None => match without_flow(&table, error)? {
+            Some(found) => found,
+            None => return Ok(Receiver::Worker),
+        },
     };
     if error.ttl <= 1 {
         return Err(Pass(TtlExpired));
     }
-    let counters = ServiceCounters {
-        packets: 1,
-        bytes: u64::from(error.length),
-        flows: 0,
-        forwarded: 1,
-    };
-    Shared::count(tables, service, counters);
-    Ok(rewrite)
+    Shared::count(tables, service, error.counters(1));
+    Ok(Receiver::Behind(rewrite))
 }
 
 /// As [`receiver`], of an error about a packet of no flow that is here. Where a segment in mid-connection would be adopted,
-/// the same server is told; but nothing is inserted, for anyone can send an error.
+/// the same server is told; but nothing is inserted, for anyone can send an error. `None`: a worker is.
 #[inline(always)]
 fn without_flow<F, T>(
     table: &Table<'_, T, F>,
     error: &ErrorMessage<F>,
-) -> Result<(Rewrite<F>, u8), Verdict>
+) -> Result<Option<(Rewrite<F>, u8)>, Verdict>
 where
     F: Family,
     T: Tables<F>,
@@ -262,7 +297,14 @@ where
         .service(&error.key.service())
         .ok_or(Pass(NotForUs))?;
     match service.kind {
-        SERVICE_KIND_WORKER => Err(Pass(WorkerIcmp)),
+        SERVICE_KIND_WORKER => {
+            let asks_for_stack = service.flags & SERVICE_FLAG_PASS_IF_ORPHANED != 0;
+            if asks_for_stack && table.settings.orphaned != 0 {
+                return Err(Pass(Orphaned));
+            }
+            Shared::count(table.sets, counters_of(service), error.counters(0));
+            Ok(None)
+        }
         SERVICE_KIND_L4 if may_adopt(service, Flags::ACK) => {
             let service = if error.key.protocol == PROTOCOL_TCP {
                 before_change(service)
@@ -270,10 +312,25 @@ where
                 service
             };
             would_hold(table, &error.key, service)
-                .map(|value| (value.rewrite, counters_of(service)))
+                .map(|value| Some((value.rewrite, counters_of(service))))
                 .ok_or(Pass(NotForUs))
         }
         _ => Err(Pass(NotForUs)),
+    }
+}
+
+/// The error as it is, to a worker, who is at its destination: its hops don't count. Its TCP reads plain frames only; another one
+/// is left to the stack, which has no such connection and does nothing, where a segment would be answered with RST.
+#[inline(always)]
+fn tell_worker<F, T>(tables: &T, error: &ErrorMessage<F>, ingress: Ingress) -> Verdict
+where
+    F: Family,
+    T: Tables<F>,
+{
+    if error.oddness == 0 {
+        to_worker(tables, ingress)
+    } else {
+        Pass(WorkerIcmp)
     }
 }
 

@@ -90,8 +90,8 @@ pub(super) struct Arrival {
     pub(super) ingress: Ingress,
 }
 
-/// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other. Its TCP knows plain frames
-/// only, and the stack, which doesn't know the connection, would answer the others with RST in its name.
+/// A segment for a worker. Its TCP knows plain frames only, and the stack, which doesn't know the connection, would answer
+/// the others with RST in its name.
 #[inline(always)]
 fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
     packet: &P,
@@ -106,6 +106,12 @@ fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
     if !layout.is_plain::<F>() || note.length as usize > packet.len() {
         return Drop(WorkerHeaders);
     }
+    to_worker(tables, ingress)
+}
+
+/// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other.
+#[inline(always)]
+pub(super) fn to_worker<T: Shared>(tables: &T, ingress: Ingress) -> Verdict {
     match tables.interface(ingress.ifindex) {
         Some(interface) if ingress.queue < interface.queues => Verdict::Worker {
             slot: interface.xsk_base + ingress.queue,

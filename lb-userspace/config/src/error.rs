@@ -136,9 +136,6 @@ pub enum Problem {
         /// The setting found.
         here: &'static str,
     },
-    /// Meant to work one day, but not yet.
-    #[error("{0}")]
-    Unsupported(&'static str),
     /// A string where a number should be, or the like.
     #[error("expected {expected}, found {found}")]
     WrongType {

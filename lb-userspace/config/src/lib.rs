@@ -25,10 +25,10 @@
 //! | key | value | default |
 //! |---|---|---|
 //! | `name` | 1 to 63 of `a-z`, `0-9`, `-`; unique | required |
-//! | `listen` | address and port; IPv6 as `"[fd00::1]:25"`, only in `mode = "l4"`; unique for its protocol | required |
+//! | `listen` | address and port; IPv6 as `"[fd00::1]:25"`; unique for its protocol | required |
 //! | `protocol` | `"tcp"`; or `"udp"`, only in `mode = "l4"` | `"tcp"` |
 //! | `mode` | `"http"` (proxied in userspace), `"l4"` (forwarded in the kernel) | required |
-//! | `servers` | list of `"address:port"` or `{ address, weight, name }`, of the service's family | at least one |
+//! | `servers` | list of `"address:port"` or `{ address, weight, name }`; in `mode = "l4"` of the service's family | at least one |
 //! | `servers[].weight` | share of connections, up to [`MAX_WEIGHT`]; 0 in `mode = "l4"` lets a server keep its flows and gives it no new ones | 1 |
 //! | `servers[].name` | as a service's; unique in the service | the address |
 //! | `health` | see below | `{ kind = "tcp" }`; for `"udp"`, `{ kind = "none" }` |

@@ -114,18 +114,14 @@ fn check_servers(table: &Table<'_>, draft: &Draft) {
         return;
     };
     let mode = draft.mode.as_ref().map(|mode| &mode.value);
-    if matches!(mode, Some(Mode::Http(_))) && listen.value.is_ipv6() {
-        let problem =
-            "mode = \"http\" has no IPv6 yet; give an IPv4 address, or take mode = \"l4\"";
-        table.fail::<()>("listen", Problem::Unsupported(problem));
-        return;
-    }
+    let is_forwarded = !matches!(mode, Some(Mode::Http(_)));
     for server in &draft.servers {
         let address = server.address.value;
-        if address.is_ipv6() != listen.value.is_ipv6() {
+        // A proxy has a connection of its own to each server.
+        if is_forwarded && address.is_ipv6() != listen.value.is_ipv6() {
             let clash = format!(
                 "{address} and the service's {} are of different families, and addresses are not translated \
-                 from one to the other; give an address of the same",
+                 from one to the other; give an address of the same, or take mode = \"http\"",
                 listen.value
             );
             table

@@ -27,7 +27,7 @@ const ENTRIES_PER_FLOW: u64 = 2;
 pub(crate) struct Sizing {
     /// Flows that must fit.
     pub(crate) flows: u32,
-    /// As `flows`, over IPv6; 0 if no service has an IPv6 address.
+    /// As `flows`, over IPv6; 0 if no service of mode "l4" has an IPv6 address.
     pub(crate) flows6: u32,
     /// Services of the configuration.
     pub(crate) services: u32,

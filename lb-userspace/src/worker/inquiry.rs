@@ -34,11 +34,22 @@ pub(crate) struct Inquiry {
 }
 
 impl Inquiry {
-    /// One inbox more.
-    pub(super) fn add_worker(&mut self) -> Inbox {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.workers.push(sender);
-        Inbox(receiver)
+    /// The ways to so many workers, and their inboxes.
+    pub(super) fn to_workers(count: usize) -> (Self, Vec<Inbox>) {
+        let ways = (0..count).map(|_| mpsc::unbounded_channel());
+        let (workers, receivers): (Vec<_>, Vec<_>) = ways.unzip();
+        (Self { workers }, receivers.into_iter().map(Inbox).collect())
+    }
+
+    /// Tells every worker but one. Who has ended is not told.
+    pub(super) fn tell_others<Q>(&self, own: usize, news: &Q)
+    where
+        Q: Fn(&Handle) + Clone + Send + 'static,
+    {
+        let others = self.workers.iter().enumerate();
+        for (_, worker) in others.filter(|(queue, _)| *queue != own) {
+            let _ = worker.send(Box::new(news.clone()));
+        }
     }
 
     /// Asks every worker; the answers in order of their queues.

@@ -29,6 +29,7 @@ mod mapping;
 mod receive;
 mod ring;
 mod socket;
+mod sync;
 mod sys;
 mod transmit;
 

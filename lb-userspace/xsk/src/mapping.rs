@@ -15,8 +15,10 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
+// JUSTIFICATION: a raw pointer makes the type `!Send`; sockets are made by one thread and used by another.
 // SAFETY: a mapping belongs to the process, not to a thread.
 unsafe impl Send for Mapping {}
+// JUSTIFICATION: both halves of a socket hold the frame memory by `Arc`, which is `Send` only if this is `Sync`.
 // SAFETY: a shared mapping only hands out raw pointers; whoever dereferences them argues for it.
 unsafe impl Sync for Mapping {}
 
@@ -35,6 +37,7 @@ impl Mapping {
 
     fn map(len: usize, flags: i32, fd: i32, offset: libc::off_t) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // JUSTIFICATION: `AF_XDP` has its rings and frames in mapped memory; nothing in `std` maps any.
         // SAFETY: no address is asked for, so no existing mapping is touched.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd, offset) };
         if start == libc::MAP_FAILED {
@@ -55,6 +58,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // JUSTIFICATION: what `mmap` gave, only `munmap` takes back.
         // SAFETY: exactly the range that `mmap` returned, and nothing borrows from it any more. A
         // failure would leave the memory mapped, which is safe.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };

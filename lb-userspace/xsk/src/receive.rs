@@ -100,6 +100,7 @@ impl Deref for Packet<'_> {
         let Ok(offset) = usize::try_from(self.descriptor.addr) else {
             return &[];
         };
+        // JUSTIFICATION: the packet is where the kernel wrote it; a copy of each would cost as much as parsing it.
         // SAFETY: `receive` checked that the range lies in the rx frames. The kernel gave the frame to us
         // with the descriptor and gets it back on drop, and no other `Packet` of this receiver exists.
         unsafe {

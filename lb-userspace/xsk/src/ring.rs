@@ -3,7 +3,8 @@
 //! The kernel is always the other side. Indices run freely through `u32` and are masked only when an
 //! entry is touched, so that "full" and "empty" differ and the wrap at 2³² is nothing special. Each side
 //! writes only its own index, with a plain store-release; the other's is read with load-acquire
-//! (`tools/lib/bpf` and `net/xdp/xsk_queue.h` pair them the same way).
+//! (`tools/lib/bpf` and `net/xdp/xsk_queue.h` pair them the same way). Every order of events that the memory model
+//! allows is tried by `ring/model.rs` (`cargo xtask test loom`).
 //!
 //! Deliberately not here: what the entries mean.
 #![expect(
@@ -13,9 +14,9 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::mapping::Mapping;
+use crate::sync::{AtomicU32, Ordering, UnsafeCell, fence};
 
 /// Byte offsets of a ring's parts within its mapping, as `XDP_MMAP_OFFSETS` reports them.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +32,10 @@ pub(crate) struct Offsets {
 /// # Safety
 /// Every bit pattern must be a valid value: entries are read from memory that the kernel wrote.
 pub(crate) unsafe trait Entry: Copy + Send {}
+// JUSTIFICATION: only its implementer can say that a type has no invalid values.
 // SAFETY: an integer.
 unsafe impl Entry for u64 {}
+// JUSTIFICATION: as for `u64`.
 // SAFETY: a `repr(C)` struct of integers without padding.
 unsafe impl Entry for libc::xdp_desc {}
 
@@ -42,12 +45,13 @@ struct Shared<T> {
     producer: NonNull<AtomicU32>,
     consumer: NonNull<AtomicU32>,
     flags: NonNull<AtomicU32>,
-    entries: NonNull<T>,
+    entries: NonNull<UnsafeCell<T>>,
     mask: u32,
     /// Keeps the memory behind the pointers.
     _mapping: Arc<Mapping>,
 }
 
+// JUSTIFICATION: raw pointers make a type `!Send`; the control plane makes sockets and workers use them.
 // SAFETY: the pointers lead into memory that this value keeps mapped, and entries are plain integers.
 unsafe impl<T: Entry> Send for Shared<T> {}
 
@@ -71,25 +75,27 @@ impl<T: Entry> Shared<T> {
     }
 
     fn producer(&self) -> &AtomicU32 {
+        // JUSTIFICATION: the kernel's mapping has no type; to copy words in and out by system calls would cost one per burst.
         // SAFETY: `part` checked bounds and alignment, the mapping lives as long as `self`, and the
         // kernel touches the word atomically.
         unsafe { self.producer.as_ref() }
     }
 
     fn consumer(&self) -> &AtomicU32 {
-        // SAFETY: as for `producer`.
+        // JUSTIFICATION, SAFETY: as for `producer`.
         unsafe { self.consumer.as_ref() }
     }
 
     fn needs_wakeup(&self) -> bool {
-        // SAFETY: as for `producer`.
+        // JUSTIFICATION, SAFETY: as for `producer`.
         let flags = unsafe { self.flags.as_ref() };
         flags.load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
     }
 
-    fn entry(&self, index: u32) -> NonNull<T> {
-        // SAFETY: the masked index is below the size that `part` checked.
-        unsafe { self.entries.add((index & self.mask) as usize) }
+    fn entry(&self, index: u32) -> &UnsafeCell<T> {
+        // JUSTIFICATION: as for `producer`.
+        // SAFETY: the masked index is below the size that `part` checked; a cell may be shared with whoever writes.
+        unsafe { self.entries.add((index & self.mask) as usize).as_ref() }
     }
 }
 
@@ -100,6 +106,7 @@ fn part<P>(mapping: &Mapping, offset: usize, count: usize) -> Result<NonNull<P>,
     if end > mapping.len() || !offset.is_multiple_of(align_of::<P>()) {
         return Err(BadLayout);
     }
+    // JUSTIFICATION: offsets come from the kernel in bytes.
     // SAFETY: `offset` is inside the mapping.
     Ok(unsafe { mapping.start().add(offset) }.cast())
 }
@@ -134,8 +141,10 @@ impl<T: Entry> Producer<T> {
                 return Err(value);
             }
         }
+        let entry = self.shared.entry(self.next);
+        // JUSTIFICATION: who may touch an entry is said by the indices, which no type knows.
         // SAFETY: the entry lies between our index and the kernel's, so only we touch it.
-        unsafe { self.shared.entry(self.next).write(value) };
+        entry.with_mut(|place| unsafe { place.write(value) });
         self.next = self.next.wrapping_add(1);
         Ok(())
     }
@@ -151,7 +160,13 @@ impl<T: Entry> Producer<T> {
         published.wrapping_sub(self.shared.consumer().load(Ordering::Acquire))
     }
 
+    /// Whether the kernel sleeps and must be called to see what was published.
+    ///
+    /// The kernel sets the flag and then looks at the ring a last time; we publish and then look at the flag. Each is a
+    /// store before a load of another word, which processors swap, x86-64 too. So that not both miss the
+    /// other's store there is a full barrier here, of a cost that is lost in that of a call; the kernel has its own.
     pub(crate) fn needs_wakeup(&self) -> bool {
+        fence(Ordering::SeqCst);
         self.shared.needs_wakeup()
     }
 }
@@ -186,8 +201,10 @@ impl<T: Entry> Consumer<T> {
                 return None;
             }
         }
+        let entry = self.shared.entry(self.next);
+        // JUSTIFICATION: as in `Producer::push`.
         // SAFETY: the kernel published the entry and does not touch it before we release it.
-        let value = unsafe { self.shared.entry(self.next).read() };
+        let value = entry.with(|place| unsafe { place.read() });
         self.next = self.next.wrapping_add(1);
         Some(value)
     }
@@ -199,6 +216,11 @@ impl<T: Entry> Consumer<T> {
 }
 
 #[cfg(test)]
+#[cfg(loom)]
+mod model;
+
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -132,6 +132,8 @@ pub struct Socket {
     ifindex: u32,
     queue: u32,
     data_path: DataPath,
+    tx_budget: u32,
+    tx_calls: u64,
 }
 
 impl Socket {
@@ -158,6 +160,7 @@ impl Socket {
         for (step, option, size) in sizes {
             sys::set(fd.as_fd(), option, &size).map_err(|source| Error::Ring { step, source })?;
         }
+        let tx_budget = raise_tx_budget(fd.as_fd(), tx);
         let at: libc::xdp_mmap_offsets =
             option(fd.as_fd(), "XDP_MMAP_OFFSETS", libc::XDP_MMAP_OFFSETS)?;
         let fill_at = (&at.fr, libc::XDP_UMEM_PGOFF_FILL_RING);
@@ -186,6 +189,8 @@ impl Socket {
             ifindex,
             queue,
             data_path,
+            tx_budget,
+            tx_calls: 0,
         })
     }
 
@@ -210,7 +215,7 @@ impl Socket {
         result
     }
 
-    /// Copy mode sends 32 packets a call and then says `EAGAIN`, so as long as calls make progress they
+    /// Copy mode sends its budget a call and then says `EAGAIN`, so as long as calls make progress they
     /// are repeated. A driver that sends by itself (zero-copy) needs one call at most.
     fn kick(&mut self) -> io::Result<Flushed> {
         loop {
@@ -218,6 +223,7 @@ impl Socket {
             if pending == 0 || !self.transmitter.tx.needs_wakeup() {
                 return Ok(Flushed::Done);
             }
+            self.tx_calls += 1;
             match sys::kick_tx(self.fd.as_fd()) {
                 Ok(()) if self.data_path == DataPath::ZeroCopy => return Ok(Flushed::Done),
                 Ok(()) => {}
@@ -232,6 +238,16 @@ impl Socket {
     /// How frames move, as the kernel decided at bind.
     pub fn data_path(&self) -> DataPath {
         self.data_path
+    }
+
+    /// Packets that one call to the kernel sends at most, in copy mode.
+    pub fn tx_budget(&self) -> u32 {
+        self.tx_budget
+    }
+
+    /// Calls to the kernel that asked it to send, since bind.
+    pub fn tx_calls(&self) -> u64 {
+        self.tx_calls
     }
 
     /// Interface that the socket is bound to.
@@ -324,6 +340,18 @@ fn register_frames(fd: BorrowedFd<'_>, count: u32) -> Result<Mapping, Error> {
     Ok(frames)
 }
 
+/// Packets a call, where nothing else was asked for (`TX_BATCH_SIZE` in `net/xdp/xsk.c`).
+const TX_BUDGET_DEFAULT: u32 = 32;
+
+/// Lets one call send all that the ring can hold. A kernel that doesn't know the option, or finds the number too high,
+/// keeps its default, with which the same packets take more calls.
+fn raise_tx_budget(fd: BorrowedFd<'_>, tx: u32) -> u32 {
+    match sys::set(fd, sys::TX_BUDGET, &tx) {
+        Ok(()) => tx,
+        Err(_) => TX_BUDGET_DEFAULT,
+    }
+}
+
 /// The kernel frees the queue of a closed socket in the background (`xp_release_deferred`), so a daemon
 /// that restarts at once may find it taken by its predecessor. Half a second in all.
 const BUSY_TRIES: u32 = 25;
@@ -393,8 +421,9 @@ fn option<T: sys::OptionValue>(
     sys::get(fd, number).map_err(|source| Error::Option { option, source })
 }
 
-/// `EAGAIN`, `EBUSY` and `ENOBUFS` mean that packets are still queued, or that the device dropped one as
-/// networks do; none of them is an error of the socket.
+/// Not an error of the socket: the budget of a call is used up or the device's queue is full (`EAGAIN`), memory is
+/// short (`ENOBUFS`), and the packets are still in the ring; or the device dropped one as networks do (`EBUSY`), and
+/// those behind it are still there.
 fn ignore_busy(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => Ok(()),

@@ -1,5 +1,8 @@
 //! The system calls of `AF_XDP` with Rust types: nothing here knows about frames or rings' contents.
 //!
+//! JUSTIFICATION, of each block in here: a system call of which `std` has no safe form. `nix` and `rustix` have some, but none
+//! of `SOL_XDP`, of an ioctl of ethtool, or of an empty message; half of the calls by them would save no unsafe module.
+//!
 //! Called by `socket` and `interface`.
 #![expect(
     unsafe_code,
@@ -14,11 +17,13 @@ use std::ptr;
 
 /// A new unbound socket of family `AF_XDP`.
 pub(crate) fn socket() -> io::Result<OwnedFd> {
+    // JUSTIFICATION: as this module says.
     // SAFETY: no pointers.
     let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
+    // JUSTIFICATION: as this module says.
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -28,6 +33,7 @@ pub(crate) fn socket() -> io::Result<OwnedFd> {
 /// # Safety
 /// Every bit pattern, all zeroes too, must be a valid value.
 pub(crate) unsafe trait OptionValue: Copy {}
+// JUSTIFICATION, of this and the next: `get` makes values out of what the kernel wrote, which only their implementer can allow.
 // SAFETY: integers.
 unsafe impl OptionValue for u32 {}
 // SAFETY: a `repr(C)` struct of integers.
@@ -41,6 +47,7 @@ unsafe impl OptionValue for libc::xdp_options {}
 
 /// `setsockopt(SOL_XDP)`.
 pub(crate) fn set<T: OptionValue>(fd: BorrowedFd<'_>, option: i32, value: &T) -> io::Result<()> {
+    // JUSTIFICATION: as this module says.
     // SAFETY: the kernel reads `size_of::<T>()` bytes from a valid reference.
     check(unsafe {
         libc::setsockopt(
@@ -57,6 +64,7 @@ pub(crate) fn set<T: OptionValue>(fd: BorrowedFd<'_>, option: i32, value: &T) ->
 pub(crate) fn get<T: OptionValue>(fd: BorrowedFd<'_>, option: i32) -> io::Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut len = socklen::<T>();
+    // JUSTIFICATION: as this module says.
     // SAFETY: the kernel writes at most `len` bytes, which is the size of `value`.
     check(unsafe {
         libc::getsockopt(
@@ -67,6 +75,7 @@ pub(crate) fn get<T: OptionValue>(fd: BorrowedFd<'_>, option: i32) -> io::Result
             &raw mut len,
         )
     })?;
+    // JUSTIFICATION: as this module says.
     // SAFETY: zeroed, then written by the kernel; valid by the contract of `OptionValue`.
     Ok(unsafe { value.assume_init() })
 }
@@ -75,6 +84,9 @@ pub(crate) fn get<T: OptionValue>(fd: BorrowedFd<'_>, option: i32) -> io::Result
 pub(crate) fn register(fd: BorrowedFd<'_>, umem: &libc::xdp_umem_reg) -> io::Result<()> {
     set(fd, libc::XDP_UMEM_REG, umem)
 }
+
+/// `XDP_MAX_TX_SKB_BUDGET` (Linux 6.18): packets that one call sends at most in copy mode. libc does not have it yet.
+pub(crate) const TX_BUDGET: i32 = 9;
 
 /// `bind` to one queue.
 pub(crate) fn bind(fd: BorrowedFd<'_>, ifindex: u32, queue: u32, flags: u16) -> io::Result<()> {
@@ -86,12 +98,14 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, ifindex: u32, queue: u32, flags: u16) -> 
         sxdp_shared_umem_fd: 0,
     };
     let len = socklen::<libc::sockaddr_xdp>();
+    // JUSTIFICATION: as this module says.
     // SAFETY: the kernel reads `len` bytes from a valid address structure.
     check(unsafe { libc::bind(fd.as_raw_fd(), ptr::from_ref(&address).cast(), len) })
 }
 
 /// Asks the kernel to work on the tx ring.
 pub(crate) fn kick_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // JUSTIFICATION: as this module says.
     // SAFETY: an empty message: no memory is read.
     let sent = unsafe {
         libc::sendto(
@@ -112,6 +126,7 @@ pub(crate) fn kick_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Asks the driver to take frames from the fill ring.
 pub(crate) fn kick_rx(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // JUSTIFICATION: as this module says.
     // SAFETY: an empty buffer: no memory is written.
     let got = unsafe {
         libc::recvfrom(
@@ -132,6 +147,7 @@ pub(crate) fn kick_rx(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// `if_nametoindex`.
 pub(crate) fn name_to_index(name: &CStr) -> io::Result<u32> {
+    // JUSTIFICATION: as this module says.
     // SAFETY: a valid C string.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
         0 => Err(io::Error::last_os_error()),
@@ -185,13 +201,16 @@ impl Command for Value {}
 
 fn ethtool(name: &CStr, command: &mut impl Command) -> io::Result<()> {
     const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    // JUSTIFICATION: as this module says.
     // SAFETY: no pointers.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
+    // JUSTIFICATION: as this module says.
     // SAFETY: a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // JUSTIFICATION: as this module says.
     // SAFETY: all-zero bytes are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     // One byte stays zero, so that the name ends; `zip` stops at the shorter one.
@@ -200,6 +219,7 @@ fn ethtool(name: &CStr, command: &mut impl Command) -> io::Result<()> {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_data = ptr::from_mut(command).cast();
+    // JUSTIFICATION: as this module says.
     // SAFETY: the kernel reads and writes one structure of the command's behind `ifru_data`; each type that implements
     // `Command` is made by this module with the number of the command that it belongs to.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCETHTOOL, &raw mut request) })

@@ -117,6 +117,7 @@ impl Deref for Slot<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        // JUSTIFICATION: the packet is written where the kernel reads it; to build it elsewhere would be one more copy.
         // SAFETY: a frame from `free`, so neither the kernel nor another slot has it; `reserve` checked
         // the length, and the mapping was zeroed, so all bytes are initialised.
         unsafe {
@@ -128,6 +129,7 @@ impl Deref for Slot<'_> {
 
 impl DerefMut for Slot<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
+        // JUSTIFICATION: as for `deref`.
         // SAFETY: as for `deref`; `self` is borrowed mutably.
         unsafe {
             let start = self.transmitter.frames.start().add(self.offset());

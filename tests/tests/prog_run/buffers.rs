@@ -1,17 +1,20 @@
 //! Frames that the kernel holds in several buffers: of all modes, they come out as the host's, which are in one piece.
 
 use super::{Kernel, action, pin};
+use lb_ebpf::abi::Interface;
 use lb_ebpf::decide::decide_fully;
 use lb_ebpf::fixtures::{
-    Address, Checksum, Datagram, Endpoint, HostTables, INGRESS, Segment, VIP, VIP6, World, checks,
+    Address, Checksum, Datagram, Endpoint, ErrorMessage, HostTables, INGRESS, Segment, VIP, VIP6,
+    World, checks,
 };
 use lb_ebpf::tcp::Flags;
-use lb_ebpf::verdict::Reason;
+use lb_ebpf::verdict::{Reason, Verdict};
 
 /// Of a jumbo frame, more than a page.
 const PAYLOAD: usize = 6000;
 /// NAT, NAT with the source kept, direct server return, IPIP, GUE.
 const PORTS: [u16; 5] = [25, 110, 220, 389, 587];
+const WORKER_PORT: u16 = 443;
 
 fn packets<A: Address>(source: Endpoint<A>, destination: Endpoint<A>) -> [Vec<u8>; 3] {
     let macs = ([2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 10]);
@@ -76,4 +79,47 @@ fn frames_in_several_buffers_give_the_same() {
             checks::packet(&packet, &out, verdict);
         }
     }
+}
+
+/// An error about what a worker has sent, with so many bytes quoted.
+fn error_to_worker(quoted: usize) -> Vec<u8> {
+    let sent = Segment {
+        macs: ([0; 6], [0; 6]),
+        source: (VIP.0, WORKER_PORT),
+        destination: ([10, 203, 3, 1], 50_000),
+        flags: Flags::ACK,
+        ttl: 1,
+        payload: vec![0x5a; quoted],
+    };
+    ErrorMessage {
+        macs: ([2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 10]),
+        source: [192, 0, 2, 1],
+        destination: VIP.0,
+        kind: (3, 4),
+        rest: [0, 0, 5, 0],
+        ttl: 64,
+        quote: sent.bytes()[14..].to_vec(),
+    }
+    .bytes()
+}
+
+/// Its TCP reads one buffer. Only a fragmented sender's error is so long, and the stack does nothing to it.
+#[test]
+fn a_worker_gets_errors_in_one_buffer_only() {
+    pin(INGRESS.cpu as usize);
+    let mut world = World::of_every_mode();
+    let interface = Interface {
+        xsk_base: 0,
+        queues: 1,
+    };
+    world.interfaces = vec![(INGRESS.ifindex, interface)];
+    let mut kernel = Kernel::load(&world);
+    let mut check = |quoted, verdict: Verdict| {
+        let frame = error_to_worker(quoted);
+        let (got, reason, out) = kernel.run(&frame);
+        assert_eq!((got, reason), (action(verdict), verdict.reason()));
+        assert!(out == frame);
+    };
+    check(8, Verdict::Worker { slot: 0 });
+    check(PAYLOAD, Verdict::Pass(Reason::WorkerIcmp));
 }

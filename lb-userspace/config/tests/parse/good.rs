@@ -115,6 +115,30 @@ fn an_exchange_service_needs_few_lines() {
     assert_eq!(schedule.timeout, Duration::from_secs(4));
 }
 
+/// A proxy has a connection of its own to each server, and so any family on either side.
+#[test]
+fn a_proxied_service_may_be_ipv6_and_its_servers_of_both_families() {
+    let config = parse(
+        r#"
+        interfaces = ["eth0"]
+        [[service]]
+        name = "web"
+        listen = "[2001:db8::1]:80"
+        mode = "http"
+        servers = ["10.0.0.1:80", "[2001:db8:1::1]:80"]
+        "#,
+    )
+    .expect("no mistakes");
+    let service = &config.services[0];
+    assert!(service.listen.is_ipv6());
+    let families: Vec<_> = service
+        .servers
+        .iter()
+        .map(|server| server.address.is_ipv6())
+        .collect();
+    assert_eq!(families, [false, true]);
+}
+
 #[test]
 fn what_costs_is_said() {
     let via = Cost::Via;

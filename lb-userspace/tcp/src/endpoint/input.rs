@@ -60,16 +60,16 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         }
     }
 
-    /// A router says something of a segment that we sent, of whose TCP header it quotes the number.
-    pub fn icmp(&mut self, now: Instant, key: &FlowKey, quoted: Seq, message: Icmp) {
+    /// A router says something of a segment that we sent, of whose TCP header it quotes the number. Whether the connection is
+    /// here.
+    pub fn icmp(&mut self, now: Instant, key: &FlowKey, quoted: Seq, message: Icmp) -> bool {
         self.shared.set_now(now);
         let (_, hash) = self.shared.tuple_and_hash(key);
         let Some(id) = self.find(key, hash) else {
-            self.shared.counters.icmp_ignored += 1;
-            return;
+            return false;
         };
         let Some(flow) = self.flows.get_mut(id) else {
-            return;
+            return false;
         };
         let mut env = self.shared.env();
         match message {
@@ -81,6 +81,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             }
         }
         self.settle(id);
+        true
     }
 
     pub(super) fn find(&self, key: &FlowKey, hash: Hash) -> Option<u32> {

@@ -5,22 +5,27 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use lb_tcp::{
-    Attachment, Endpoint, Failure, FlowId, FlowKey, Header, ListenError, Output, Payload, Secret,
+    Attachment, Endpoint, Failure, FlowId, FlowKey, Header, Icmp, ListenError, Output, Payload,
+    Secret,
 };
 
 use super::frames::{Frames, Slot as _, Transmit};
+use super::packet::icmp::{IcmpError, IcmpKind};
 use super::packet::{self, Link, Packet, Reject};
 use super::{Counters, EngineConfig, PortConfig};
 
 /// What every IPv4 host must accept (RFC 791 §3.1), and what fits a frame.
 const MIN_MTU: usize = 576;
 const MAX_MTU: usize = lb_xsk::FRAME_SIZE - packet::ETHERNET_LEN;
+
+/// Errors about connections that are not here, kept until the driver passes them on; more in one turn are a flood.
+const MAX_STRAYS: usize = 16;
 
 pub(super) struct Core {
     endpoint: Endpoint<Route, Waiting>,
@@ -32,6 +37,8 @@ pub(super) struct Core {
     now: lb_tcp::Instant,
     /// The driver, while it waits.
     driver: Option<Waker>,
+    /// Errors about connections that are not here.
+    strays: Vec<IcmpError>,
 }
 
 /// The way to a peer: port, and Ethernet header of its last frame, turned round.
@@ -132,6 +139,7 @@ impl Core {
             epoch,
             now,
             driver: None,
+            strays: Vec::new(),
         }
     }
 
@@ -154,7 +162,7 @@ impl Core {
         let PortConfig { mtu, rx_checksums } = self.ports[port];
         let Packet { link, key, segment } = match packet::parse(frame, rx_checksums) {
             Ok(packet) => packet,
-            // ICMP errors about our segments end here too, as `Reject::NotTcp`: `Endpoint::icmp` is their place.
+            Err(Reject::NotTcp) => return self.receive_error(frame),
             Err(reason) => return self.count_reject(reason),
         };
         let mut out = OnePort {
@@ -165,6 +173,36 @@ impl Core {
         let route = Route { port, link };
         self.endpoint
             .input(self.now, &key, route, &segment, &mut out);
+    }
+
+    /// An ICMP error, if it is one. It came by the queue that the network card chose for its sender, so the connection it
+    /// is about may be another worker's.
+    fn receive_error(&mut self, frame: &[u8]) {
+        let error = match packet::icmp::parse_icmp(frame) {
+            Ok(error) => error,
+            Err(reason) => return self.count_reject(reason),
+        };
+        if !self.icmp(&error) && self.strays.len() < MAX_STRAYS {
+            self.counters.icmp_passed_on += 1;
+            self.strays.push(error);
+        }
+    }
+
+    /// Tells TCP of an error. Whether the connection is here.
+    pub(super) fn icmp(&mut self, error: &IcmpError) -> bool {
+        let message = match error.kind {
+            IcmpKind::PacketTooBig { mtu } => Icmp::TooBig { mtu },
+            // RFC 1122 §4.2.3.9: time exceeded is a soft error as well.
+            IcmpKind::Unreachable { .. } | IcmpKind::TimeExceeded => Icmp::Unreachable,
+        };
+        let is_here = self.endpoint.icmp(self.now, &error.key, error.seq, message);
+        self.wake_driver();
+        is_here
+    }
+
+    /// Errors since the last call about connections that are not here.
+    pub(super) fn take_strays(&mut self) -> Vec<IcmpError> {
+        mem::take(&mut self.strays)
     }
 
     /// Moves the clock and lets timers fire.

@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 
 use super::core::Core;
 use super::frames::{Frames, Receive, Transmit, XskFrames};
+use super::packet::icmp::IcmpError;
 use super::spin::Spin;
 use super::stream::Listener;
 use super::{Counters, EngineConfig, PortConfig};
@@ -31,13 +32,18 @@ pub const BURST: usize = 64;
 /// Wait for a device that takes no more packets.
 const RETRY: Duration = Duration::from_millis(1);
 
+/// Turns that an engine takes at its end to send RST to the clients that are left: room for some ten thousand.
+const LAST_TURNS: usize = 16;
+
 /// TCP for the sockets of one rx queue, one socket per interface.
 ///
 /// Belongs to one thread with a tokio `LocalSet`, where [`run`](Self::run) must be spawned.
-pub struct Engine<F = XskFrames> {
+pub struct Engine<F: Frames = XskFrames> {
     core: Rc<RefCell<Core>>,
     ports: Vec<F>,
     spin: Spin,
+    /// Where errors go about connections that are not here.
+    others: Option<Box<dyn Fn(IcmpError)>>,
 }
 
 /// Access to an engine that runs.
@@ -70,7 +76,18 @@ impl<F: Frames> Engine<F> {
         let (ports, configs): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
         let core = Rc::new(RefCell::new(Core::new(config, &configs, now())));
         let spin = Spin::new(config.spin);
-        Self { core, ports, spin }
+        Self {
+            core,
+            ports,
+            spin,
+            others: None,
+        }
+    }
+
+    /// Calls `tell` with each ICMP error about a connection that is not here. It may be that of another queue, whose engine
+    /// takes it by [`Handle::icmp`].
+    pub fn pass_on(&mut self, tell: impl Fn(IcmpError) + 'static) {
+        self.others = Some(Box::new(tell));
     }
 
     /// Access that stays valid while the engine runs.
@@ -85,7 +102,7 @@ impl<F: Frames> Engine<F> {
         self.handle().listen(address)
     }
 
-    /// Runs until the future is dropped; connections freeze then.
+    /// Runs until the future is dropped; connections that are left are reset then.
     ///
     /// # Errors
     /// Only if the runtime can't wait for a socket any more.
@@ -131,6 +148,11 @@ impl<F: Frames> Engine<F> {
                 core.receive(port, &packet, tx);
                 received.count += 1;
             }
+        }
+        let strays = core.take_strays();
+        drop(core);
+        if let Some(tell) = &self.others {
+            strays.into_iter().for_each(tell);
         }
         received
     }
@@ -196,6 +218,27 @@ impl<F: Frames> Engine<F> {
     }
 }
 
+/// Whatever ends an engine, a panic included, its clients learn it: a connection without an engine is a port that never answers.
+impl<F: Frames> Drop for Engine<F> {
+    fn drop(&mut self) {
+        // A panic in the core leaves it borrowed by nobody, but not necessarily in order.
+        let Ok(mut core) = self.core.try_borrow_mut() else {
+            return;
+        };
+        core.reset_all();
+        for _ in 0..LAST_TURNS {
+            if !core.wants_output() {
+                break;
+            }
+            core.send(&mut self.ports);
+            for frames in &mut self.ports {
+                // Best effort: who can't be told now finds out at its next segment, from the host.
+                let _ = frames.flush();
+            }
+        }
+    }
+}
+
 impl Handle {
     /// Listens on an address and port; neither may be 0.
     ///
@@ -203,6 +246,11 @@ impl Handle {
     /// `InvalidInput` for a wildcard, `AddrInUse` if this engine listens there already.
     pub fn listen(&self, address: SocketAddr) -> io::Result<Listener> {
         Listener::new(Rc::clone(&self.core), address)
+    }
+
+    /// Takes an error that another engine passes on; ignored if it is about no connection of this one.
+    pub fn icmp(&self, error: &IcmpError) {
+        self.core.borrow_mut().icmp(error);
     }
 
     /// A snapshot.

@@ -17,7 +17,7 @@
 //! * All that is TCP is in `lb-tcp`, which does no I/O. Here are frames, wakers and the driver.
 //!
 //! Deliberately not here: XDP programs and maps, ARP and ICMP echo (the host answers both), routes, VLAN tags,
-//! IP fragments and IPv6 extension headers (dropped and counted; the XDP program passes them to the host).
+//! IP fragments and IPv6 extension headers (dropped and counted; the XDP program sends none here).
 
 mod core;
 mod engine;
@@ -34,6 +34,7 @@ use std::time::Duration;
 pub use engine::{BURST, Engine, Handle};
 pub use frames::{Frames, Receive, Slot, Transmit, XskFrames};
 pub use packet::RxChecksums;
+pub use packet::icmp::IcmpError;
 pub use stream::{Listener, Stream};
 
 /// Rules of one engine.
@@ -87,6 +88,8 @@ pub struct Counters {
     /// Dropped: wrong checksum. Climbing on a virtual Ethernet pair, it says that
     /// [`RxChecksums::Trust`] is missing.
     pub dropped_checksum: u64,
+    /// ICMP errors about no connection of this engine, passed on to the others.
+    pub icmp_passed_on: u64,
     /// Segments that found no frame although there had been room. Always 0, or a bug.
     pub lost_output: u64,
     /// Times that the engine had to wait for frames to be sent.
@@ -111,6 +114,7 @@ impl Counters {
             ("LbDroppedFragment", self.dropped_fragment),
             ("LbDroppedMalformed", self.dropped_malformed),
             ("LbDroppedChecksum", self.dropped_checksum),
+            ("LbIcmpPassedOn", self.icmp_passed_on),
             ("LbLostOutput", self.lost_output),
             ("LbWaitsForFrames", self.waits_for_frames),
             ("LbFlushErrors", self.flush_errors),

@@ -3,7 +3,9 @@
 //! Invariant: a [`Packet`] is an unfragmented IPv4 or IPv6 packet with a complete TCP header, cut to the
 //! length that its IP header states (Ethernet pads short frames).
 //! Deliberately not here: TCP (`lb_tcp::wire`). VLAN tags and IPv6 extension headers are not handled; the
-//! XDP program passes such packets to the host.
+//! XDP program drops such segments. Errors about segments of ours are read by `icmp`.
+
+pub(super) mod icmp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -61,19 +63,16 @@ pub(super) struct Packet<'a> {
     pub(super) segment: Segment<'a>,
 }
 
-/// An IP packet, not further understood.
-struct Ip<'a> {
-    source: IpAddr,
-    destination: IpAddr,
-    header: &'a [u8],
-    tcp: &'a [u8],
-}
-
-impl Ip<'_> {
-    fn checksums_hold(&self) -> bool {
-        let header_holds = self.source.is_ipv6() || fold(sum(self.header)) == 0xffff;
-        header_holds && wire::checksum_holds(self.source, self.destination, self.tcp)
-    }
+/// What an IP header says, of a packet or of one that is quoted.
+struct IpHeader {
+    /// Length of the header, in bytes.
+    len: usize,
+    /// Length of the packet from the header on, in bytes.
+    total_len: usize,
+    protocol: u8,
+    is_fragment: bool,
+    /// Source and destination.
+    ends: (IpAddr, IpAddr),
 }
 
 /// Reads a frame.
@@ -84,71 +83,74 @@ pub(super) fn parse(frame: &[u8], checksums: RxChecksums) -> Result<Packet<'_>, 
         return Err(Reject::NotIp);
     }
     let link = Link([s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, t0, t1]);
-    let ip = parse_ip(ip)?;
-    let (ports, segment) = wire::parse(ip.tcp).map_err(|_| Reject::Malformed)?;
-    if checksums == RxChecksums::Verify && !ip.checksums_hold() {
+    let (header, packet) = parse_packet(ip)?;
+    if header.protocol != wire::PROTOCOL {
+        return Err(Reject::NotTcp);
+    }
+    let (network, tcp) = packet
+        .split_at_checked(header.len)
+        .ok_or(Reject::Malformed)?;
+    let (ports, segment) = wire::parse(tcp).map_err(|_| Reject::Malformed)?;
+    let (source, destination) = header.ends;
+    if checksums == RxChecksums::Verify
+        && !(header_holds(network) && wire::checksum_holds(source, destination, tcp))
+    {
         return Err(Reject::Checksum);
     }
     let key = FlowKey {
-        local: SocketAddr::new(ip.destination, ports.destination),
-        remote: SocketAddr::new(ip.source, ports.source),
+        local: SocketAddr::new(destination, ports.destination),
+        remote: SocketAddr::new(source, ports.source),
     };
     Ok(Packet { link, key, segment })
 }
 
-fn parse_ip(ip: &[u8]) -> Result<Ip<'_>, Reject> {
+/// Header and bytes of a whole packet.
+fn parse_packet(ip: &[u8]) -> Result<(IpHeader, &[u8]), Reject> {
+    let header = parse_header(ip)?;
+    let packet = ip.get(..header.total_len).ok_or(Reject::Malformed)?;
+    if header.is_fragment {
+        return Err(Reject::Fragment);
+    }
+    Ok((header, packet))
+}
+
+fn parse_header(ip: &[u8]) -> Result<IpHeader, Reject> {
     match ip.first().ok_or(Reject::Malformed)? >> 4 {
-        4 => parse_ipv4(ip),
-        6 => parse_ipv6(ip),
+        4 => parse_ipv4(ip.first_chunk().ok_or(Reject::Malformed)?),
+        6 => parse_ipv6(ip.first_chunk().ok_or(Reject::Malformed)?),
         _ => Err(Reject::Malformed),
     }
 }
 
-fn parse_ipv4(ip: &[u8]) -> Result<Ip<'_>, Reject> {
-    let fixed = ip.first_chunk::<IPV4_LEN>().ok_or(Reject::Malformed)?;
-    let header_len = usize::from(fixed[0] & 0x0f) * 4;
-    let total_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-    if header_len < fixed.len() {
+fn parse_ipv4(header: &[u8; IPV4_LEN]) -> Result<IpHeader, Reject> {
+    let len = usize::from(header[0] & 0x0f) * 4;
+    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if len < header.len() || total_len < len {
         return Err(Reject::Malformed);
     }
-    let ip = ip.get(..total_len).ok_or(Reject::Malformed)?;
-    let (header, tcp) = ip.split_at_checked(header_len).ok_or(Reject::Malformed)?;
-    if u16::from_be_bytes([fixed[6], fixed[7]]) & 0x3fff != 0 {
-        return Err(Reject::Fragment);
-    }
-    if fixed[9] != wire::PROTOCOL {
-        return Err(Reject::NotTcp);
-    }
-    let address = |at| -> Result<IpAddr, Reject> {
-        let octets = fixed.get(at..at + 4).and_then(<[u8]>::first_chunk::<4>);
-        Ok(Ipv4Addr::from_octets(*octets.ok_or(Reject::Malformed)?).into())
-    };
-    Ok(Ip {
-        source: address(12)?,
-        destination: address(16)?,
-        header,
-        tcp,
+    let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
+    let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
+    Ok(IpHeader {
+        len,
+        total_len,
+        protocol: header[9],
+        is_fragment: u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0,
+        ends: (source.into(), destination.into()),
     })
 }
 
-fn parse_ipv6(ip: &[u8]) -> Result<Ip<'_>, Reject> {
-    let (header, rest) = ip
-        .split_first_chunk::<IPV6_LEN>()
-        .ok_or(Reject::Malformed)?;
+fn parse_ipv6(header: &[u8; IPV6_LEN]) -> Result<IpHeader, Reject> {
     let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let tcp = rest.get(..payload_len).ok_or(Reject::Malformed)?;
-    if header[6] != wire::PROTOCOL {
-        return Err(Reject::NotTcp);
-    }
     let address = |at: usize| -> Result<IpAddr, Reject> {
-        let octets = header.get(at..at + 16).and_then(<[u8]>::first_chunk::<16>);
-        Ok(Ipv6Addr::from_octets(*octets.ok_or(Reject::Malformed)?).into())
+        let octets = header[at..].first_chunk::<16>().ok_or(Reject::Malformed)?;
+        Ok(Ipv6Addr::from_octets(*octets).into())
     };
-    Ok(Ip {
-        source: address(8)?,
-        destination: address(24)?,
-        header,
-        tcp,
+    Ok(IpHeader {
+        len: header.len(),
+        total_len: header.len() + payload_len,
+        protocol: header[6],
+        is_fragment: false,
+        ends: (address(8)?, address(24)?),
     })
 }
 
@@ -206,7 +208,7 @@ fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, tcp_len: u16) -> [u8; IP
     header[9] = wire::PROTOCOL;
     header[12..16].copy_from_slice(&source.octets());
     header[16..20].copy_from_slice(&destination.octets());
-    let checksum = !fold(sum(&header));
+    let checksum = !fold(sum(&header, 0));
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
     header
 }
@@ -222,23 +224,48 @@ fn ipv6_header(source: Ipv6Addr, destination: Ipv6Addr, tcp_len: u16) -> [u8; IP
     header
 }
 
-/// Sum of the 16-bit words of an IPv4 header, whose length is a multiple of four (RFC 1071 §2).
-fn sum(header: &[u8]) -> u32 {
-    let (words, _) = header.as_chunks::<2>();
-    words
-        .iter()
-        .map(|word| u32::from(u16::from_be_bytes(*word)))
-        .sum()
+/// Whether the header of a packet is as it was sent; that of IPv6 doesn't say.
+fn header_holds(header: &[u8]) -> bool {
+    header[0] >> 4 == 6 || holds(header, 0)
 }
 
-/// Folds the carries in. Thirty words have fewer than 16 bits of them.
+/// Whether bytes that hold their own checksum sum up, with what else it covers.
+fn holds(bytes: &[u8], covered: u64) -> bool {
+    fold(sum(bytes, covered)) == 0xffff
+}
+
+/// What the checksum behind an IP header covers of it (RFC 9293 §3.1, RFC 8200 §8.1).
+fn pseudo_header(ends: (IpAddr, IpAddr), protocol: u8, len: usize) -> u64 {
+    let address = |address| match address {
+        IpAddr::V4(address) => sum(&address.octets(), 0),
+        IpAddr::V6(address) => sum(&address.octets(), 0),
+    };
+    // A packet has at most 64 KiB and a header.
+    address(ends.0) + address(ends.1) + u64::from(protocol) + len as u64
+}
+
+/// Adds the 16-bit words of `bytes` to `start` (RFC 1071 §2, carries kept for [`fold`]).
+fn sum(bytes: &[u8], start: u64) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut total = start;
+    for word in words {
+        total += u64::from(u32::from_be_bytes(*word));
+    }
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    total + u64::from(u32::from_be_bytes(last))
+}
+
+/// Folds the carries in.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "folded twice, 16 bits are left"
+    reason = "folded until 16 bits are left"
 )]
-fn fold(sum: u32) -> u16 {
-    let once = (sum & 0xffff) + (sum >> 16);
-    ((once & 0xffff) + (once >> 16)) as u16
+fn fold(mut total: u64) -> u16 {
+    while total > 0xffff {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    total as u16
 }
 
 #[cfg(test)]
@@ -250,13 +277,13 @@ mod tests {
         4500 0028 0000 4000 40 06 22cd 0acb010a 0acb0164 \
         9c40 01bb 00000001 00000000 5002 ffff f9e2 0000";
 
-    fn bytes(hex: &str) -> Vec<u8> {
+    pub(super) fn bytes(hex: &str) -> Vec<u8> {
         let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
         let byte = |pair: &[char]| u8::from_str_radix(&String::from_iter(pair), 16).unwrap();
         digits.chunks(2).map(byte).collect()
     }
 
-    fn changed(hex: &str, at: usize, value: u8) -> Vec<u8> {
+    pub(super) fn changed(hex: &str, at: usize, value: u8) -> Vec<u8> {
         let mut frame = bytes(hex);
         frame[at] = value;
         frame
