@@ -48,11 +48,7 @@ fn every_byte_arrives_through_losses() {
         };
         let mut pair = Pair::established(config, config);
         pair.loses(every);
-        pair.carries(
-            &pattern(100_000),
-            &pattern(30_000),
-            Duration::from_secs(3000),
-        );
+        pair.carries(&pattern(100_000), &pattern(30_000), Duration::from_mins(50));
     }
 }
 
@@ -175,6 +171,6 @@ fn a_duplicate_is_told_by_dsack() {
 #[test]
 fn an_idle_connection_is_small_and_has_no_heap() {
     let host = Host::established();
-    assert!(size_of::<Connection>() <= 720);
+    assert!(size_of::<Connection>() <= 700);
     assert_eq!(host.pool.lent(), 0);
 }

@@ -205,7 +205,7 @@ fn a_syn_that_comes_again_is_echoed_by_its_own_time() {
 fn a_syn_ack_without_answer_is_sent_six_times_and_then_forgotten() {
     let mut host = Host::accepting(plain(), &Options::default());
     let first = host.sent_one();
-    let again = host.waits(Duration::from_secs(300));
+    let again = host.waits(Duration::from_mins(5));
     assert_eq!(again.len(), 5);
     assert!(again.iter().all(|sent| sent.header == first.header));
     assert_eq!(host.state(), State::Closed);
@@ -218,10 +218,10 @@ fn a_syn_ack_without_answer_is_sent_six_times_and_then_forgotten() {
 fn a_syn_without_answer_is_tried_for_the_user_timeout() {
     let mut host = Host::connecting(plain());
     host.sent_one();
-    let again = host.waits(Duration::from_secs(180));
+    let again = host.waits(Duration::from_mins(3));
     assert!(again.len() >= 6 && again.iter().all(|sent| sent.has(Flags::SYN)));
     assert_eq!(host.state(), State::SynSent);
-    host.waits(Duration::from_secs(300));
+    host.waits(Duration::from_mins(5));
     assert_eq!(host.connection.failure(), Some(Failure::TimedOut));
 }
 
