@@ -158,6 +158,30 @@ fn an_echo_of_the_same_millisecond_does_not_disprove_a_loss() {
 }
 
 #[test]
+fn the_receiver_learns_the_round_trip_from_text_only() {
+    let syn = Options {
+        timestamps: Some(Timestamps { value: 1, echo: 0 }),
+        ..Options::default()
+    };
+    let mut host = Host::established_with(Config::default(), &syn);
+    let echo = host.clock();
+    let mut sent = text(1, 1, b"x");
+    sent.header.options.timestamps = Some(Timestamps { value: 1, echo });
+    host.now += Duration::from_micros(1500);
+    host.gets(&sent);
+    let learnt = |host: &mut Host| host.with(|connection, env| connection.info(env).rcv_rtt);
+    assert_eq!(learnt(&mut host), None, "a tick, or nearly nothing");
+    host.now += Duration::from_millis(30);
+    let mut ack = from_peer(Flags::ACK, 2, 1);
+    ack.header.options.timestamps = sent.header.options.timestamps;
+    host.gets(&ack);
+    assert_eq!(learnt(&mut host), None);
+    sent.header.seq += 1;
+    host.gets(&sent);
+    assert_eq!(learnt(&mut host), Some(Duration::from_millis(31)));
+}
+
+#[test]
 fn a_duplicate_is_told_by_dsack() {
     let mut host = Host::established();
     host.gets(&text(1, 1, b"hello"));

@@ -351,5 +351,12 @@ fn a_reset_ends_a_handshake_whose_peer_thinks_better_of_it() {
     host.sent_one();
     host.gets(&from_peer(Flags::RST, 1, 0));
     assert_eq!(host.state(), State::Closed);
+    assert_eq!(host.connection.failure(), Some(Failure::Reset));
     assert_eq!(host.counters.attempt_fails, 1);
+    // If it was ours, it was refused (RFC 9293 §3.10.7.4, second).
+    let mut host = Host::connecting(plain());
+    host.sent_one();
+    host.answers(&from_peer(Flags::SYN, 0, 0));
+    host.gets(&from_peer(Flags::RST, 1, 0));
+    assert_eq!(host.connection.failure(), Some(Failure::Refused));
 }
