@@ -311,11 +311,11 @@ fn a_snapshot_that_does_not_fit_leaves_nothing_behind() {
     }
 }
 
-/// What a segment costs: `cargo test --release -p lb-tcp receive::tests::speed -- --ignored --nocapture`.
+/// What a segment costs:
+/// `LB_ROUNDS=2000000 cargo test --release -p lb-tcp --lib receive::tests::speed -- --nocapture`.
 #[test]
-#[ignore = "a figure, not a check"]
 fn speed() {
-    let rounds = 2_000_000_u32;
+    let rounds = crate::rounds();
     let bytes = stream(0, 1448);
     let mut into = vec![0; 1 << 16];
     let mut figure = |name, order: [u32; 4]| {
