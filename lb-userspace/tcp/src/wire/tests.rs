@@ -1,3 +1,5 @@
+//! Segments as bytes, by hand-made examples, by the definition of the checksum, and by any bytes at all.
+
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::vec;
 use std::vec::Vec;
