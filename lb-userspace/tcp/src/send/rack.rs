@@ -9,7 +9,7 @@ use super::records::Record;
 use super::rtt::Rtt;
 use crate::{Instant, Seq};
 
-/// Sacked segments above which the order of arrival proves losses (RFC 8985 §6.2 step 4, DupThresh of RFC 5681).
+/// Sacked segments above which the order of arrival proves losses (RFC 8985 §6.2 step 4, `DupThresh` of RFC 5681).
 const DUP_THRESH: u32 = 3;
 
 /// Recoveries without a duplicate after which the window for reordering is narrow again (RFC 8985 §6.2 step 4).
@@ -46,7 +46,7 @@ impl Rack {
     }
 
     /// `record` has arrived (RFC 8985 §6.2 steps 2 and 3). `echo` is the time that its acknowledgement
-    /// echoes (TSecr), in milliseconds.
+    /// echoes (`TSecr`), in milliseconds.
     pub(super) fn on_delivered(
         &mut self,
         record: &Record,
@@ -125,4 +125,34 @@ impl Rack {
 /// `RACK_sent_after`: segments that left at the same time left in the order of their numbers.
 fn is_sent_after(sent_at: Instant, end: Seq, other_sent_at: Instant, other_end: Seq) -> bool {
     sent_at > other_sent_at || (sent_at == other_sent_at && end.follows(other_end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_window_lasts_sixteen_recoveries() {
+        let mut rtt = Rtt::new();
+        rtt.sample(Duration::from_millis(40), Instant::ZERO);
+        let mut rack = Rack::new(Seq(0));
+        rack.on_duplicate(Seq(0), Seq(10));
+        for _ in 0..15 {
+            rack.on_recovered();
+            assert_eq!(rack.reo_wnd(&rtt, 0, false), Duration::from_millis(20));
+        }
+        rack.on_recovered();
+        assert_eq!(rack.reo_wnd(&rtt, 0, false), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn the_window_is_never_wider_than_a_round_trip() {
+        let mut rtt = Rtt::new();
+        rtt.sample(Duration::from_millis(40), Instant::ZERO);
+        let mut rack = Rack::new(Seq(0));
+        for round in 1..100 {
+            rack.on_duplicate(Seq(round * 10), Seq(round * 10 + 10));
+        }
+        assert_eq!(rack.reo_wnd(&rtt, 0, false), Duration::from_millis(40));
+    }
 }
