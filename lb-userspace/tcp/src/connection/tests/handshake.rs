@@ -186,6 +186,26 @@ fn a_syn_that_comes_again_is_answered_again_but_not_twice_at_once() {
 }
 
 #[test]
+fn a_syn_that_came_again_is_not_answered_once_the_handshake_is_over() {
+    let mut host = Host::accepting(plain(), &Options::default());
+    host.sent_one();
+    host.gets(&from_peer(Flags::SYN, 0, 0));
+    host.gets(&from_peer(Flags::ACK, 1, 1));
+    assert!(host.sent().is_empty());
+}
+
+#[test]
+fn a_syn_that_comes_again_does_not_count_as_a_try() {
+    let mut host = Host::accepting(plain(), &Options::default());
+    host.sent_one();
+    for _ in 0..40 {
+        host.waits(Duration::from_millis(600));
+        host.answers(&from_peer(Flags::SYN, 0, 0));
+    }
+    assert_eq!(host.state(), State::SynReceived);
+}
+
+#[test]
 fn a_syn_that_comes_again_is_echoed_by_its_own_time() {
     let syn = |value| {
         let mut syn = from_peer(Flags::SYN, 0, 0);
