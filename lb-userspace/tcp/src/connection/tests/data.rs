@@ -193,6 +193,27 @@ fn a_duplicate_is_told_by_dsack() {
 }
 
 #[test]
+fn what_is_told_of_a_connection_follows_it() {
+    let mut host = Host::established();
+    let mut small = text(1, 1, b"unread");
+    small.header.window = 3000;
+    host.gets(&small);
+    host.writes(&pattern(4000));
+    host.sent();
+    host.now += Duration::from_millis(5);
+    let info = host.with(|connection, env| connection.info(env));
+    assert_eq!(info.state, State::Established);
+    assert_eq!((info.snd_mss, info.snd_cwnd), (1460, 14_600));
+    assert_eq!(
+        (info.unacked, info.unacked_bytes, info.notsent_bytes),
+        (2, 2920, 1080)
+    );
+    assert_eq!((info.rcv_unread, info.wscale), (6, None));
+    assert_eq!((info.sack, info.timestamps), (true, false));
+    assert_eq!(info.last_recv, Duration::from_millis(5));
+}
+
+#[test]
 fn an_idle_connection_is_small_and_has_no_heap() {
     let host = Host::established();
     assert!(size_of::<Connection>() <= 700);
