@@ -2,6 +2,7 @@
 
 mod admission;
 mod closing;
+mod random;
 mod sending;
 
 use std::vec::Vec;
