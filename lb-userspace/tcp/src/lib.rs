@@ -42,6 +42,7 @@ mod segment;
 mod send;
 mod seq;
 mod time;
+mod timestamps;
 pub mod wire;
 
 pub use config::Config;
