@@ -4,9 +4,33 @@
 //! [`next_timer`](Connection::next_timer) has come, [`read`](Connection::read), [`write`](Connection::write), [`shutdown`](Connection::shutdown) and
 //! [`abort`](Connection::abort) as its user likes; and after any of them [`poll_output`](Connection::poll_output) until it gives nothing, or as
 //! often as there is room.
+//!
+//! `open` has the ways into a connection, `input` what segments do to it, `output` what leaves, `timers` what silence does, `icmp` what
+//! routers say, `snapshot` the way out to another engine.
+//!
+//! Deliberately not here: bytes and windows (`Receiver`), loss and congestion (`Sender`), which connection a segment belongs to, TIME-WAIT
+//! after its first moment, connections that nobody reads any more (all three are the endpoint's).
 
-use crate::pool::Payload;
-use crate::{Env, Header, Instant, Segment, Seq};
+mod icmp;
+mod info;
+mod input;
+mod open;
+mod output;
+mod snapshot;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use info::Info;
+pub use open::Open;
+pub use output::Outgoing;
+pub use snapshot::Snapshot;
+
+use crate::receive::Receiver;
+use crate::send::Sender;
+use crate::timestamps::Clock;
+use crate::{Env, Instant, Seq};
 
 /// State (RFC 9293 §3.3.2). LISTEN belongs to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,135 +72,236 @@ pub enum Failure {
     Unreachable,
 }
 
-/// What a connection begins with.
-#[derive(Clone, Copy, Debug)]
-pub struct Open {
-    /// Initial sequence number.
-    pub iss: Seq,
-    /// Offset of our timestamp clock.
-    pub timestamp_offset: u32,
-    /// MSS without options that the way to the peer allows: MTU less the IP and TCP headers.
-    pub mss: usize,
+/// Which end began: a RST during the handshake means something else to each (RFC 9293 §3.10.7.4, second).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Active,
+    Passive,
 }
 
-/// A segment that shall leave now; counted as sent. Its payload is [`Connection::payload`]'s.
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing {
-    /// Its header.
-    pub header: Header,
-    pub(crate) transmission: crate::send::Transmission,
+/// What both SYNs agreed on; until the peer's is here, what ours offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Negotiated {
+    /// None unless both SYNs had the option (RFC 7323 §2.2).
+    scale: Option<Scale>,
+    sack: bool,
+    timestamps: bool,
 }
 
-/// Everything of a connection that another engine, or a kernel socket, needs to go on with it.
-#[derive(Clone, Debug)]
-pub struct Snapshot {}
+/// Shift counts of the windows (RFC 7323 §2.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Scale {
+    /// Snd.Wind.Shift: of the windows that the peer tells.
+    snd: u8,
+    /// Rcv.Wind.Shift: of those that we tell.
+    rcv: u8,
+}
 
-/// What can be told of a connection, named like Linux' `tcp_info`.
-#[derive(Clone, Copy, Debug)]
-pub struct Info {}
+/// A RST that waits to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reset {
+    /// We give the connection up: `<SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>`. The number is kept here since the sender may be gone.
+    Own(Seq),
+    /// An acknowledgement of what we never sent, before the connection was synchronized: `<SEQ=SEG.ACK><CTL=RST>`.
+    Answer(Seq),
+}
 
 /// One connection.
 #[derive(Debug)]
-pub struct Connection {}
+pub struct Connection {
+    sender: Sender,
+    /// Before the peer's SYN: with a number that means nothing, which only our SYN's window is asked of.
+    receiver: Receiver,
+    clock: Clock,
+    state: State,
+    failure: Option<Failure>,
+    origin: Origin,
+    negotiated: Negotiated,
+    /// MSS option of our SYN.
+    mss: u16,
+    /// MAX.SND.WND (RFC 5961 §5.2).
+    max_wnd: u32,
+    reset: Option<Reset>,
+    /// Our SYN-ACK shall leave (again), without the sender counting it: the peer's SYN came twice, or crossed ours.
+    answers_syn: bool,
+    /// A keepalive probe shall leave.
+    probes_peer: bool,
+    /// Whether [`shutdown`](Self::shutdown) was called, so that a FIN follows the handshake.
+    shut: bool,
+    /// A router said that the peer can't be reached, and nothing has come from it since.
+    soft_error: bool,
+    /// SYNs sent.
+    syns: u8,
+    /// Keepalive probes sent since the peer was last heard.
+    probes: u8,
+    /// When the peer was last heard: an acceptable segment.
+    heard: Instant,
+    /// When a challenge ACK may leave again (RFC 5961 §7).
+    next_challenge: Instant,
+}
 
-#[expect(unused_variables, missing_docs, reason = "the skeleton")]
+/// What a record of TIME-WAIT needs to answer for a connection that is over (RFC 9293 §3.10.7.4, RFC 6191).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeWait {
+    /// SND.NXT.
+    pub(crate) nxt: Seq,
+    /// RCV.NXT.
+    pub(crate) ack: Seq,
+    /// SEG.WND as it was last told, scaled.
+    pub(crate) window: u16,
+    /// TS.Recent and the offset of our clock, if timestamps are on.
+    pub(crate) timestamps: Option<(u32, u32)>,
+}
+
 impl Connection {
-    /// SYN-RECEIVED, in answer to `syn`.
-    pub fn accept(syn: &Segment<'_>, open: Open, env: &mut Env<'_>) -> Self {
-        unimplemented!()
-    }
-    /// SYN-SENT.
-    pub fn connect(open: Open, env: &mut Env<'_>) -> Self {
-        unimplemented!()
-    }
-    /// ESTABLISHED, from a cookie that came back: `ack` is the segment that brought it, `syn` the options of the peer's SYN that
-    /// the cookie remembered.
-    pub fn resume(ack: &Segment<'_>, syn: &crate::Options, open: Open, env: &mut Env<'_>) -> Self {
-        unimplemented!()
-    }
-
-    /// Takes a segment (checksum verified).
-    pub fn input(&mut self, segment: &Segment<'_>, env: &mut Env<'_>) {
-        unimplemented!()
-    }
-    /// The next segment to send.
-    pub fn poll_output(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        unimplemented!()
-    }
-    pub fn payload(&self, outgoing: &Outgoing) -> Payload<'_> {
-        unimplemented!()
-    }
-    /// Whether [`poll_output`](Self::poll_output) would give something; cheap.
-    pub fn wants_output(&self, env: &Env<'_>) -> bool {
-        unimplemented!()
-    }
-    pub fn on_timer(&mut self, env: &mut Env<'_>) {
-        unimplemented!()
-    }
-    pub fn next_timer(&self, env: &Env<'_>) -> Option<Instant> {
-        unimplemented!()
-    }
-
-    /// Bytes in order. `Ok(None)`: none yet; `Ok(Some(0))`: the peer has finished.
+    /// Bytes in order. `Ok(None)`: none yet; `Ok(Some(0))`: the peer has finished. What arrived before a connection failed can still be
+    /// read, as on Linux, unless we aborted it.
     pub fn read(&mut self, into: &mut [u8], env: &mut Env<'_>) -> Result<Option<usize>, Failure> {
-        unimplemented!()
+        if self.receiver.readable() > 0 {
+            return Ok(Some(self.receiver.read(into, env)));
+        }
+        match self.failure {
+            Some(failure) => Err(failure),
+            None if self.receiver.is_finished() || self.state == State::Closed => Ok(Some(0)),
+            None => Ok(None),
+        }
     }
-    /// Takes bytes to send. `Ok(None)`: no room yet; `Ok(Some(0))`: after [`shutdown`](Self::shutdown).
+
+    /// Takes bytes to send. `Ok(None)`: no room yet; `Ok(Some(0))`: after [`shutdown`](Self::shutdown). Before the connection is
+    /// established they wait (RFC 9293 §3.10.2).
     pub fn write(&mut self, bytes: &[u8], env: &mut Env<'_>) -> Result<Option<usize>, Failure> {
-        unimplemented!()
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        if self.shut || self.state == State::Closed || bytes.is_empty() {
+            return Ok(Some(0));
+        }
+        Ok(match self.sender.write(bytes, env) {
+            0 => None,
+            written => Some(written),
+        })
     }
-    /// FIN behind what was written.
-    pub fn shutdown(&mut self, env: &mut Env<'_>) {
-        unimplemented!()
+
+    /// FIN behind what was written. During the handshake it waits for its end (RFC 9293 §3.10.4; in SYN-SENT too, where the RFC would
+    /// give the connection up: what was written is as good a request there).
+    pub fn shutdown(&mut self) {
+        if self.shut || self.state == State::Closed {
+            return;
+        }
+        self.shut = true;
+        self.sender.close();
+        self.enter_closing();
     }
-    /// RST, and everything unsent forgotten.
+
+    /// RST, and everything unsent and unread forgotten (RFC 9293 §3.10.5). Nothing leaves before the peer can know of the connection.
     pub fn abort(&mut self, env: &mut Env<'_>) {
-        unimplemented!()
+        let told = match self.state {
+            State::Closed => return,
+            State::SynSent | State::TimeWait => false,
+            State::SynReceived => self.syns > 0,
+            _ => true,
+        };
+        if told {
+            self.reset = Some(Reset::Own(self.sender.nxt()));
+        }
+        self.fail(Failure::Aborted, env);
+        self.receiver.clear(env);
     }
+
     /// Gives all memory back; the connection is over.
     pub fn release(&mut self, env: &mut Env<'_>) {
-        unimplemented!()
+        self.state = State::Closed;
+        self.sender.clear(env);
+        self.receiver.clear(env);
     }
 
+    /// State.
     pub fn state(&self) -> State {
-        unimplemented!()
+        self.state
     }
+
+    /// How it failed, if it did.
     pub fn failure(&self) -> Option<Failure> {
-        unimplemented!()
+        self.failure
     }
+
     /// Bytes wait to be read.
     pub fn has_unread(&self) -> bool {
-        unimplemented!()
+        self.receiver.readable() > 0
     }
+
     /// A read would not wait.
     pub fn is_readable(&self) -> bool {
-        unimplemented!()
+        self.has_unread()
+            || self.receiver.is_finished()
+            || self.failure.is_some()
+            || self.state == State::Closed
     }
+
     /// A write would not wait, and is worth a wake-up.
     pub fn is_writable(&self, env: &Env<'_>) -> bool {
-        unimplemented!()
-    }
-    pub fn info(&self, env: &Env<'_>) -> Info {
-        unimplemented!()
-    }
-
-    /// A router says that `quoted` was too big for its link (RFC 1191, RFC 8201): `mss` is what fits, options included.
-    /// Believed only if `quoted` is in flight (RFC 5927 §4).
-    pub fn packet_too_big(&mut self, quoted: Seq, mss: usize, env: &mut Env<'_>) {
-        unimplemented!()
-    }
-    /// A router says that the peer can't be reached: a soft error (RFC 5461), told only if the connection then times out; during
-    /// a handshake it ends it.
-    pub fn unreachable(&mut self, quoted: Seq, env: &mut Env<'_>) {
-        unimplemented!()
+        match self.state {
+            State::SynSent | State::SynReceived => false,
+            State::Closed => true,
+            _ => self.shut || self.sender.room(env) > 0,
+        }
     }
 
-    /// Takes the connection out, whole. `None` if it is not ESTABLISHED, and nothing is changed then.
-    pub fn export(&mut self, env: &mut Env<'_>) -> Option<Snapshot> {
-        unimplemented!()
+    /// What is left to remember, once [`state`](Self::state) is TIME-WAIT and nothing is to be sent.
+    pub(crate) fn time_wait(&self) -> Option<TimeWait> {
+        (self.state == State::TimeWait).then(|| TimeWait {
+            nxt: self.sender.nxt(),
+            ack: self.receiver.nxt(),
+            window: self.told_window(),
+            timestamps: self
+                .negotiated
+                .timestamps
+                .then(|| (self.clock.recent(), self.clock.offset())),
+        })
     }
-    /// Goes on with a connection.
-    pub fn import(snapshot: Snapshot, env: &mut Env<'_>) -> Self {
-        unimplemented!()
+
+    /// SEG.WND of what was told last.
+    fn told_window(&self) -> u16 {
+        let window = self.receiver.wnd() >> self.negotiated.shifts().rcv;
+        u16::try_from(window).unwrap_or(u16::MAX)
+    }
+
+    /// The peer's SYN and ours have both been acknowledged.
+    fn establish(&mut self, env: &mut Env<'_>) {
+        self.state = State::Established;
+        if self.origin == Origin::Passive {
+            env.counters.passive_opens += 1;
+        }
+        if self.shut {
+            self.enter_closing();
+        }
+    }
+
+    /// Our FIN is in the queue (RFC 9293 §3.10.4: the state changes although it may have to wait).
+    fn enter_closing(&mut self) {
+        self.state = match self.state {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            other => other,
+        };
+    }
+
+    /// Ends the connection. What arrived in order stays readable.
+    fn fail(&mut self, failure: Failure, env: &mut Env<'_>) {
+        match self.state {
+            State::SynSent | State::SynReceived => env.counters.attempt_fails += 1,
+            State::Established | State::CloseWait
+                if matches!(failure, Failure::Reset | Failure::Aborted) =>
+            {
+                env.counters.estab_resets += 1;
+            }
+            _ => {}
+        }
+        self.state = State::Closed;
+        self.failure = Some(failure);
+        self.sender.clear(env);
     }
 }
+
+/// An idle connection is this, and nothing on the heap.
+const _: () = assert!(size_of::<Connection>() <= 700);

@@ -92,6 +92,8 @@ counters! {
     listen_drops = "TcpExtListenDrops",
     /// SYNs ignored for want of memory or room for flows.
     memory_drops = "LbMemoryDrops",
+    /// Segments for addresses that nobody listens on.
+    no_listener = "LbNoListener",
     /// TIME-WAIT records that ended in time.
     time_wait = "TcpExtTW",
     /// TIME-WAIT records used again by a new connection.

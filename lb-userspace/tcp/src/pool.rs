@@ -1,13 +1,17 @@
 //! Memory for bytes: chunks of 4 KiB, lent to connections when they have bytes, and counted.
 //!
-//! Invariant: chunks lent and chunks kept free are at most the limit, so an endpoint's memory is bounded however many
-//! connections it has. An idle connection holds none.
+//! Invariant: chunks lent are at most the limit, so an endpoint's memory is bounded however many connections it has. An idle
+//! connection holds none. Of those that come back about as many are kept as are lent, so that the memory of a burst
+//! goes back to the allocator as the burst ebbs.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// Bytes of a chunk: a page, and more than two full segments.
 pub(crate) const CHUNK: usize = 4096;
+
+/// Free chunks that are kept however few are lent: 1 MiB.
+const SPARE: usize = 256;
 
 /// A chunk on loan.
 pub(crate) type Chunk = Box<[u8; CHUNK]>;
@@ -69,7 +73,9 @@ impl Pool {
     /// Takes a chunk back.
     pub(crate) fn give_back(&mut self, chunk: Chunk) {
         self.lent -= 1;
-        self.free.push(chunk);
+        if self.free.len() < self.lent.max(SPARE) {
+            self.free.push(chunk);
+        }
     }
 }
 
@@ -98,5 +104,38 @@ impl<'a> Payload<'a> {
     /// The pieces in order; some may be empty.
     pub fn slices(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         self.slices.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn scarcity_has_steps_and_an_end() {
+        let mut pool = Pool::new(16 * CHUNK + 1);
+        let steps: Vec<Pressure> = (0..16)
+            .map(|_| {
+                pool.take().unwrap();
+                pool.pressure()
+            })
+            .collect();
+        let count = |pressure| steps.iter().filter(|step| **step == pressure).count();
+        assert_eq!(count(Pressure::None), 8);
+        assert_eq!(count(Pressure::ShrinkWindows), 6);
+        assert_eq!(count(Pressure::RefuseConnections), 2);
+        assert!(pool.take().is_none());
+        assert_eq!(pool.lent(), 16 * CHUNK);
+    }
+
+    #[test]
+    fn memory_of_a_burst_is_not_kept() {
+        let mut pool = Pool::new(1 << 30);
+        let chunks: Vec<Chunk> = (0..4 * SPARE).map(|_| pool.take().unwrap()).collect();
+        chunks.into_iter().for_each(|chunk| pool.give_back(chunk));
+        assert_eq!(pool.lent(), 0);
+        assert!(pool.free.len() <= 2 * SPARE, "{}", pool.free.len());
     }
 }

@@ -103,4 +103,10 @@ impl Receiver {
     pub(crate) fn clear(&mut self, env: &mut Env<'_>) {
         unimplemented!()
     }
+    pub(crate) fn has_sack(&self) -> bool {
+        unimplemented!()
+    }
+    pub(crate) fn wnd(&self) -> u32 {
+        unimplemented!()
+    }
 }

@@ -44,6 +44,14 @@ impl Secret {
         self.hash(Purpose::TimestampOffset, key) as u32
     }
 
+    /// A hasher for the flow table: peers choose their addresses and ports, so it must be keyed. Kept by the table, since it is
+    /// needed for every segment.
+    pub(crate) fn flow_table(&self) -> SipHasher13 {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        Purpose::FlowTable.hash(&mut hasher);
+        hasher
+    }
+
     pub(crate) fn hash(&self, purpose: Purpose, value: impl Hash) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.0);
         (purpose, value).hash(&mut hasher);
@@ -51,14 +59,12 @@ impl Secret {
     }
 }
 
-/// Hash of the flow table: peers choose their ports, so it must be keyed.
+/// For maps whose keys are of our own choice: of listeners.
 impl BuildHasher for Secret {
     type Hasher = SipHasher13;
 
     fn build_hasher(&self) -> SipHasher13 {
-        let mut hasher = SipHasher13::new_with_key(&self.0);
-        Purpose::FlowTable.hash(&mut hasher);
-        hasher
+        self.flow_table()
     }
 }
 

@@ -128,4 +128,7 @@ impl Sender {
     pub(crate) fn clear(&mut self, env: &mut Env<'_>) {
         unimplemented!()
     }
+    pub(crate) fn mss(&self) -> usize {
+        unimplemented!()
+    }
 }
