@@ -55,11 +55,21 @@ impl Buffer {
         Payload::new(slices)
     }
 
-    /// Copies the first bytes out, as many as fit, without removing them.
-    pub(crate) fn copy_to(&self, into: &mut [u8]) {
+    /// Writes all of `bytes` at `offset`, or nothing if the pool has no room for all.
+    pub(crate) fn write_whole(&mut self, offset: usize, bytes: &[u8], pool: &mut Pool) -> bool {
+        let (first, end) = (self.start + offset, self.start + offset + bytes.len());
+        let missing = (first / CHUNK..end.div_ceil(CHUNK))
+            .filter(|&index| !matches!(self.chunks.get(index), Some(Some(_))))
+            .count();
+        missing <= pool.available() && self.write_at(offset, bytes, pool) == bytes.len()
+    }
+
+    /// Copies bytes from `offset` out, as many as fit, without removing them.
+    pub(crate) fn copy_to(&self, offset: usize, into: &mut [u8]) {
         let mut copied = 0;
         while copied < into.len() {
-            let slice = self.slice(self.start + copied, into.len() - copied);
+            let at = self.start + offset + copied;
+            let slice = self.slice(at, into.len() - copied);
             if slice.is_empty() {
                 debug_assert!(false, "bytes that were never written");
                 return;
@@ -140,7 +150,7 @@ mod tests {
         assert_eq!(middle, bytes[3000..9000]);
         buffer.advance(5000, &mut pool);
         let mut rest = vec![0; 5000];
-        buffer.copy_to(&mut rest);
+        buffer.copy_to(0, &mut rest);
         assert_eq!(rest, bytes[5000..]);
         assert_eq!(pool.lent(), 2 * CHUNK);
         buffer.clear(&mut pool);
@@ -154,5 +164,21 @@ mod tests {
         assert_eq!(buffer.write_at(10 * CHUNK, b"far", &mut pool), 3);
         assert_eq!(pool.lent(), CHUNK);
         assert_eq!(buffer.write_at(0, &pattern(2 * CHUNK), &mut pool), CHUNK);
+    }
+
+    #[test]
+    fn a_write_of_the_whole_takes_what_it_needs_or_no_memory_at_all() {
+        let mut pool = Pool::new(2 * CHUNK);
+        let mut buffer = Buffer::default();
+        assert!(buffer.write_whole(CHUNK - 1, b"two", &mut pool));
+        assert_eq!(pool.lent(), 2 * CHUNK);
+        assert!(buffer.write_whole(0, &pattern(2 * CHUNK), &mut pool));
+        assert!(!buffer.write_whole(1, &pattern(2 * CHUNK), &mut pool));
+        buffer.advance(CHUNK, &mut pool);
+        assert!(!buffer.write_whole(CHUNK - 1, &pattern(CHUNK + 2), &mut pool));
+        assert_eq!(pool.lent(), CHUNK);
+        let mut kept = [0; CHUNK];
+        buffer.copy_to(0, &mut kept);
+        assert_eq!(kept[..], pattern(2 * CHUNK)[CHUNK..]);
     }
 }

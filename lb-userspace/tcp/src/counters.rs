@@ -58,6 +58,8 @@ counters! {
     delayed_acks = "TcpExtDelayedACKs",
     /// Segments put in line behind a gap.
     ofo_queue = "TcpExtTCPOFOQueue",
+    /// Segments dropped because they would have left one gap too many.
+    ofo_drop = "TcpExtTCPOFODrop",
     /// Segments dropped for want of memory.
     rcvq_drop = "TcpExtTCPRcvQDrop",
     /// Segments dropped by PAWS (RFC 7323 §5).

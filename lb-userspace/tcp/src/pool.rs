@@ -61,6 +61,11 @@ impl Pool {
         }
     }
 
+    /// Chunks that can be lent.
+    pub(crate) fn available(&self) -> usize {
+        self.limit.saturating_sub(self.lent)
+    }
+
     /// Lends a chunk; none above the limit.
     pub(crate) fn take(&mut self) -> Option<Chunk> {
         if self.lent >= self.limit {

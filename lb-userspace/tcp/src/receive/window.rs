@@ -1,0 +1,228 @@
+//! How much more may come: the right edge that the peer was told, and the size of window that its bytes are worth.
+//!
+//! Invariant: what was told is accepted. The right edge never moves left (RFC 9293 §3.8.6), neither when memory gets scarce nor by
+//! rounding to the unit of the scale: windows are rounded up. Only a peer that fills more than twice the window with segments
+//! smaller than that unit, unread, sees it rounded down (RFC 7323 §2.4 allows that): it could widen its window without end.
+//!
+//! The size follows the reader ("dynamic right-sizing", Fisk and Feng 2001; `tcp_rcv_space_adjust` on Linux): twice what
+//! it took within a round trip, so that a sender that doubles its window in each is never held back by ours.
+//!
+//! Deliberately not here: the bytes. A window that memory had closed is not announced when there is memory again: the peer asks.
+
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use crate::pool::Pressure;
+use crate::{Config, Env, Instant, Seq};
+
+/// Segments that the size allows for beyond twice the last round trip, for a reader that pauses: as on Linux.
+const SPARE_SEGMENTS: u64 = 16;
+
+/// Segments that are enough when memory is scarce: as on Linux.
+const SCARCE_SEGMENTS: u32 = 4;
+
+/// Bytes within a round trip that are no reason to grow: ten segments, an initial window of the peer.
+const FIRST_SPACE: u32 = 14_600;
+
+/// The field of the header counts units up to this.
+const MAX_FIELD: u32 = 65_535;
+
+/// The largest shift count (RFC 7323 §2.3).
+const MAX_SCALE: u8 = 14;
+
+/// The receive window of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// RCV.NXT + RCV.WND: the first number that the peer must not send.
+    edge: Seq,
+    /// RCV.BUFF: unread bytes and window together.
+    size: u32,
+    /// Rcv.Wind.Shift.
+    scale: u8,
+    /// What the header said last.
+    field: u16,
+    /// Round trip in µs as seen by the receiver.
+    round_trip: Option<NonZeroU32>,
+    /// A round trip is over at the latest when this number has come, which the peer could not send before `lap_start`.
+    lap_end: Seq,
+    lap_start: Instant,
+    /// What the reader took since `drained_since`.
+    drained: u32,
+    drained_since: Instant,
+    /// Most that it took in a round trip.
+    space: u32,
+}
+
+impl Window {
+    /// A window after a SYN, which told at most 65,535 bytes as it has no scale (RFC 7323 §2.2).
+    pub(super) fn new(nxt: Seq, scale: u8, env: &Env<'_>) -> Self {
+        let scale = scale.min(MAX_SCALE);
+        let size = bytes(env.config.receive_window).min(most(env.config, scale));
+        let told = size.min(MAX_FIELD);
+        Self {
+            edge: nxt + told,
+            size,
+            scale,
+            field: u16::try_from(told >> scale).unwrap_or(u16::MAX),
+            round_trip: None,
+            lap_end: nxt + told,
+            lap_start: env.now,
+            drained: 0,
+            drained_since: env.now,
+            space: FIRST_SPACE.min(size),
+        }
+    }
+
+    /// With an edge that was told by another engine.
+    pub(super) fn with_edge(mut self, edge: Seq) -> Self {
+        self.edge = edge;
+        self.lap_end = edge;
+        self
+    }
+
+    pub(super) const fn edge(&self) -> Seq {
+        self.edge
+    }
+
+    pub(super) const fn scale(&self) -> u8 {
+        self.scale
+    }
+
+    pub(super) const fn size(&self) -> u32 {
+        self.size
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+            .map(|micros| Duration::from_micros(micros.get().into()))
+    }
+
+    /// RCV.WND: what was told, less what came.
+    pub(super) const fn wnd(&self, nxt: Seq) -> u32 {
+        self.edge.since(nxt)
+    }
+
+    /// The field of a header that leaves now. The edge moves right by enough or not at all: the receiver's part in avoiding silly
+    /// windows (RFC 9293 §3.8.6.2.2).
+    pub(super) fn tell(&mut self, nxt: Seq, unread: u32, mss: u32, env: &mut Env<'_>) -> u16 {
+        let wanted = self.wanted(unread, mss, env);
+        if wanted >= self.wnd(nxt).saturating_add(self.least_step(mss)) {
+            self.edge = nxt + wanted;
+        }
+        let wnd = self.wnd(nxt);
+        let rounded = wnd.next_multiple_of(self.unit());
+        if unread.saturating_add(rounded) <= self.size.saturating_mul(2) {
+            self.edge = nxt + rounded;
+        }
+        let units = (self.wnd(nxt) >> self.scale).min(MAX_FIELD);
+        let field = u16::try_from(units).unwrap_or(u16::MAX);
+        if field == 0 && self.field != 0 {
+            env.counters.to_zero_window += 1;
+        }
+        self.field = field;
+        field
+    }
+
+    /// Whether the window that could be told is worth a segment of its own: twice the present one, as on Linux.
+    pub(super) fn has_opened(&self, nxt: Seq, unread: u32, mss: u32, env: &Env<'_>) -> bool {
+        let wnd = self.wnd(nxt);
+        let wanted = self.wanted(unread, mss, env);
+        wanted >= wnd.saturating_mul(2) && wanted >= wnd.saturating_add(self.least_step(mss))
+    }
+
+    /// RCV.NXT moved to `nxt`. If that is the number of which the peer heard last when a lap began, a round trip is over.
+    pub(super) fn on_arrival(&mut self, nxt: Seq, now: Instant) {
+        // A FIN needs no window, so it may come one number beyond it.
+        self.edge = self.edge.max(nxt);
+        if nxt.precedes(self.lap_end) {
+            return;
+        }
+        // The window took one round trip or more, so this is no more than a bound.
+        let lap = micros(now.since(self.lap_start));
+        self.set_round_trip(self.round_trip.map_or(lap, |known| lap.min(known)), now);
+        self.lap_end = self.edge;
+        self.lap_start = now;
+    }
+
+    /// A round trip by timestamps. The peer may have been idle between its acknowledgement and its data, so the least one counts
+    /// most.
+    pub(super) fn on_round_trip(&mut self, sample: Duration, now: Instant) {
+        let sample = micros(sample);
+        let known = self.round_trip.unwrap_or(sample);
+        let grown = known.saturating_add(sample.get().saturating_sub(known.get()) / 8);
+        self.set_round_trip(sample.min(grown), now);
+    }
+
+    /// The reader took `count` bytes: once in a round trip the size follows.
+    pub(super) fn on_read(&mut self, count: u32, mss: u32, env: &Env<'_>) {
+        let Some(round_trip) = self.round_trip() else {
+            return;
+        };
+        self.drained = self.drained.saturating_add(count);
+        if env.now.since(self.drained_since) < round_trip {
+            return;
+        }
+        if self.drained > self.space {
+            if env.pool.pressure() == Pressure::None {
+                self.size = self
+                    .right_size(mss)
+                    .min(most(env.config, self.scale))
+                    .max(self.size);
+            }
+            self.space = self.drained;
+        }
+        self.drained = 0;
+        self.drained_since = env.now;
+    }
+
+    /// Twice what was read in the last round trip, and more while that grows: the next one may bring twice as much.
+    fn right_size(&self, mss: u32) -> u32 {
+        // More than any window is no more of a reason, and can't overflow.
+        let drained = u64::from(self.drained.min(MAX_FIELD << MAX_SCALE));
+        let space = u64::from(self.space.max(1));
+        let size = 2 * drained + SPARE_SEGMENTS * u64::from(mss);
+        let growth = size * (drained - space.min(drained)) / space;
+        u32::try_from(size + growth.min(size)).unwrap_or(u32::MAX)
+    }
+
+    /// The window that would be told if nothing had been told yet, in whole units.
+    fn wanted(&self, unread: u32, mss: u32, env: &Env<'_>) -> u32 {
+        let size = match env.pool.pressure() {
+            Pressure::None => self.size,
+            // Less than a unit would be no window at all.
+            _ => (SCARCE_SEGMENTS * mss).max(self.unit()).min(self.size),
+        };
+        size.saturating_sub(unread) >> self.scale << self.scale
+    }
+
+    const fn unit(&self) -> u32 {
+        1 << self.scale
+    }
+
+    fn least_step(&self, mss: u32) -> u32 {
+        mss.min(self.size / 2).max(1)
+    }
+
+    fn set_round_trip(&mut self, round_trip: NonZeroU32, now: Instant) {
+        if self.round_trip.is_none() {
+            // What was read before can't be said to be of one round trip.
+            self.drained = 0;
+            self.drained_since = now;
+        }
+        self.round_trip = Some(round_trip);
+    }
+}
+
+/// The largest size: what the rules allow and the field can say.
+fn most(config: &Config, scale: u8) -> u32 {
+    bytes(config.max_receive_window).min(MAX_FIELD << scale)
+}
+
+fn bytes(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn micros(duration: Duration) -> NonZeroU32 {
+    let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+    NonZeroU32::new(micros).unwrap_or(NonZeroU32::MIN)
+}
