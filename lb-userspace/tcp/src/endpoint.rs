@@ -294,7 +294,11 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             flow.deadline = None;
             flow.connection.abort(&mut env);
             env.counters.abort_on_linger += 1;
-        } else if flow.connection.next_timer(&env).is_some_and(|due| due <= env.now) {
+        } else if flow
+            .connection
+            .next_timer(&env)
+            .is_some_and(|due| due <= env.now)
+        {
             flow.connection.on_timer(&mut env);
         }
         self.settle(id);
@@ -413,7 +417,10 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
     /// Frees the slot of a flow that is not in the index.
     fn remove(&mut self, id: u32) {
         if let Some(mut flow) = self.flows.remove(id) {
-            debug_assert!(!flow.is_indexed, "a flow that segments can reach is not gone");
+            debug_assert!(
+                !flow.is_indexed,
+                "a flow that segments can reach is not gone"
+            );
             flow.connection.release(&mut self.shared.env());
         }
     }

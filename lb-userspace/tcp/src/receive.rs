@@ -381,12 +381,6 @@ impl Receiver {
             finished,
         }
     }
-    pub(crate) fn has_sack(&self) -> bool {
-        unimplemented!()
-    }
-    pub(crate) fn wnd(&self) -> u32 {
-        unimplemented!()
-    }
 }
 
 /// Bytes of a segment or a buffer as sequence numbers; windows are smaller than 2³⁰.

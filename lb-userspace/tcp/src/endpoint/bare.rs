@@ -68,8 +68,14 @@ mod tests {
         let header = last_acknowledgement(&remains, 9);
         let echo = Some(Timestamps { value: 9, echo: 8 });
         assert_eq!((header.seq, header.ack, header.window), (Seq(5), Seq(6), 7));
-        assert_eq!((header.options.timestamps, header.flags), (echo, Flags::ACK));
+        assert_eq!(
+            (header.options.timestamps, header.flags),
+            (echo, Flags::ACK)
+        );
         let remains = Remains::new(Seq(5), Seq(6), 7, None);
-        assert_eq!(last_acknowledgement(&remains, 9).options, Options::default());
+        assert_eq!(
+            last_acknowledgement(&remains, 9).options,
+            Options::default()
+        );
     }
 }

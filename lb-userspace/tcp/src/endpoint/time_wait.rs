@@ -103,7 +103,8 @@ impl Record {
 
     fn is_older_than(&self, syn: &Segment<'_>) -> bool {
         let number_is_later = syn.header.seq.follows(self.remains.ack);
-        let (Some(old), Some(new)) = (self.remains.ts_recent(), syn.header.options.timestamps) else {
+        let (Some(old), Some(new)) = (self.remains.ts_recent(), syn.header.options.timestamps)
+        else {
             return number_is_later;
         };
         match new.value.wrapping_sub(old).cast_signed() {
@@ -240,7 +241,10 @@ impl TimeWait {
     }
 
     fn append(&mut self, record: Record, kind: Kind, now: Instant) {
-        #[expect(clippy::cast_possible_truncation, reason = "modulo 2³² is what is wanted")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "modulo 2³² is what is wanted"
+        )]
         let place = self.front.wrapping_add(self.queue.len() as u32);
         self.index.insert(record.hash, place);
         self.queue.push_back(Record {

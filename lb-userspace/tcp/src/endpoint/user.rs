@@ -167,7 +167,10 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
 
     /// Closes as close(2) does: with RST if bytes were left unread (RFC 2525 §2.17), else with FIN behind what was written. The
     /// endpoint then finishes the connection, within [`orphan_timeout`](crate::Config::orphan_timeout).
-    #[expect(clippy::needless_pass_by_value, reason = "the right to use the flow ends here")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the right to use the flow ends here"
+    )]
     pub fn release(&mut self, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id.0) else {
             return;

@@ -231,7 +231,10 @@ mod tests {
         let mut armed = Armed::NO;
         wheel.arm(1, &mut armed, ms(2));
         assert_eq!(fired(&mut wheel, ms(5)), []);
-        assert_eq!((fired(&mut wheel, ms(6)), wheel.next()), ([1].to_vec(), None));
+        assert_eq!(
+            (fired(&mut wheel, ms(6)), wheel.next()),
+            ([1].to_vec(), None)
+        );
     }
 
     #[test]

@@ -156,7 +156,11 @@ impl Drive {
             }
             What::Fails(expected) => {
                 let failure = with!(self, |it, _env| it.failure())?;
-                equal("failure", &format!("{failure:?}"), &format!("Some({expected})"))
+                equal(
+                    "failure",
+                    &format!("{failure:?}"),
+                    &format!("Some({expected})"),
+                )
             }
             What::Counts(name, expected) => {
                 let mut counters = self.counters.named();
@@ -336,7 +340,10 @@ impl Drive {
     }
 
     fn write(&mut self, count: usize, taken: usize) -> Result<(), String> {
-        let bytes: Vec<u8> = (1..).map(|n| written(self.written, n)).take(count).collect();
+        let bytes: Vec<u8> = (1..)
+            .map(|n| written(self.written, n))
+            .take(count)
+            .collect();
         let result = with!(self, |it, env| it.write(&bytes, env))?;
         self.written += taken as u64;
         equal("written", &result, &Ok((taken > 0).then_some(taken)))
@@ -399,7 +406,11 @@ fn compare(sent: &Sent, shape: &Shape) -> Result<(), String> {
     }
     equal("MSS", &options.mss, &shape.mss)?;
     equal("scale", &options.window_scale, &shape.scale)?;
-    equal("SACK permitted", &options.sack_permitted, &shape.sack_permitted)?;
+    equal(
+        "SACK permitted",
+        &options.sack_permitted,
+        &shape.sack_permitted,
+    )?;
     let blocks = options.sack.as_slice().iter();
     let blocks: Vec<_> = blocks
         .map(|it| (it.start.since(IRS), it.end.since(IRS)))
@@ -415,7 +426,11 @@ fn compare(sent: &Sent, shape: &Shape) -> Result<(), String> {
     }
 }
 
-fn equal<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+fn equal<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: &T,
+    expected: &T,
+) -> Result<(), String> {
     if found == expected {
         return Ok(());
     }

@@ -92,7 +92,9 @@ impl Line {
             Some(word) if word.starts_with('+') => duration(&words.next().unwrap()[1..]),
             _ => Duration::ZERO,
         };
-        let verb = words.next().unwrap_or_else(|| panic!("nothing in {text:?}"));
+        let verb = words
+            .next()
+            .unwrap_or_else(|| panic!("nothing in {text:?}"));
         let rest = words.collect::<Vec<_>>().join(" ");
         Self {
             after,

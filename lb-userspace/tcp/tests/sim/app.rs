@@ -92,6 +92,7 @@ pub(crate) struct App {
     write_at: Instant,
     read_at: Instant,
     pub(crate) outcome: Outcome,
+    has_ended: bool,
 }
 
 /// Something that a user has done, for the digest.
@@ -119,6 +120,7 @@ impl App {
             write_at: Instant::ZERO,
             read_at: Instant::ZERO,
             outcome: Outcome::Busy,
+            has_ended: false,
         }
     }
 
@@ -142,6 +144,13 @@ impl App {
                 None
             }
         }
+    }
+
+    /// Once: that the outcome is known.
+    pub(crate) fn has_just_ended(&mut self) -> bool {
+        let ended = self.outcome != Outcome::Busy && !self.has_ended;
+        self.has_ended |= ended;
+        ended
     }
 
     /// When a pause ends.
@@ -197,7 +206,8 @@ impl App {
         self.input.fill(self.read, &mut expected);
         let wrong = bytes.iter().zip(&expected).position(|(a, b)| a != b);
         assert_eq!(
-            wrong, None,
+            wrong,
+            None,
             "wrong byte among the {} from {}",
             bytes.len(),
             self.read

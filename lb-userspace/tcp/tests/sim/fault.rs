@@ -34,14 +34,15 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) fn strike(self, links: &mut [Plan; 2], start: Instant, rng: &mut Rng) {
-        let paths = links.each_mut();
-        for link in paths {
-            self.strike_one(link, start, rng);
+    /// `least` is the MTU that every path has.
+    pub(crate) fn strike(self, links: &mut [Plan; 2], least: usize, start: Instant, rng: &mut Rng) {
+        for link in links {
+            self.strike_one(link, least, start, rng);
         }
     }
 
-    fn strike_one(self, link: &mut Plan, start: Instant, rng: &mut Rng) {
+    fn strike_one(self, link: &mut Plan, least: usize, start: Instant, rng: &mut Rng) {
+        let widths = (least, link.mtu);
         let faults = &mut link.faults;
         match self {
             Self::Clean => {}
@@ -65,21 +66,21 @@ impl Fault {
                 faults.corrupt = rate(rng, 100_000);
                 faults.corrupt_header = rate(rng, 50_000);
             }
-            Self::Narrow => narrow(faults, link.mtu, true, start, rng),
-            Self::BlackHole => narrow(faults, link.mtu, false, start, rng),
+            Self::Narrow => narrow(faults, widths, true, start, rng),
+            Self::BlackHole => narrow(faults, widths, false, start, rng),
             Self::Stall => {
                 for _ in 0..rng.range(1, 4) {
                     faults.stalls.push(span(start, 3_000_000, rng));
                 }
             }
             Self::Outage => faults.outages.push(span(start, 30_000_000, rng)),
-            Self::Everything => everything(link, start, rng),
+            Self::Everything => everything(link, least, start, rng),
         }
     }
 }
 
 /// Each of the others with one chance in three, and a little less of it.
-fn everything(link: &mut Plan, start: Instant, rng: &mut Rng) {
+fn everything(link: &mut Plan, least: usize, start: Instant, rng: &mut Rng) {
     let others = [
         Fault::ShortQueue,
         Fault::Loss,
@@ -95,7 +96,7 @@ fn everything(link: &mut Plan, start: Instant, rng: &mut Rng) {
     ];
     for fault in others {
         if rng.chance(333_333) {
-            fault.strike_one(link, start, rng);
+            fault.strike_one(link, least, start, rng);
         }
     }
     let faults: &mut Faults = &mut link.faults;
@@ -123,12 +124,18 @@ fn span(start: Instant, longest: u64, rng: &mut Rng) -> Span {
     }
 }
 
-fn narrow(faults: &mut Faults, mtu: usize, is_told: bool, start: Instant, rng: &mut Rng) {
+fn narrow(
+    faults: &mut Faults,
+    (least, mtu): (usize, usize),
+    is_told: bool,
+    start: Instant,
+    rng: &mut Rng,
+) {
     let longest = if is_told { 3_000_000_000 } else { 20_000_000 };
-    let narrower = mtu - usize::try_from(rng.range(1, mtu as u64 / 3)).unwrap();
+    let narrower = usize::try_from(rng.range(least as u64, mtu as u64)).unwrap();
     faults.narrowings.push(Narrowing {
         span: span(start, longest, rng),
-        mtu: narrower.max(576.min(mtu)),
+        mtu: narrower,
         is_told,
     });
 }

@@ -17,7 +17,9 @@ pub(crate) enum Phase {
 
 /// One end.
 pub(crate) trait Host {
-    /// Sends the SYN. An end that isn't told to connect listens.
+    /// Before anything else, if this end isn't told to connect.
+    fn listen(&mut self, now: Instant);
+    /// Sends the SYN.
     fn connect(&mut self, now: Instant);
     fn receive(&mut self, packet: &Packet, now: Instant);
     /// A router has dropped `quoted`, and says that `mtu` would have passed.
@@ -33,11 +35,13 @@ pub(crate) trait Host {
     fn shutdown(&mut self, now: Instant);
     fn abort(&mut self, now: Instant);
 
-    fn phase(&self) -> Phase;
+    fn phase(&mut self) -> Phase;
     /// Bytes of buffers that the connection holds.
     fn memory(&self) -> usize;
-    /// The user lets go of the connection.
+    /// The user has done all it planned, and lets go of the connection.
     fn release(&mut self, now: Instant);
+    /// Connections that are still kept, when everything is over.
+    fn leftovers(&self) -> usize;
     /// For the reader of a failure.
-    fn describe(&self, now: Instant) -> String;
+    fn describe(&mut self, now: Instant) -> String;
 }

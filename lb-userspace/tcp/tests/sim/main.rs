@@ -21,6 +21,7 @@ mod ours;
 mod packet;
 mod rng;
 mod scenario;
+mod served;
 mod smol;
 mod talk;
 mod world;

@@ -50,7 +50,11 @@ macro_rules! matrix {
             #[test]
             fn $test() {
                 let name = concat!("matrix::", stringify!($test));
-                all(name, Fault::$fault, |_| [Kind::Connection; 2]);
+                all(name, Fault::$fault, |seed| match seed % 3 {
+                    0 => [Kind::Connection; 2],
+                    1 => [Kind::Endpoint; 2],
+                    _ => [Kind::Connection, Kind::Endpoint],
+                });
             }
         )+
 
@@ -64,7 +68,7 @@ macro_rules! matrix {
                     let name = concat!("matrix::smoltcp::", stringify!($test));
                     all(name, Fault::$fault, |seed| match seed % 2 {
                         0 => [Kind::Connection, Kind::Smoltcp],
-                        _ => [Kind::Smoltcp, Kind::Connection],
+                        _ => [Kind::Smoltcp, Kind::Endpoint],
                     });
                 }
             )+

@@ -102,6 +102,8 @@ pub(crate) fn packet(key: &FlowKey, header: &Header, payload: Payload<'_>) -> Pa
 }
 
 impl Host for Ours {
+    fn listen(&mut self, _: Instant) {}
+
     fn connect(&mut self, now: Instant) {
         let open = self.setup.open;
         self.connection = Some(Connection::connect(open, &mut self.env(now)));
@@ -199,14 +201,14 @@ impl Host for Ours {
     }
 
     fn shutdown(&mut self, now: Instant) {
-        self.with(now, Connection::shutdown);
+        self.with(now, |it, _| it.shutdown());
     }
 
     fn abort(&mut self, now: Instant) {
         self.with(now, Connection::abort);
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&mut self) -> Phase {
         match self.connection.as_ref().map(Connection::state) {
             None => Phase::Listening,
             Some(State::Closed | State::TimeWait) => Phase::Over,
@@ -219,10 +221,17 @@ impl Host for Ours {
     }
 
     fn release(&mut self, now: Instant) {
-        self.with(now, Connection::release);
+        // What the user has written is still on its way; only an endpoint can wait for that.
+        if self.phase() != Phase::Open {
+            self.with(now, Connection::release);
+        }
     }
 
-    fn describe(&self, _: Instant) -> String {
+    fn leftovers(&self) -> usize {
+        0
+    }
+
+    fn describe(&mut self, _: Instant) -> String {
         let state = self.connection.as_ref().map(Connection::state);
         let failure = self.connection.as_ref().and_then(Connection::failure);
         format!("{state:?} {failure:?}, {:#?}", self.connection)

@@ -13,6 +13,7 @@ use crate::monitor::Monitor;
 use crate::ours::{Ours, Setup};
 use crate::packet::ip_header;
 use crate::rng::Rng;
+use crate::served::Served;
 use crate::smol::Smol;
 use crate::talk::Talk;
 use crate::world::{End, Report, World};
@@ -21,6 +22,7 @@ use crate::world::{End, Report, World};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Connection,
+    Endpoint,
     Smoltcp,
 }
 
@@ -47,16 +49,17 @@ impl Scenario {
         let mtu = rng.pick(&[576, 1280, 1500, 1500, 1500, 9000]);
         let talk = Talk::any(&mut rng);
         let mut links = wires(mtu, &mut rng);
-        fault.strike(&mut links, start, &mut rng);
+        let is_v6 = mtu >= 1280 && rng.chance(300_000);
+        fault.strike(&mut links, if is_v6 { 1280 } else { 576 }, start, &mut rng);
         let most = Self::most_bytes(&links, &mut rng);
-        let keys = keys(mtu >= 1280 && rng.chance(300_000), &mut rng);
+        let keys = keys(is_v6, &mut rng);
         Self {
             seed,
             kinds,
             talk,
             plans: talk.plans(most, &mut rng),
             setups: keys.map(|key| setup(key, mtu, &mut rng)),
-            both_connect: kinds == [Kind::Connection; 2] && rng.chance(30_000),
+            both_connect: kinds.iter().all(|it| *it != Kind::Smoltcp) && rng.chance(30_000),
             links,
             start,
             may_fail: talk == Talk::Abort,
@@ -99,9 +102,18 @@ impl Scenario {
         let setup = self.setups[side].clone();
         match self.kinds[side] {
             Kind::Connection => Box::new(Ours::new(setup)),
+            Kind::Endpoint => {
+                let mtu = self.links[side].mtu;
+                Box::new(Served::new(setup, mtu, self.seed, self.start))
+            }
             Kind::Smoltcp => {
                 let buffer = setup.config.receive_window;
-                Box::new(Smol::new(setup.key, buffer, self.links[side].mtu, self.seed))
+                Box::new(Smol::new(
+                    setup.key,
+                    buffer,
+                    self.links[side].mtu,
+                    self.seed,
+                ))
             }
         }
     }
@@ -207,6 +219,8 @@ fn config(rng: &mut Rng) -> Config {
         pacing: rng.chance(200_000),
         delayed_ack: Duration::from_millis(rng.pick(&[1, 40, 40, 200])),
         keepalive: Duration::from_secs(rng.pick(&[0, 10, 7200])),
+        // At 1, every SYN is answered with a cookie.
+        backlog: rng.pick(&[1, 16, 16]),
         ..Config::default()
     }
 }

@@ -45,8 +45,7 @@ impl Smol {
         let prefix = IpCidr::new(key.local.ip().into(), 8);
         interface.update_ip_addrs(|list| list.push(prefix).unwrap());
         let new = || SocketBuffer::new(vec![0; buffer]);
-        let mut socket = Socket::new(new(), new());
-        socket.listen(key.local.port()).unwrap();
+        let socket = Socket::new(new(), new());
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         Self {
@@ -88,9 +87,13 @@ fn micros(at: Instant) -> Micros {
 }
 
 impl Host for Smol {
+    fn listen(&mut self, _: Instant) {
+        let port = self.key.local.port();
+        self.socket_mut().listen(port).unwrap();
+    }
+
     fn connect(&mut self, _: Instant) {
         let (local, remote) = (self.key.local, self.key.remote);
-        self.socket_mut().abort();
         let context = self.interface.context();
         let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
         socket.connect(context, remote, local).unwrap();
@@ -157,7 +160,7 @@ impl Host for Smol {
         self.socket_mut().abort();
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&mut self) -> Phase {
         match self.socket().state() {
             State::Listen => Phase::Listening,
             State::Closed | State::TimeWait => Phase::Over,
@@ -172,7 +175,11 @@ impl Host for Smol {
 
     fn release(&mut self, _: Instant) {}
 
-    fn describe(&self, _: Instant) -> String {
+    fn leftovers(&self) -> usize {
+        0
+    }
+
+    fn describe(&mut self, _: Instant) -> String {
         format!("smoltcp {}", self.socket().state())
     }
 }

@@ -87,15 +87,24 @@ fn plan(writes: Vec<Write>, reads: Vec<Read>) -> Plan {
 
 fn one_way(bytes: u64) -> [Plan; 2] {
     [
-        plan(vec![Write::Bytes(bytes), Write::Shutdown], vec![Read::ToEnd]),
-        plan(vec![Write::WhenFinished, Write::Shutdown], vec![Read::ToEnd]),
+        plan(
+            vec![Write::Bytes(bytes), Write::Shutdown],
+            vec![Read::ToEnd],
+        ),
+        plan(
+            vec![Write::WhenFinished, Write::Shutdown],
+            vec![Read::ToEnd],
+        ),
     ]
 }
 
 fn both_ways(rng: &mut Rng, most: u64) -> [Plan; 2] {
     let mut one = || {
         let bytes = rng.magnitude(1, most / 2);
-        plan(vec![Write::Bytes(bytes), Write::Shutdown], vec![Read::ToEnd])
+        plan(
+            vec![Write::Bytes(bytes), Write::Shutdown],
+            vec![Read::ToEnd],
+        )
     };
     [one(), one()]
 }

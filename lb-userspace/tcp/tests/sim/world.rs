@@ -69,10 +69,15 @@ impl World {
     /// # Errors
     /// What is not over then, or that it would take too long.
     pub(crate) fn run(&mut self, connecting: &[usize]) -> Result<Report, String> {
-        for side in connecting {
-            self.ends[*side].host.connect(self.now);
+        for (side, end) in self.ends.iter_mut().enumerate() {
+            if connecting.contains(&side) {
+                end.host.connect(self.now);
+            } else {
+                end.host.listen(self.now);
+            }
         }
         let mut done_at = None;
+        let mut idle = 0;
         loop {
             self.settle()?;
             if self.users_are_done() {
@@ -83,6 +88,10 @@ impl World {
             };
             if next.since(self.start) > PATIENCE {
                 return Err(format!("still busy. {}", self.describe()));
+            }
+            idle = if next > self.now { 0 } else { idle + 1 };
+            if idle > TURNS {
+                return Err(format!("a timer does nothing. {}", self.describe()));
             }
             self.now = self.now.max(next);
             self.let_arrive();
@@ -123,7 +132,11 @@ impl World {
 
     fn use_once(&mut self, side: usize) -> bool {
         let end = &mut self.ends[side];
-        let Some(deed) = end.app.step(&mut *end.host, self.now) else {
+        let deed = end.app.step(&mut *end.host, self.now);
+        if end.app.has_just_ended() {
+            end.host.release(self.now);
+        }
+        let Some(deed) = deed else {
             return false;
         };
         (side, self.now, deed).hash(&mut self.digest);
@@ -231,43 +244,47 @@ impl World {
 
     /// Nothing will happen any more: then everything must be over, and no memory held.
     fn finish(&mut self) -> Result<(), String> {
-        let over = |end: &End| end.host.phase() != Phase::Open;
-        let unused = |end: &End| end.host.phase() == Phase::Listening;
-        let done = |end: &End| end.app.outcome != Outcome::Busy || unused(end);
-        if !self.ends.iter().all(over) {
-            return Err(format!(
-                "stuck: not closed, and no timer runs. {}",
-                self.describe()
-            ));
-        }
-        if !self.ends.iter().all(done) {
-            return Err(format!("stuck: a user waits. {}", self.describe()));
-        }
-        for end in &mut self.ends {
-            let held = end.host.memory();
-            if end.app.outcome == Outcome::Done && held > 0 {
-                return Err(format!("closed, and holds {held} bytes"));
-            }
-            end.host.release(self.now);
-            let held = end.host.memory();
-            if held > 0 {
-                return Err(format!("released, and holds {held} bytes"));
-            }
+        for side in 0..2 {
+            self.finish_one(side)
+                .map_err(|why| format!("end {side}: {why}. {}", self.describe()))?;
         }
         Ok(())
     }
 
-    pub(crate) fn describe(&self) -> String {
-        let end = |side: usize| {
-            let end = &self.ends[side];
+    fn finish_one(&mut self, side: usize) -> Result<(), String> {
+        let end = &mut self.ends[side];
+        let phase = end.host.phase();
+        if phase == Phase::Open {
+            return Err("stuck: not closed, and no timer runs".to_owned());
+        }
+        if end.app.outcome == Outcome::Busy && phase != Phase::Listening {
+            return Err("stuck: a user waits".to_owned());
+        }
+        let held = end.host.memory();
+        if end.app.outcome == Outcome::Done && held > 0 {
+            return Err(format!("closed, and holds {held} bytes"));
+        }
+        end.host.release(self.now);
+        let (held, left) = (end.host.memory(), end.host.leftovers());
+        if held > 0 || left > 0 {
+            return Err(format!("over, and holds {held} bytes, {left} connections"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn describe(&mut self) -> String {
+        let now = self.now;
+        let mut end = |side: usize| {
+            let end = &mut self.ends[side];
             format!(
                 "end {side}: {}, {:?}, link {:?}",
-                end.host.describe(self.now),
+                end.host.describe(now),
                 end.app,
                 end.link.tally
             )
         };
-        format!("after {}:\n{}\n{}", self.clock(), end(0), end(1))
+        let (one, other) = (end(0), end(1));
+        format!("after {}:\n{one}\n{other}", self.clock())
     }
 
     fn clock(&self) -> String {
