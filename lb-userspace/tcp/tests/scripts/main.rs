@@ -10,5 +10,9 @@
 //! +200ms out A 1..1461           # 200 ms later, and nothing in between
 //! ```
 
+mod attacks;
+mod closing;
 mod drive;
+mod handshake;
 mod line;
+mod receiving;
