@@ -25,7 +25,11 @@ fn options_count_if_both_ends_have_them() {
             of(has(1) && peer_ts, "ts 0/700"),
             of(peer_scale, "scale 7"),
         ];
-        let stamp = if has(1) && peer_ts { "ts 10/701" } else { "no-ts" };
+        let stamp = if has(1) && peer_ts {
+            "ts 10/701"
+        } else {
+            "no-ts"
+        };
         let (rules, syn, answer) = (rules.join(","), syn.join(" "), answer.join(" "));
         script(&format!(
             "given {rules}
