@@ -119,8 +119,6 @@ pub struct Connection {
     negotiated: Negotiated,
     /// MSS option of our SYN.
     mss: u16,
-    /// MAX.SND.WND (RFC 5961 §5.2).
-    max_wnd: u32,
     reset: Option<Reset>,
     /// Our SYN-ACK shall leave (again), without the sender counting it: the peer's SYN came twice, or crossed ours.
     answers_syn: bool,
@@ -304,4 +302,4 @@ impl Connection {
 }
 
 /// An idle connection is this, and nothing on the heap.
-const _: () = assert!(size_of::<Connection>() <= 700);
+const _: () = assert!(size_of::<Connection>() <= 720);

@@ -81,8 +81,7 @@ impl Connection {
             return false;
         }
         let seq = segment.header.seq;
-        // A closed window takes no text, but acknowledgements and RSTs still count.
-        if self.receiver.is_acceptable(seq, segment.len()) || self.receiver.is_acceptable(seq, 0) {
+        if self.receiver.is_acceptable(seq, segment.len()) {
             self.take_timestamp(segment, env.now);
             return true;
         }
@@ -172,7 +171,7 @@ impl Connection {
         }
         let una = self.sender.una();
         // RFC 5961 §5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
-        if !ack.is_within(una - self.max_wnd, self.sender.nxt() + 1) {
+        if !ack.is_within(una - self.sender.max_wnd(), self.sender.nxt() + 1) {
             self.challenge(env);
             return false;
         }
@@ -198,7 +197,6 @@ impl Connection {
             self.negotiated.shifts().snd
         };
         let window = u32::from(header.window) << shift;
-        self.max_wnd = self.max_wnd.max(window);
         self.soft_error = false;
         let timestamps = header.options.timestamps;
         let round_trip = timestamps

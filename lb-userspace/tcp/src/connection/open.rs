@@ -53,6 +53,11 @@ impl Negotiated {
         }
     }
 
+    /// Bytes of options in every segment.
+    pub(super) fn overhead(&self) -> usize {
+        if self.timestamps { TIMESTAMPS_LEN } else { 0 }
+    }
+
     /// Shift counts, none being zeros.
     pub(super) fn shifts(&self) -> Scale {
         self.scale.unwrap_or_default()
@@ -88,7 +93,7 @@ impl Connection {
         connection
     }
 
-    fn new(open: Open, syn: bool, env: &Env<'_>) -> Self {
+    pub(super) fn new(open: Open, syn: bool, env: &Env<'_>) -> Self {
         let negotiated = Negotiated::offered(env.config);
         Self {
             sender: Sender::new(open.iss, open.mss, syn, env),
@@ -99,7 +104,6 @@ impl Connection {
             origin: Origin::Active,
             negotiated,
             mss: u16::try_from(open.mss).unwrap_or(u16::MAX),
-            max_wnd: 0,
             reset: None,
             answers_syn: false,
             probes_peer: false,
@@ -122,12 +126,9 @@ impl Connection {
         if let Some(peer) = options.timestamps.filter(|_| timestamps) {
             self.clock.start(peer.value, env.now);
         }
-        let overhead = if timestamps { TIMESTAMPS_LEN } else { 0 };
-        self.sender.negotiated(
-            usize::from(options.mss.unwrap_or(DEFAULT_MSS)),
-            sack,
-            overhead,
-        );
+        let peer_mss = usize::from(options.mss.unwrap_or(DEFAULT_MSS));
+        self.sender
+            .negotiated(peer_mss, sack, self.negotiated.overhead());
         self.heard = env.now;
     }
 }

@@ -14,9 +14,8 @@ const MAX_WINDOW: u32 = 65_535;
 /// Bytes of SACK's kind and length, padded; and of each block (RFC 2018 §3).
 const SACK_HEADER_LEN: usize = 4;
 const SACK_BLOCK_LEN: usize = 8;
-/// Bytes of options at most, and of timestamps, padded.
+/// Bytes of options at most.
 const MAX_OPTIONS_LEN: usize = 40;
-const TIMESTAMPS_LEN: usize = 12;
 
 /// A segment that shall leave now; counted as sent. Its payload is [`Connection::payload`]'s.
 #[derive(Clone, Copy, Debug)]
@@ -149,12 +148,7 @@ impl Connection {
     fn header(&mut self, seq: Seq, flags: Flags, spare: usize, env: &mut Env<'_>) -> Header {
         let told = self.receiver.acknowledgement(env);
         let timestamps = self.timestamps(env.now);
-        let used = if timestamps.is_some() {
-            TIMESTAMPS_LEN
-        } else {
-            0
-        };
-        let spare = spare.min(MAX_OPTIONS_LEN - used);
+        let spare = spare.min(MAX_OPTIONS_LEN - self.negotiated.overhead());
         let mut sack = told.sack;
         sack.truncate(spare.saturating_sub(SACK_HEADER_LEN) / SACK_BLOCK_LEN);
         Header {

@@ -200,6 +200,12 @@ impl Host {
         assert_eq!(written, Ok(Some(bytes.len())));
     }
 
+    /// Writes as much as is taken.
+    fn writes_some(&mut self, bytes: &[u8]) -> usize {
+        let written = self.with(|connection, env| connection.write(bytes, env));
+        written.unwrap().unwrap_or(0)
+    }
+
     /// All that can be read.
     fn reads(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
@@ -346,6 +352,23 @@ impl Pair {
         }
         self.client.now = end;
         self.server.now = end;
+    }
+
+    /// Sends `up` and `down` and reads both at the other end, for at most `limit`.
+    fn carries(&mut self, up: &[u8], down: &[u8], limit: Duration) {
+        let end = self.client.now + limit;
+        let (mut up_written, mut down_written) = (0, 0);
+        let (mut at_server, mut at_client) = (Vec::new(), Vec::new());
+        while (at_server.len(), at_client.len()) != (up.len(), down.len()) {
+            up_written += self.client.writes_some(&up[up_written..]);
+            down_written += self.server.writes_some(&down[down_written..]);
+            self.runs(Duration::from_millis(5));
+            at_server.extend(self.server.reads());
+            at_client.extend(self.client.reads());
+            let read = (at_server.len(), at_client.len());
+            assert!(self.client.now < end, "stuck at {read:?}");
+        }
+        assert!(at_server == up && at_client == down);
     }
 
     fn next_event(&mut self) -> Option<Instant> {

@@ -30,6 +30,14 @@ const MAX_FIELD: u32 = 65_535;
 /// The largest shift count (RFC 7323 §2.3).
 const MAX_SCALE: u8 = 14;
 
+/// A round trip that is being measured without timestamps.
+#[derive(Clone, Copy, Debug)]
+struct Lap {
+    /// When the peer was told that it may send `beyond` what it could before.
+    start: Instant,
+    beyond: Seq,
+}
+
 /// The receive window of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
@@ -43,9 +51,7 @@ pub(super) struct Window {
     field: u16,
     /// Round trip in µs as seen by the receiver.
     round_trip: Option<NonZeroU32>,
-    /// A round trip is over at the latest when this number has come, which the peer could not send before `lap_start`.
-    lap_end: Seq,
-    lap_start: Instant,
+    lap: Option<Lap>,
     /// What the reader took since `drained_since`.
     drained: u32,
     drained_since: Instant,
@@ -65,8 +71,7 @@ impl Window {
             scale,
             field: u16::try_from(told >> scale).unwrap_or(u16::MAX),
             round_trip: None,
-            lap_end: nxt + told,
-            lap_start: env.now,
+            lap: None,
             drained: 0,
             drained_since: env.now,
             space: FIRST_SPACE.min(size),
@@ -76,7 +81,6 @@ impl Window {
     /// With an edge that was told by another engine.
     pub(super) fn with_edge(mut self, edge: Seq) -> Self {
         self.edge = edge;
-        self.lap_end = edge;
         self
     }
 
@@ -105,6 +109,7 @@ impl Window {
     /// The field of a header that leaves now. The edge moves right by enough or not at all: the receiver's part in avoiding silly
     /// windows (RFC 9293 §3.8.6.2.2).
     pub(super) fn tell(&mut self, nxt: Seq, unread: u32, mss: u32, env: &mut Env<'_>) -> u16 {
+        let told = self.edge;
         let wanted = self.wanted(unread, mss, env);
         if wanted >= self.wnd(nxt).saturating_add(self.least_step(mss)) {
             self.edge = nxt + wanted;
@@ -113,6 +118,12 @@ impl Window {
         let rounded = wnd.next_multiple_of(self.unit());
         if unread.saturating_add(rounded) <= self.size.saturating_mul(2) {
             self.edge = nxt + rounded;
+        }
+        if self.lap.is_none() && self.edge.follows(told) {
+            self.lap = Some(Lap {
+                start: env.now,
+                beyond: told,
+            });
         }
         let units = (self.wnd(nxt) >> self.scale).min(MAX_FIELD);
         let field = u16::try_from(units).unwrap_or(u16::MAX);
@@ -130,18 +141,15 @@ impl Window {
         wanted >= wnd.saturating_mul(2) && wanted >= wnd.saturating_add(self.least_step(mss))
     }
 
-    /// RCV.NXT moved to `nxt`. If that is the number of which the peer heard last when a lap began, a round trip is over.
+    /// RCV.NXT moved to `nxt`.
     pub(super) fn on_arrival(&mut self, nxt: Seq, now: Instant) {
         // A FIN needs no window, so it may come one number beyond it.
         self.edge = self.edge.max(nxt);
-        if nxt.precedes(self.lap_end) {
-            return;
+        if let Some(lap) = self.lap.take_if(|lap| nxt.follows(lap.beyond)) {
+            // A peer that was not waiting for window took its time, so this is no more than a bound.
+            let lap = micros(now.since(lap.start));
+            self.set_round_trip(self.round_trip.map_or(lap, |known| lap.min(known)), now);
         }
-        // The window took one round trip or more, so this is no more than a bound.
-        let lap = micros(now.since(self.lap_start));
-        self.set_round_trip(self.round_trip.map_or(lap, |known| lap.min(known)), now);
-        self.lap_end = self.edge;
-        self.lap_start = now;
     }
 
     /// A round trip by timestamps. The peer may have been idle between its acknowledgement and its data, so the least one counts

@@ -21,16 +21,12 @@ fn options_are_part_of_the_mss() {
 #[test]
 fn every_byte_arrives_and_no_memory_stays() {
     let mut pair = Pair::established(Config::default(), Config::default());
-    let (up, down) = (pattern(300_000), pattern(200_001));
-    pair.client.writes(&up);
-    pair.server.writes(&down);
-    let (mut at_server, mut at_client) = (Vec::new(), Vec::new());
-    for _ in 0..300 {
-        pair.runs(ONE_WAY);
-        at_server.extend(pair.server.reads());
-        at_client.extend(pair.client.reads());
-    }
-    assert!(at_server == up && at_client == down);
+    pair.carries(
+        &pattern(300_000),
+        &pattern(200_001),
+        Duration::from_secs(10),
+    );
+    pair.runs(Duration::from_secs(1));
     for host in [&pair.client, &pair.server] {
         assert_eq!(host.counters.retrans_segs, 0);
         assert_eq!(host.pool.lent(), 0);
@@ -52,19 +48,11 @@ fn every_byte_arrives_through_losses() {
         };
         let mut pair = Pair::established(config, config);
         pair.losses = (pair.log.len()..100_000).step_by(every).collect();
-        let bytes = pattern(100_000);
-        pair.client.writes(&bytes);
-        let mut all = Vec::new();
-        while all.len() < bytes.len() && pair.client.now < Instant::from_micros(4_000_000_000) {
-            pair.runs(Duration::from_millis(100));
-            all.extend(pair.server.reads());
-        }
-        assert_eq!(
-            all.len(),
-            bytes.len(),
-            "every {every}, {sack}, {timestamps}"
+        pair.carries(
+            &pattern(100_000),
+            &pattern(30_000),
+            Duration::from_secs(3000),
         );
-        assert!(all == bytes);
     }
 }
 
@@ -152,6 +140,6 @@ fn a_duplicate_is_told_by_dsack() {
 #[test]
 fn an_idle_connection_is_small_and_has_no_heap() {
     let host = Host::established();
-    assert!(size_of::<Connection>() <= 700);
+    assert!(size_of::<Connection>() <= 720);
     assert_eq!(host.pool.lent(), 0);
 }

@@ -283,11 +283,11 @@ fn windows_are_scaled_after_the_syns() {
     let mut ack = from_peer(Flags::ACK, 1, 1);
     ack.header.window = 3;
     host.gets(&ack);
-    assert_eq!(host.connection.max_wnd, 3 << 7);
+    assert_eq!(host.connection.sender.max_wnd(), 3 << 7);
     let mut host = Host::accepting(plain(), &Options::default());
     host.sent_one();
     host.gets(&ack);
-    assert_eq!(host.connection.max_wnd, 3);
+    assert_eq!(host.connection.sender.max_wnd(), 3);
 }
 
 #[test]

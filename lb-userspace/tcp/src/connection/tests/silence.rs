@@ -121,7 +121,7 @@ fn a_reader_that_wakes_up_opens_the_window_again() {
         ..Config::default()
     };
     let mut pair = Pair::established(Config::default(), config);
-    let bytes = pattern(100_000);
+    let bytes = pattern(60_000);
     pair.client.writes(&bytes);
     pair.runs(Duration::from_secs(20));
     assert!(pair.server.counters.to_zero_window > 0 || pair.client.counters.win_probes > 0);

@@ -1,0 +1,1 @@
+//! Whatever happens in whatever order, no byte is lost and every sum holds.
