@@ -90,6 +90,12 @@ pub struct Payload<'a> {
     slices: [&'a [u8]; 3],
 }
 
+impl<'a> From<&'a [u8]> for Payload<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::new([bytes, &[], &[]])
+    }
+}
+
 impl<'a> Payload<'a> {
     /// Bytes in up to three pieces.
     pub(crate) const fn new(slices: [&'a [u8]; 3]) -> Self {

@@ -2,7 +2,8 @@
 //!
 //! One turn: receive a burst, let the tasks that it woke run, send, tell the kernel once. Then wait for
 //! frames, for a flow that wants to send, or for the next timer, and nothing else: an idle engine costs
-//! nothing. The core is never borrowed across an await.
+//! nothing, unless it was told to look for packets a while before it sleeps. The core is never borrowed across an
+//! await.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -17,10 +18,11 @@ use std::time::{Duration, Instant};
 use lb_xsk::Flushed;
 use tokio::time::Sleep;
 
-use super::core::{Core, Line};
+use super::core::Core;
 use super::frames::{Frames, Receive, Transmit, XskFrames};
+use super::spin::Spin;
 use super::stream::Listener;
-use super::{Counters, EngineConfig, PortConfig};
+use super::{Counters, EngineConfig, FlowInfo, PortConfig};
 
 /// Packets received from one interface before tasks run and answers are sent. A larger burst delays
 /// acknowledgements; a smaller one pays more system calls.
@@ -35,6 +37,7 @@ const RETRY: Duration = Duration::from_millis(1);
 pub struct Engine<F = XskFrames> {
     core: Rc<RefCell<Core>>,
     ports: Vec<F>,
+    spin: Spin,
 }
 
 /// Access to an engine that runs.
@@ -66,7 +69,8 @@ impl<F: Frames> Engine<F> {
     pub fn with_frames(ports: Vec<(F, PortConfig)>, config: EngineConfig) -> Self {
         let (ports, configs): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
         let core = Rc::new(RefCell::new(Core::new(config, &configs, now())));
-        Self { core, ports }
+        let spin = Spin::new(config.spin);
+        Self { core, ports, spin }
     }
 
     /// Access that stays valid while the engine runs.
@@ -94,12 +98,18 @@ impl<F: Frames> Engine<F> {
                 let_tasks_run().await;
                 self.core.borrow_mut().advance(now());
             }
-            let line = self.core.borrow_mut().send(&mut self.ports);
+            let has_sent = self.send();
+            if received.count > 0 || has_sent {
+                self.spin.on_work(now());
+            }
             let flushed = self.flush();
             if flushed == Flushed::Later || self.is_full() {
                 self.core.borrow_mut().count_wait();
                 tokio::time::sleep(RETRY).await;
-            } else if line != Line::Empty || received.more {
+            } else if self.core.borrow().wants_output()
+                || received.more
+                || self.spin.goes_on(now())
+            {
                 // Lets the runtime look at kernel sockets too.
                 tokio::task::yield_now().await;
             } else {
@@ -125,6 +135,14 @@ impl<F: Frames> Engine<F> {
             }
         }
         received
+    }
+
+    /// Whether anybody stood in line.
+    fn send(&mut self) -> bool {
+        let mut core = self.core.borrow_mut();
+        let has_work = core.wants_output();
+        core.send(&mut self.ports);
+        has_work
     }
 
     fn flush(&mut self) -> Flushed {
@@ -192,6 +210,28 @@ impl Handle {
     /// A snapshot.
     pub fn counters(&self) -> Counters {
         self.core.borrow().counters()
+    }
+
+    /// Every connection. Walks over all of them: for a report.
+    pub fn flows(&self) -> Vec<FlowInfo> {
+        self.core.borrow_mut().flows()
+    }
+
+    /// Stops accepting, for good. SYNs are ignored, so that clients try again and find the next process; what was not
+    /// accepted is reset; accepted connections go on.
+    pub fn stop(&self) {
+        self.core.borrow_mut().stop();
+    }
+
+    /// Resets every connection that is left. Once [`has_output`](Self::has_output) is false, all of their clients have been
+    /// told, and none waits for an answer that will not come.
+    pub fn reset_all(&self) {
+        self.core.borrow_mut().reset_all();
+    }
+
+    /// Whether segments wait to be sent.
+    pub fn has_output(&self) -> bool {
+        self.core.borrow().wants_output()
     }
 }
 

@@ -22,7 +22,7 @@ fn a_megabyte_survives_both_directions() {
             check_echo(&mut bench, &pattern(MEGABYTE)).await;
             bench.until_counters(|counters| counters.flows == 0).await;
             let counters = bench.handle.counters();
-            assert_eq!((counters.established, counters.resets_sent), (1, 0));
+            assert_eq!((counters.tcp.passive_opens, counters.tcp.out_rsts), (1, 0));
             assert_eq!((counters.dropped_checksum, counters.lost_output), (0, 0));
         });
     }
