@@ -242,7 +242,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             return None;
         }
         self.time_wait.remove((&tuple, hash));
-        let connection = Connection::import(exported.snapshot, &mut self.shared.env());
+        let connection = Connection::import(exported.snapshot, &mut self.shared.env())?;
         self.add_held(exported.key, exported.route, connection)
     }
 
