@@ -234,6 +234,6 @@ impl Host for Ours {
     fn describe(&mut self, _: Instant) -> String {
         let state = self.connection.as_ref().map(Connection::state);
         let failure = self.connection.as_ref().and_then(Connection::failure);
-        format!("{state:?} {failure:?}, {:#?}", self.connection)
+        format!("{state:?} {failure:?}, {:?}", self.connection)
     }
 }

@@ -226,7 +226,9 @@ impl Host for Served {
     }
 
     fn describe(&mut self, _: Instant) -> String {
-        let state = self.state();
-        format!("endpoint, {state:?}, {:#?}", self.endpoint)
+        let (flows, records) = (self.endpoint.flows(), self.endpoint.time_wait());
+        let next = self.endpoint.next_timer();
+        let info = self.flow.as_ref().map(|flow| self.endpoint.info(flow));
+        format!("{flows} flows, {records} records, next {next:?}, {info:?}")
     }
 }

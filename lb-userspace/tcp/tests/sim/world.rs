@@ -48,8 +48,11 @@ pub(crate) struct Report {
 /// Simulated time after which a run is stuck. Longest honest runs: timeouts back off to two minutes.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 
+/// Packets in a run: many times those of the longest.
+const MAX_PACKETS: u64 = 300_000;
+
 /// Events at one instant after which something runs in circles.
-const TURNS: usize = 200_000;
+const TURNS: usize = 50_000;
 
 impl World {
     pub(crate) fn new(ends: [End; 2], start: Instant) -> Self {
@@ -88,6 +91,9 @@ impl World {
             };
             if next.since(self.start) > PATIENCE {
                 return Err(format!("still busy. {}", self.describe()));
+            }
+            if self.serial > MAX_PACKETS {
+                return Err(format!("too many packets. {}", self.describe()));
             }
             idle = if next > self.now { 0 } else { idle + 1 };
             if idle > TURNS {

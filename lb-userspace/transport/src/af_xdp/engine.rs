@@ -106,9 +106,7 @@ impl<F: Frames> Engine<F> {
             if flushed == Flushed::Later || self.is_full() {
                 self.core.borrow_mut().count_wait();
                 tokio::time::sleep(RETRY).await;
-            } else if self.core.borrow().wants_output()
-                || received.more
-                || self.spin.goes_on(now())
+            } else if self.core.borrow().wants_output() || received.more || self.spin.goes_on(now())
             {
                 // Lets the runtime look at kernel sockets too.
                 tokio::task::yield_now().await;

@@ -233,7 +233,10 @@ fn sum(header: &[u8]) -> u32 {
 }
 
 /// Folds the carries in. Thirty words have fewer than 16 bits of them.
-#[expect(clippy::cast_possible_truncation, reason = "folded twice, 16 bits are left")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "folded twice, 16 bits are left"
+)]
 fn fold(sum: u32) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     ((once & 0xffff) + (once >> 16)) as u16
@@ -334,7 +337,10 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read() {
         let frame = check_emit("10.203.1.100:443", "10.203.1.10:40000", b"odd");
-        assert_eq!(frame[14..34], bytes("4500 002b 0000 4000 40 06 22ca 0acb0164 0acb010a"));
+        assert_eq!(
+            frame[14..34],
+            bytes("4500 002b 0000 4000 40 06 22ca 0acb0164 0acb010a")
+        );
         let frame = check_emit("[fd00::1]:443", "[fd00::2]:40000", b"even");
         assert_eq!(frame[14..22], bytes("60000000 0018 06 40"));
     }

@@ -34,10 +34,7 @@ fn segments_of_no_connection_get_what_they_deserve() {
         let rst = raw_segment(from, to, TcpControl::Rst, (7, None));
         assert!(bench.exchange(rst).await.is_empty());
         let counters = bench.handle.counters();
-        assert_eq!(
-            (counters.tcp.out_rsts, counters.tcp.no_listener),
-            (2, 0)
-        );
+        assert_eq!((counters.tcp.out_rsts, counters.tcp.no_listener), (2, 0));
 
         for elsewhere in ["10.203.1.100:444", "10.203.1.101:443"] {
             let syn = raw_segment(from, address(elsewhere), TcpControl::Syn, (7, None));

@@ -120,7 +120,10 @@ fn time_wait_answers_late_segments_and_lets_a_new_connection_in() {
         );
         assert_eq!(bench.handle.counters().time_wait, 1);
         let old_syn = raw_segment(from, to, TcpControl::Syn, (50, None));
-        assert_eq!(read_frame(&bench.exchange(old_syn).await[0]).flags, Flags::ACK);
+        assert_eq!(
+            read_frame(&bench.exchange(old_syn).await[0]).flags,
+            Flags::ACK
+        );
         let answers = bench
             .exchange(raw_segment(from, to, TcpControl::Syn, (9000, None)))
             .await;
@@ -143,7 +146,10 @@ fn answers_follow_the_peer_to_another_router() {
         let mut bench = Bench::start(EngineConfig::default());
         let (from, to) = (address(CLIENT), bench.server);
         let syn = raw_segment(from, to, TcpControl::Syn, (100, None));
-        let isn = read_frame(&bench.exchange(syn).await[0]).seq.0.cast_signed();
+        let isn = read_frame(&bench.exchange(syn).await[0])
+            .seq
+            .0
+            .cast_signed();
         let next = isn.wrapping_add(1);
         let mut fin = raw_segment(from, to, TcpControl::Fin, (101, Some(next)));
         fin[6..12].copy_from_slice(b"\x02other");
@@ -250,7 +256,10 @@ fn peer_that_never_finishes_is_reset_after_the_orphan_timeout() {
         assert_eq!(bench.handle.counters().flows, 1);
         bench.until_counters(|counters| counters.flows == 0).await;
         let counters = bench.handle.counters();
-        assert_eq!((counters.tcp.abort_on_linger, counters.tcp.out_rsts), (1, 1));
+        assert_eq!(
+            (counters.tcp.abort_on_linger, counters.tcp.out_rsts),
+            (1, 1)
+        );
         let done = |c: &mut Client| (c.socket(socket).state() == State::Closed).then_some(());
         bench.client.until(done).await;
     });
