@@ -191,7 +191,8 @@ impl Connection {
         self.enter_closing();
     }
 
-    /// RST, and everything unsent and unread forgotten (RFC 9293 §3.10.5). Nothing leaves before the peer can know of the connection.
+    /// RST, and everything unsent and unread forgotten (RFC 9293 §3.10.5). Nothing leaves before the peer can know of the connection. In
+    /// CLOSING and LAST-ACK, where the RFC sends none either, a peer that waits for the rest of what we had to say learns that it won't come.
     pub fn abort(&mut self, env: &mut Env<'_>) {
         let told = match self.state {
             State::Closed => return,

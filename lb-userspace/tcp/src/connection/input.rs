@@ -70,19 +70,18 @@ impl Connection {
             env.counters.syn_challenge += 1;
             self.challenge(env);
         } else if segment.has(Flags::ACK) && self.on_ack(segment, env) {
+            self.take_timestamp(segment, env.now);
             self.on_text(segment, env);
         }
     }
 
-    /// First: PAWS (RFC 7323 §5.3, R1), then the sequence number; TS.Recent follows (R3). What is not acceptable is acknowledged, unless it
-    /// is a RST.
+    /// First: PAWS (RFC 7323 §5.3, R1), then the sequence number. What is not acceptable is acknowledged, unless it is a RST.
     fn is_acceptable(&mut self, segment: &Segment<'_>, env: &mut Env<'_>) -> bool {
         if !self.passes_paws(segment, env) {
             return false;
         }
         let seq = segment.header.seq;
         if self.receiver.is_acceptable(seq, segment.len()) {
-            self.take_timestamp(segment, env.now);
             return true;
         }
         if self.repeats_syn(segment) {
@@ -110,6 +109,7 @@ impl Connection {
         false
     }
 
+    /// TS.Recent (RFC 7323 §4.3). Later than R3 of §5.3 says, as on Linux: a segment whose acknowledgement can't be right changes nothing.
     fn take_timestamp(&mut self, segment: &Segment<'_>, now: Instant) {
         let header = &segment.header;
         let timestamps = header
@@ -202,6 +202,10 @@ impl Connection {
         let round_trip = timestamps
             .filter(|_| self.negotiated.timestamps)
             .and_then(|peer| self.clock.round_trip(peer.echo, env.now));
+        // One below the clock's tick says nothing of how long the reader takes.
+        if let Some(sample) = round_trip.filter(|it| !it.is_zero() && !segment.payload.is_empty()) {
+            self.receiver.on_round_trip(sample, env);
+        }
         self.sender.on_ack(
             &Ack {
                 ack: header.ack,

@@ -354,6 +354,17 @@ impl Pair {
         self.server.now = end;
     }
 
+    /// Loses one in `every` of the segments to come, in no order: a regular one can meet the same retransmissions for ever.
+    fn loses(&mut self, every: u32) {
+        let mut state = every;
+        self.losses = (self.log.len()..20_000)
+            .filter(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 16) % every == 0
+            })
+            .collect();
+    }
+
     /// Sends `up` and `down` and reads both at the other end, for at most `limit`.
     fn carries(&mut self, up: &[u8], down: &[u8], limit: Duration) {
         let end = self.client.now + limit;

@@ -67,8 +67,7 @@ impl Connection {
             self.state,
             State::SynSent | State::SynReceived | State::TimeWait | State::Closed
         );
-        let idle = self.sender.una() == self.sender.nxt() && self.sender.queued() == 0;
-        if !synchronized || !idle || config.keepalive.is_zero() {
+        if !synchronized || !self.sender.is_idle() || config.keepalive.is_zero() {
             return None;
         }
         let probed = config.keepalive_interval * u32::from(self.probes);

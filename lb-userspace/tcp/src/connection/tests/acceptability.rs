@@ -142,6 +142,27 @@ fn an_acknowledgement_must_be_of_what_was_sent_lately() {
 }
 
 #[test]
+fn an_old_acknowledgement_does_not_change_the_window() {
+    let mut host = Host::established();
+    host.writes(b"data");
+    host.sent_one();
+    host.gets(&from_peer(Flags::ACK, 1, 5));
+    let mut old = from_peer(Flags::ACK, 1, 1);
+    old.header.window = 1;
+    host.gets(&old);
+    assert_eq!(host.connection.sender.una(), ISS + 5);
+    assert_eq!(host.connection.sender.wnd(), u32::from(WINDOW));
+}
+
+#[test]
+fn a_segment_whose_acknowledgement_is_wrong_does_not_change_what_is_echoed() {
+    let mut host = timestamped();
+    host.gets(&at(text(1, 2, b"forged"), 1 << 30));
+    host.gets(&at(text(1, 1, b"true"), 50));
+    assert_eq!(host.reads(), b"true");
+}
+
+#[test]
 fn a_segment_without_ack_is_dropped() {
     let mut host = Host::established();
     let mut sent = text(1, 1, b"x");

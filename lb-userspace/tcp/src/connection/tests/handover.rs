@@ -85,7 +85,7 @@ fn no_byte_is_lost_on_the_way_whenever_it_is_gone() {
     // Not more often than a retransmission timeout, which begins anew with each move.
     for (phase, every) in (0..40).flat_map(|phase| [(phase, 5), (phase, 100_000)]) {
         let mut pair = Pair::established(Config::default(), Config::default());
-        pair.losses = (pair.log.len() + 3..100_000).step_by(every).collect();
+        pair.loses(every);
         let (mut up_written, mut down_written) = (0, 0);
         let (mut at_server, mut at_client) = (Vec::new(), Vec::new());
         for turn in 0..20_000 {

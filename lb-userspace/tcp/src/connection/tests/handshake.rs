@@ -251,8 +251,9 @@ fn a_cookie_that_came_back_goes_on_as_if_its_syn_had_been_kept() {
         ..Options::default()
     };
     let mut ack = text(1, 1, b"GET /");
+    // Older than the SYN's by its number: what the cookie says of that is a guess.
     ack.header.options.timestamps = Some(Timestamps {
-        value: 6,
+        value: u32::MAX,
         echo: 1_000_000,
     });
     let mut host = Host::new(Config::default(), |env| {
@@ -268,7 +269,7 @@ fn a_cookie_that_came_back_goes_on_as_if_its_syn_had_been_kept() {
     assert_eq!(lens, [988, 512]);
     let first = &sent[0].header;
     assert_eq!((first.seq, first.ack), (ISS + 1, IRS + 6));
-    assert_eq!(first.options.timestamps.map(|it| it.echo), Some(6));
+    assert_eq!(first.options.timestamps.map(|it| it.echo), Some(u32::MAX));
     assert_eq!(first.options.mss, None);
 }
 
@@ -288,6 +289,15 @@ fn windows_are_scaled_after_the_syns() {
     host.sent_one();
     host.gets(&ack);
     assert_eq!(host.connection.sender.max_wnd(), 3);
+    // RFC 7323 §2.3: a shift above 14 is taken for 14.
+    let options = Options {
+        window_scale: Some(200),
+        ..Options::default()
+    };
+    let mut host = Host::accepting(plain(), &options);
+    host.sent_one();
+    host.gets(&ack);
+    assert_eq!(host.connection.sender.max_wnd(), 3 << 14);
 }
 
 #[test]
