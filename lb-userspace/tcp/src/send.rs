@@ -58,6 +58,7 @@ const MIN_SEND_BUFFER: usize = 64 << 10;
 
 /// What an incoming acknowledgement says, validated and unscaled.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "SEG.ACK is its name")]
 pub(crate) struct Ack<'a> {
     /// SEG.ACK, between SND.UNA and SND.NXT.
     pub(crate) ack: Seq,
@@ -147,6 +148,10 @@ struct Round {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent of each other, each true or not in every state of the others"
+)]
 pub(crate) struct Sender {
     buffer: Buffer,
     records: Records,
@@ -175,6 +180,8 @@ pub(crate) struct Sender {
     /// Bytes of options in every segment.
     overhead: u8,
     pending: Pending,
+    /// A segment waits for the pace.
+    is_paced: bool,
     sack: bool,
     syn_acked: bool,
     /// A FIN follows the bytes.
@@ -216,6 +223,7 @@ impl Sender {
             mss,
             overhead: 0,
             pending: Pending::Nothing,
+            is_paced: false,
             sack: false,
             syn_acked: !syn,
             fin: false,
@@ -288,7 +296,7 @@ impl Sender {
     /// When [`on_timer`](Self::on_timer) has work.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let probe = timers::earlier(self.late.at(), self.early.at());
-        timers::earlier(probe, self.pacing.next_timer())
+        timers::earlier(probe, self.is_paced.then(|| self.pacing.due_at()))
     }
 
     /// Whether [`poll_transmit`](Self::poll_transmit) would give something, cheaply. Also true when that has to begin to wait
@@ -392,7 +400,7 @@ impl Sender {
         self.tail = None;
         self.late = Late::Off;
         self.early = Early::Off;
-        self.pacing = Pacing::default();
+        self.is_paced = false;
         self.pending = Pending::Nothing;
         self.phase = Phase::Open;
         if !self.fin_is_acked() {
@@ -445,7 +453,7 @@ fn clamp_mss(mss: usize) -> u16 {
 }
 
 /// An idle connection has to fit into 1 KB with everything.
-const _: () = assert!(size_of::<Sender>() <= 456);
+const _: () = assert!(size_of::<Sender>() <= 432);
 
 #[cfg(test)]
 mod tests;

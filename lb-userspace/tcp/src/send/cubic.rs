@@ -51,8 +51,9 @@ pub(super) struct Cubic {
     /// Remainders of `cwnd` and `w_est`, less than one byte in units of 1/cwnd.
     credit: u32,
     est_credit: u32,
-    /// `t_epoch`: begin of the congestion avoidance stage, none in slow start.
-    epoch: Option<Instant>,
+    /// `t_epoch`: begin of the congestion avoidance stage, while `in_epoch`. (An `Option` would take eight bytes more.)
+    epoch: Instant,
+    in_epoch: bool,
     /// When the window was last asked to grow: time in which it wasn't the limit does not count (§5.8).
     last: Instant,
     initial_window: u8,
@@ -71,7 +72,8 @@ impl Cubic {
             k: 0,
             credit: 0,
             est_credit: 0,
-            epoch: None,
+            epoch: Instant::ZERO,
+            in_epoch: false,
             last: Instant::ZERO,
             initial_window: u8::try_from(initial_window).unwrap_or(u8::MAX).max(1),
             hystart: HyStart::default(),
@@ -117,7 +119,7 @@ impl Cubic {
 
     /// Nothing was in flight until now: that time does not count (§5.8).
     pub(super) fn on_resume(&mut self, now: Instant) {
-        self.epoch = self.epoch.map(|epoch| epoch + now.since(self.last));
+        self.skip(now);
         self.last = now;
     }
 
@@ -127,7 +129,7 @@ impl Cubic {
         if self.cwnd > self.restart_window() {
             self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
             self.cwnd = self.restart_window();
-            self.epoch = None;
+            self.in_epoch = false;
         }
     }
 
@@ -144,7 +146,7 @@ impl Cubic {
         self.cwnd_prior = cwnd;
         self.ssthresh = scale(cwnd, 7, 10).max(2 * self.mss);
         self.cwnd = self.ssthresh;
-        self.epoch = None;
+        self.in_epoch = false;
         self.hystart = HyStart::default();
     }
 
@@ -156,7 +158,7 @@ impl Cubic {
         }
         self.cwnd = self.mss;
         self.w_max = 0;
-        self.epoch = None;
+        self.in_epoch = false;
         self.hystart = HyStart::default();
     }
 
@@ -168,8 +170,7 @@ impl Cubic {
             ..*prior
         };
         self.cwnd = self.cwnd.max(grown);
-        self.epoch = prior.epoch.map(|epoch| epoch + now.since(prior.last));
-        self.last = now;
+        self.on_resume(now);
     }
 
     /// A round trip was measured.
@@ -206,16 +207,13 @@ impl Cubic {
     }
 
     fn avoid_congestion(&mut self, growth: &Growth) {
-        let epoch = match self.epoch {
-            Some(epoch) if growth.was_limit => epoch,
-            Some(epoch) => {
-                self.epoch = Some(epoch + growth.now.since(self.last));
-                return;
-            }
-            None if growth.was_limit => self.begin_epoch(growth.now),
-            None => return,
-        };
-        let t = millis(growth.now.since(epoch));
+        if !growth.was_limit {
+            return self.skip(growth.now);
+        }
+        if !self.in_epoch {
+            self.begin_epoch(growth.now);
+        }
+        let t = millis(growth.now.since(self.epoch));
         self.grow_estimate(growth.acked);
         if self.w_cubic(t) < self.w_est {
             self.cwnd = self.cwnd.max(self.w_est).min(MAX_WINDOW);
@@ -228,8 +226,14 @@ impl Cubic {
         self.cwnd = (self.cwnd + divide(step, self.cwnd, &mut self.credit)).min(MAX_WINDOW);
     }
 
-    fn begin_epoch(&mut self, now: Instant) -> Instant {
-        self.epoch = Some(now);
+    /// The time since the last acknowledgement does not count.
+    fn skip(&mut self, now: Instant) {
+        self.epoch += now.since(self.last);
+    }
+
+    fn begin_epoch(&mut self, now: Instant) {
+        self.epoch = now;
+        self.in_epoch = true;
         self.w_est = self.cwnd;
         self.credit = 0;
         self.est_credit = 0;
@@ -241,7 +245,6 @@ impl Cubic {
             self.w_max = self.cwnd;
             self.k = 0;
         }
-        now
     }
 
     /// `W_cubic(t) = C · (t - K)³ + W_max` (§4.2), in bytes.

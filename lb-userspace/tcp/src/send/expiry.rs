@@ -22,7 +22,8 @@ const MAX_SHIFT: u8 = 16;
 impl Sender {
     /// Lets timers (retransmission, tail loss probe, reordering, persist, pacing) that are due fire.
     pub(crate) fn on_timer(&mut self, env: &mut Env<'_>) -> Expiry {
-        self.pacing.on_timer(env.now);
+        // Whoever still waits for the pace says so again.
+        self.is_paced &= !self.pacing.is_due(env.now);
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= env.now);
         if is_due(self.early.at()) {
             match core::mem::replace(&mut self.early, Early::Off) {

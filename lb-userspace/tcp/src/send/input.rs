@@ -29,7 +29,7 @@ struct News {
     sacked_sent_at: Option<Instant>,
     /// What the peer has received twice (RFC 2883).
     duplicate: Option<SeqRange>,
-    /// TSecr in milliseconds.
+    /// `TSecr` in milliseconds.
     echo: Option<u32>,
     /// Whether a segment that was sent again is among the acknowledged ones.
     acked_retransmission: bool,

@@ -48,6 +48,7 @@ impl Sender {
     pub(crate) fn poll_transmit(&mut self, env: &mut Env<'_>) -> Option<Transmission> {
         let choice = self.choose(env);
         let pending = core::mem::replace(&mut self.pending, Pending::Nothing);
+        self.is_paced = false;
         match choice {
             Choice::Syn => Some(self.send_new(0, false, env)),
             Choice::New { len, fin } => {
@@ -137,7 +138,8 @@ impl Sender {
         let is_worth = self
             .window
             .is_worth(len, self.waiting(), u32::from(self.mss));
-        if !is_worth && !(len == 0 && fin) {
+        let is_bare_fin = len == 0 && fin;
+        if !(is_worth || is_bare_fin) {
             return Choice::Wait(Wait::Window);
         }
         if !self.admits(len + u32::from(fin)) || self.records.len() >= MAX_RECORDS {
@@ -296,7 +298,7 @@ impl Sender {
         match wait {
             Wait::Data => {}
             Wait::Congestion => self.round.max_flight = self.round.max_flight.max(self.cwnd()),
-            Wait::Pace => self.pacing.wait(),
+            Wait::Pace => self.is_paced = true,
             Wait::Window => {
                 if self.must_persist(env) {
                     self.begin_persist(env);

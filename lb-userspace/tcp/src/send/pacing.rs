@@ -18,32 +18,20 @@ const AVOIDANCE: u64 = 120;
 pub(super) struct Pacing {
     /// When the next segment would leave at the exact pace.
     next: Instant,
-    /// A segment waits for that.
-    waits: bool,
 }
 
 impl Pacing {
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(self, now: Instant) -> bool {
         self.next <= now + BURST
     }
 
-    /// A segment waits for its time.
-    pub(super) fn wait(&mut self) {
-        self.waits = true;
-    }
-
-    /// The time has come: whoever still waits says so again.
-    pub(super) fn on_timer(&mut self, now: Instant) {
-        self.waits &= !self.is_due(now);
-    }
-
-    /// When the segment that waits may leave.
-    pub(super) fn next_timer(&self) -> Option<Instant> {
+    /// When the next segment may leave.
+    pub(super) fn due_at(self) -> Instant {
         let before = self
             .next
             .as_micros()
             .saturating_sub(u64::try_from(BURST.as_micros()).unwrap_or(0));
-        self.waits.then(|| Instant::from_micros(before))
+        Instant::from_micros(before)
     }
 
     /// `bytes` have left.
@@ -60,7 +48,6 @@ impl Pacing {
         let time = u64::from(bytes).saturating_mul(srtt).saturating_mul(100)
             / (u64::from(cwnd.max(1)) * percent);
         self.next = self.next.max(now) + Duration::from_micros(time);
-        self.waits = false;
     }
 }
 
@@ -79,9 +66,7 @@ mod tests {
         assert!(!pacing.is_due(now));
         assert!(!pacing.is_due(now + Duration::from_millis(98)));
         assert!(pacing.is_due(now + Duration::from_millis(99)));
-        assert_eq!(pacing.next_timer(), None, "nothing waits");
-        pacing.wait();
-        assert_eq!(pacing.next_timer(), Some(now + Duration::from_millis(99)));
+        assert_eq!(pacing.due_at(), now + Duration::from_millis(99));
     }
 
     #[test]

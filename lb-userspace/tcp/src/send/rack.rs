@@ -9,7 +9,7 @@ use super::records::Record;
 use super::rtt::Rtt;
 use crate::{Instant, Seq};
 
-/// Sacked segments above which the order of arrival proves losses (RFC 8985 §6.2 step 4, DupThresh of RFC 5681).
+/// Sacked segments above which the order of arrival proves losses (RFC 8985 §6.2 step 4, `DupThresh` of RFC 5681).
 const DUP_THRESH: u32 = 3;
 
 /// Recoveries without a duplicate after which the window for reordering is narrow again (RFC 8985 §6.2 step 4).
@@ -46,7 +46,7 @@ impl Rack {
     }
 
     /// `record` has arrived (RFC 8985 §6.2 steps 2 and 3). `echo` is the time that its acknowledgement
-    /// echoes (TSecr), in milliseconds.
+    /// echoes (`TSecr`), in milliseconds.
     pub(super) fn on_delivered(
         &mut self,
         record: &Record,

@@ -8,6 +8,11 @@
 //! A record is sacked when a block covers all of it: we cut segments, so honest peers report whole ones, and a
 //! peer that reports single bytes can't make records out of them.
 
+#[cfg(test)]
+mod check;
+mod sacks;
+mod times;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
@@ -238,19 +243,6 @@ impl Records {
         }
     }
 
-    /// The peer has the bytes of `block`, which lies within SND.UNA..SND.NXT.
-    pub(super) fn sack(&mut self, block: SeqRange, sink: &mut impl Sink) {
-        let told = self.disorder.as_ref().map(|d| d.told).unwrap_or_default();
-        self.sack_rest(block, block, told.as_slice(), sink);
-    }
-
-    /// The blocks of the acknowledgement that was just taken.
-    pub(super) fn remember(&mut self, told: SackBlocks) {
-        if !told.as_slice().is_empty() || self.disorder.is_some() {
-            self.disorder().told = told;
-        }
-    }
-
     /// The first lost record.
     pub(super) fn next_lost(&self) -> Option<usize> {
         if self.lost.segments == 0 {
@@ -288,18 +280,6 @@ impl Records {
         self.lost.segments - before
     }
 
-    /// What was sacked may be gone (RFC 2018 §8): it is to be sent again.
-    pub(super) fn forget_sacks(&mut self) {
-        for index in 0..self.queue.len() {
-            let record = self.queue[index];
-            if record.is_sacked() {
-                self.set_state(index, record, State::Lost);
-            }
-        }
-        self.lost_from = self.una;
-        self.remember(SackBlocks::default());
-    }
-
     /// Nothing was lost after all: whatever was not sent again yet is on its way.
     pub(super) fn forget_losses(&mut self) {
         for index in 0..self.queue.len() {
@@ -322,123 +302,12 @@ impl Records {
         }
     }
 
-    /// Marks as lost what `deadline` puts at or before `now`, going through the records by the time they were sent until
-    /// `deadline` gives none: a record which left after the latest that the peer has.
-    pub(super) fn expire(
-        &mut self,
-        now: Instant,
-        deadline: impl Fn(&Record) -> Option<Instant>,
-    ) -> Expired {
-        let mut expired = Expired::default();
-        let before = self.lost.segments;
-        self.expire_fresh(now, &deadline, &mut expired);
-        self.expire_resent(now, &deadline, &mut expired);
-        expired.lost = self.lost.segments - before;
-        expired
-    }
-
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         *self = Self {
             una: self.una,
             ..Self::new(self.nxt)
         };
-    }
-
-    fn expire_fresh(
-        &mut self,
-        now: Instant,
-        deadline: &impl Fn(&Record) -> Option<Instant>,
-        expired: &mut Expired,
-    ) {
-        let mut index = self.index_of(self.fresh_from);
-        while let Some(&record) = self.queue.get(index) {
-            if record.state == State::InFlight && !record.retransmitted {
-                match deadline(&record) {
-                    Some(at) if at <= now => self.mark_lost(index),
-                    at => {
-                        expired.next = at;
-                        break;
-                    }
-                }
-            }
-            self.fresh_from = record.end();
-            index += 1;
-        }
-    }
-
-    fn expire_resent(
-        &mut self,
-        now: Instant,
-        deadline: &impl Fn(&Record) -> Option<Instant>,
-        expired: &mut Expired,
-    ) {
-        while let Some(resent) = self.first_resent() {
-            let mut index = self.index_of(resent.range.start);
-            while let Some(&record) = self.queue.get(index) {
-                if !record.start.precedes(resent.range.end) {
-                    break;
-                }
-                if record.state == State::InFlight && record.sent_at == resent.sent_at {
-                    match deadline(&record) {
-                        Some(at) if at <= now => self.mark_lost(index),
-                        Some(at) => {
-                            expired.next = Some(expired.next.map_or(at, |next| next.min(at)));
-                            return;
-                        }
-                        None => return,
-                    }
-                }
-                index += 1;
-            }
-            self.disorder().resent.pop_front();
-        }
-    }
-
-    /// Marks `rest`, a part of `block`, less what was told before.
-    fn sack_rest(
-        &mut self,
-        rest: SeqRange,
-        block: SeqRange,
-        told: &[SeqRange],
-        sink: &mut impl Sink,
-    ) {
-        if !rest.start.precedes(rest.end) {
-            return;
-        }
-        let Some((&known, told)) = told.split_first() else {
-            return self.mark_sacked(rest, block, sink);
-        };
-        let before = SeqRange {
-            start: rest.start,
-            end: rest.end.min(known.start),
-        };
-        let behind = SeqRange {
-            start: rest.start.max(known.end),
-            end: rest.end,
-        };
-        if before.end == rest.end || behind.start == rest.start {
-            return self.sack_rest(rest, block, told, sink);
-        }
-        self.sack_rest(before, block, told, sink);
-        self.sack_rest(behind, block, told, sink);
-    }
-
-    /// Marks the records that touch `rest` and lie within `block`.
-    fn mark_sacked(&mut self, rest: SeqRange, block: SeqRange, sink: &mut impl Sink) {
-        let mut index = self.queue.partition_point(|r| !r.end().follows(rest.start));
-        while let Some(&record) = self.queue.get(index) {
-            if !record.start.precedes(rest.end) {
-                break;
-            }
-            let is_covered =
-                !record.start.precedes(block.start) && !record.end().follows(block.end);
-            if is_covered && !record.is_sacked() {
-                self.set_state(index, record, State::Sacked);
-                sink.delivered(&record, false);
-            }
-            index += 1;
-        }
     }
 
     fn trim_front(&mut self, record: Record, ack: Seq, sink: &mut impl Sink) {
@@ -531,31 +400,5 @@ impl Records {
         if self.queue.capacity() > KEPT {
             self.queue = VecDeque::new();
         }
-    }
-}
-
-#[cfg(test)]
-impl Records {
-    /// Holds the sums and cursors against the records.
-    pub(super) fn check(&self) {
-        let mut tallies = [Tally::default(); 3];
-        let mut resent = 0;
-        let mut at = self.una;
-        for record in &self.queue {
-            assert_eq!(record.start, at, "a gap in the records");
-            assert!(record.len > 0);
-            at = record.end();
-            let tally = &mut tallies[record.state as usize];
-            tally.segments += 1;
-            tally.bytes += record.len;
-            resent += u32::from(record.state == State::InFlight && record.retransmitted);
-            let is_lost = record.state == State::Lost;
-            assert!(!(is_lost && record.start.precedes(self.lost_from)));
-            let is_fresh = record.state == State::InFlight && !record.retransmitted;
-            assert!(!(is_fresh && record.start.precedes(self.fresh_from)));
-        }
-        assert!(self.queue.is_empty() || at == self.nxt, "records end early");
-        assert_eq!(tallies, [self.in_flight, self.sacked, self.lost]);
-        assert_eq!(resent, self.resent_in_flight);
     }
 }

@@ -15,7 +15,7 @@ const DUP_THRESH: u32 = 3;
 pub(super) enum Phase {
     /// Nothing is known to be lost.
     Open,
-    /// Fast recovery, until `high` (RecoveryPoint) is acknowledged.
+    /// Fast recovery, until `high` (`RecoveryPoint`) is acknowledged.
     Recovery { high: Seq, prr: Prr },
     /// After a retransmission timeout, until `high` is acknowledged.
     Loss { high: Seq },
@@ -170,7 +170,7 @@ impl NewReno {
     }
 
     /// Segments that are known to have left the network.
-    pub(super) fn duplicates(&self) -> u32 {
+    pub(super) fn duplicates(self) -> u32 {
         self.duplicates
     }
 
@@ -197,3 +197,6 @@ impl NewReno {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

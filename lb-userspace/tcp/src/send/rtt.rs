@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use crate::{Config, Instant};
 
-/// How long a minimum is believed: ways change (RFC 8985 §6.2 step 1 leaves the length open; Linux has 300 s).
-const MIN_WINDOW: Duration = Duration::from_mins(5);
+/// For how many seconds a minimum is believed: ways change (RFC 8985 §6.2 step 1 leaves the length open; Linux has 300 s).
+const MIN_WINDOW: u32 = 300;
 
 /// Retransmission timeout after a handshake that had to be repeated and gave no round trip (RFC 6298 §5.7).
 const RTO_AFTER_LOST_SYN: Duration = Duration::from_secs(3);
@@ -21,10 +21,10 @@ pub(super) struct Rtt {
     srtt8: u32,
     /// Four times RTTVAR in microseconds.
     rttvar4: u32,
-    /// Least sample since `window`, and in the window before. Microseconds.
+    /// Least sample since second `window`, and in the window before. Microseconds.
     min: u32,
     min_before: u32,
-    window: Instant,
+    window: u32,
     /// Timeouts in a row: RTO is doubled so often (RFC 6298 §5.5).
     backoff: u8,
     /// The handshake was repeated and gave no sample.
@@ -38,7 +38,7 @@ impl Rtt {
             rttvar4: 0,
             min: u32::MAX,
             min_before: u32::MAX,
-            window: Instant::ZERO,
+            window: 0,
             backoff: 0,
             lost_syn: false,
         }
@@ -56,10 +56,11 @@ impl Rtt {
             self.srtt8 = self.srtt8 - self.srtt8 / 8 + sample;
         }
         self.backoff = 0;
-        if now.since(self.window) > MIN_WINDOW {
+        let second = u32::try_from(now.as_micros() / 1_000_000).unwrap_or(u32::MAX);
+        if second - self.window.min(second) > MIN_WINDOW {
             self.min_before = self.min;
             self.min = sample;
-            self.window = now;
+            self.window = second;
         } else {
             self.min = self.min.min(sample);
         }

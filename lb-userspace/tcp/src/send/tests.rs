@@ -35,7 +35,7 @@ struct Rig {
 
 macro_rules! world {
     ($rig:expr) => {
-        &mut Env {
+        Env {
             now: $rig.now,
             config: &$rig.config,
             pool: &mut $rig.pool,
@@ -97,12 +97,12 @@ impl Rig {
 
     fn write(&mut self, len: u32) {
         let bytes = vec![7; len as usize];
-        assert_eq!(self.sender.write(&bytes, world!(self)), len as usize);
+        assert_eq!(self.sender.write(&bytes, &mut world!(self)), len as usize);
     }
 
     fn poll(&mut self) -> Option<Transmission> {
-        let wanted = self.sender.wants_output(world!(self));
-        let transmission = self.sender.poll_transmit(world!(self));
+        let wanted = self.sender.wants_output(&world!(self));
+        let transmission = self.sender.poll_transmit(&mut world!(self));
         assert!(wanted || transmission.is_none(), "not announced");
         self.check();
         transmission
@@ -149,14 +149,14 @@ impl Rig {
                 .map(|echo| Duration::from_millis(u64::from(self.now.millis()) - echo)),
             carries_data: false,
         };
-        self.sender.on_ack(&ack, world!(self));
+        self.sender.on_ack(&ack, &mut world!(self));
         self.check();
     }
 
     /// Waits for the next timer and lets it fire.
     fn fire(&mut self) -> Expiry {
         self.now = self.sender.next_timer().expect("a timer").max(self.now);
-        let expiry = self.sender.on_timer(world!(self));
+        let expiry = self.sender.on_timer(&mut world!(self));
         self.check();
         expiry
     }
@@ -168,7 +168,7 @@ impl Rig {
     }
 
     fn info(&mut self) -> Info {
-        self.sender.info(world!(self))
+        self.sender.info(&world!(self))
     }
 
     /// What holds after every call.

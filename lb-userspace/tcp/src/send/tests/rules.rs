@@ -5,7 +5,7 @@ use super::*;
 /// Sends as fast as the window allows for ten round trips.
 fn grow(rig: &mut Rig) {
     for _ in 0..10 {
-        let room = rig.sender.room(world!(rig));
+        let room = rig.sender.room(&world!(rig));
         rig.write(u32::try_from(room).unwrap());
         rig.send();
         rig.pass(100);
@@ -44,7 +44,7 @@ fn data_waits_for_the_handshake() {
 #[test]
 fn a_cookie_needs_no_syn() {
     let mut rig = Rig::closed(Config::default());
-    rig.sender = Sender::new(ISS, MSS as usize, false, world!(rig));
+    rig.sender = Sender::new(ISS, MSS as usize, false, &world!(rig));
     rig.sender.negotiated(MSS as usize, true, 0);
     rig.write(10);
     assert_eq!(rig.send(), [], "the window is not known");
@@ -57,7 +57,7 @@ fn the_last_segment_is_pushed_and_carries_the_fin() {
     let mut rig = Rig::open();
     rig.write(2500);
     rig.sender.close();
-    assert_eq!(rig.sender.room(world!(rig)), 0);
+    assert_eq!(rig.sender.room(&world!(rig)), 0);
     let sent: Vec<_> = core::iter::from_fn(|| rig.poll()).collect();
     let flags: Vec<_> = sent.iter().map(|t| (t.len, t.push, t.fin)).collect();
     assert_eq!(
@@ -81,7 +81,7 @@ fn a_fin_alone_is_sent_and_sent_again() {
     let mut rig = Rig::open();
     rig.sender.close();
     assert!(rig.poll().is_some_and(|t| t.fin && t.len == 0));
-    while rig.send() == [] {
+    while rig.send().is_empty() {
         rig.fire();
     }
     assert_eq!(rig.counters.retrans_segs, 1);
@@ -98,7 +98,7 @@ fn all_memory_goes_back_when_all_is_acknowledged() {
     rig.ack(10_000);
     assert_eq!(rig.pool.lent(), 0);
     rig.write(5);
-    rig.sender.clear(world!(rig));
+    rig.sender.clear(&mut world!(rig));
     assert_eq!((rig.pool.lent(), rig.timer()), (0, None));
     assert_eq!(rig.sender.una(), Rig::seq(10_000));
 }
@@ -106,16 +106,16 @@ fn all_memory_goes_back_when_all_is_acknowledged() {
 #[test]
 fn the_buffer_grows_with_the_window_unless_memory_is_scarce() {
     let mut rig = Rig::open();
-    assert_eq!(rig.sender.room(world!(rig)), MIN_SEND_BUFFER);
+    assert_eq!(rig.sender.room(&world!(rig)), MIN_SEND_BUFFER);
     grow(&mut rig);
     assert!(rig.info().cwnd > 40 * MSS);
     let cwnd = rig.info().cwnd as usize;
-    assert_eq!(rig.sender.room(world!(rig)), 2 * cwnd);
+    assert_eq!(rig.sender.room(&world!(rig)), 2 * cwnd);
     rig.pool = Pool::new(1 << 16);
     rig.write(40_000);
-    assert_eq!(rig.sender.room(world!(rig)), MIN_SEND_BUFFER - 40_000);
+    assert_eq!(rig.sender.room(&world!(rig)), MIN_SEND_BUFFER - 40_000);
     rig.config.max_send_buffer = 41_000;
-    assert_eq!(rig.sender.room(world!(rig)), 1000);
+    assert_eq!(rig.sender.room(&world!(rig)), 1000);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_narrower_way_cuts_what_is_in_flight_again_without_a_response() {
     let mut rig = Rig::open();
     rig.flight(3);
     let cwnd = rig.info().cwnd;
-    rig.sender.reduce_mss(600, world!(rig));
+    rig.sender.reduce_mss(600, &mut world!(rig));
     assert_eq!(
         rig.send(),
         [
@@ -176,7 +176,7 @@ fn a_narrower_way_cuts_what_is_in_flight_again_without_a_response() {
     assert_eq!((rig.info().cwnd, rig.info().in_recovery), (cwnd, false));
     rig.write(1000);
     assert_eq!(rig.send(), [(3000, 600), (3600, 400)]);
-    rig.sender.reduce_mss(900, world!(rig));
+    rig.sender.reduce_mss(900, &mut world!(rig));
     assert_eq!(rig.sender.mss(), 600, "never up again");
 }
 
