@@ -27,8 +27,11 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long closed connections may take to say goodbye: a client that does not answer to a FIN is
-/// not waited for.
+/// not waited for, but reset.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long the last segments of all may take to leave.
+const LAST_RESETS: Duration = Duration::from_millis(200);
 
 /// What one worker shall do.
 pub(crate) struct Plan {
@@ -190,6 +193,14 @@ async fn serve(
         // A task of its own: as a branch of this future it would be woken through the runtime's root.
         tokio::task::spawn_local(engine.run())
     });
+    let refuse = {
+        let (handle, stopping) = (handle.clone(), stopping.clone());
+        async move {
+            stopped(stopping).await;
+            handle.stop();
+        }
+    };
+    tokio::task::spawn_local(refuse);
     let all_done = async {
         while let Some(ended) = services.join_next().await {
             ended.context("an accept loop panicked")??;
@@ -216,15 +227,22 @@ async fn ended(engine: &mut Option<JoinHandle<std::io::Result<Infallible>>>) -> 
     }
 }
 
-/// Gives the engine time to send what closed streams have left, FIN or RST above all: a client that
-/// is not told would hang on a silent port.
+/// Gives the engine time to send what closed streams have left, and resets what is left then: a client that is not told would
+/// hang on a silent port.
 async fn last_words(engine: &Handle) {
-    let finished = async {
-        while engine.counters().flows > 0 {
+    wait_while(LAST_WORDS, || engine.counters().flows > 0).await;
+    engine.reset_all();
+    wait_while(LAST_RESETS, || engine.has_output()).await;
+}
+
+/// Waits for others, but not too long.
+async fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
+    let over = async {
+        while condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let _ = tokio::time::timeout(LAST_WORDS, finished).await;
+    let _ = tokio::time::timeout(limit, over).await;
 }
 
 /// Serves the clients of one listener until told to stop, then drains.

@@ -136,13 +136,13 @@ fn kernel_clients_talk_to_the_engine() {
         }
         engine.join().unwrap()
     });
-    assert_eq!(counters.established, CONNECTIONS as u64);
+    assert_eq!(counters.tcp.passive_opens, CONNECTIONS as u64);
     assert_eq!(
         (counters.lost_output, counters.flush_errors),
         (0, 0),
         "{counters:?}"
     );
-    assert_eq!(counters.resets_sent, 0, "{counters:?}");
+    assert_eq!(counters.tcp.out_rsts, 0, "{counters:?}");
     for statistics in statistics {
         assert_eq!(
             (statistics.rx_dropped, statistics.tx_invalid),

@@ -31,7 +31,7 @@ mod user;
 mod wheel;
 
 #[cfg(test)]
-mod tests {}
+mod tests;
 
 use alloc::collections::VecDeque;
 use core::net::SocketAddr;

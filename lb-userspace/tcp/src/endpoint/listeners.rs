@@ -13,8 +13,8 @@ use hashbrown::HashMap;
 
 use crate::{Instant, Secret};
 
-/// Cookies are looked for that long after the last one was sent: as long as they are good for, as on Linux.
-const COOKIES_LAST: Duration = Duration::from_secs(120);
+/// Cookies are looked for that long after the last one was sent: as long as one may be good for.
+const COOKIES_LAST: Duration = Duration::from_secs(128);
 
 /// Why an address can't be listened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +180,7 @@ mod tests {
         let mut listener = listener();
         assert!(!listener.expects_cookies(at(0)));
         listener.sent_cookie(at(10));
-        assert!(listener.expects_cookies(at(130)) && !listener.expects_cookies(at(131)));
+        assert!(listener.expects_cookies(at(138)) && !listener.expects_cookies(at(139)));
     }
 
     #[test]
