@@ -63,7 +63,10 @@ impl Window {
     /// A window after a SYN, which told at most 65,535 bytes as it has no scale (RFC 7323 §2.2).
     pub(super) fn new(nxt: Seq, scale: u8, env: &Env<'_>) -> Self {
         let scale = scale.min(MAX_SCALE);
-        let size = bytes(env.config.receive_window).min(most(env.config, scale));
+        // Less than a unit could never be told, and the peer would probe a closed window for ever.
+        let size = bytes(env.config.receive_window)
+            .min(most(env.config, scale))
+            .max(1 << scale);
         let told = size.min(MAX_FIELD);
         Self {
             edge: nxt + told,

@@ -58,9 +58,15 @@ fn half_open_connections_go_silently_and_free_their_places() {
     }
     let sent = bench.sleep(Duration::from_secs(200));
     // A forged SYN must not make us send a RST to its alleged sender.
-    assert!(sent.iter().all(|sent| sent.header.flags == Flags::SYN | Flags::ACK));
+    assert!(
+        sent.iter()
+            .all(|sent| sent.header.flags == Flags::SYN | Flags::ACK)
+    );
     assert_eq!(sent.len(), 3 * 5);
-    assert_eq!((bench.endpoint.flows(), bench.counters().attempt_fails), (0, 3));
+    assert_eq!(
+        (bench.endpoint.flows(), bench.counters().attempt_fails),
+        (0, 3)
+    );
     bench.syn(4);
     assert_eq!(bench.counters().syncookies_sent, 0, "there is room again");
 }
@@ -73,7 +79,11 @@ fn a_reset_frees_the_place_of_a_half_open_connection() {
     });
     for _ in 0..3 {
         bench.syn(1);
-        assert!(bench.exchange(1, header(Flags::RST, 101, 0), b"").is_empty());
+        assert!(
+            bench
+                .exchange(1, header(Flags::RST, 101, 0), b"")
+                .is_empty()
+        );
         assert_eq!(bench.endpoint.flows(), 0);
     }
     assert_eq!(bench.counters().syncookies_sent, 0);
@@ -90,7 +100,10 @@ fn above_half_of_the_backlog_a_cookie_keeps_no_state_and_opens_when_it_comes_bac
     let answers = bench.syn(3);
     assert_eq!(flags(&answers), [Flags::SYN | Flags::ACK]);
     assert_eq!(answers[0].header.options.mss, Some(1460));
-    assert_eq!((bench.endpoint.flows(), bench.counters().syncookies_sent), (2, 1));
+    assert_eq!(
+        (bench.endpoint.flows(), bench.counters().syncookies_sent),
+        (2, 1)
+    );
     assert!(bench.sleep(Duration::ZERO).is_empty());
 
     let cookie = answers[0].header.seq + 1;
@@ -106,7 +119,10 @@ fn above_half_of_the_backlog_a_cookie_keeps_no_state_and_opens_when_it_comes_bac
     assert_eq!(bench.endpoint.read(&id, &mut text), Ok(Some(8)));
     assert_eq!(bench.endpoint.write(&id, b"answer"), Ok(Some(6)));
     let answers = bench.output();
-    assert_eq!((answers[0].header.seq, &answers[0].payload[..]), (cookie, &b"answer"[..]));
+    assert_eq!(
+        (answers[0].header.seq, &answers[0].payload[..]),
+        (cookie, &b"answer"[..])
+    );
     assert_eq!(answers[0].header.ack, Seq(109));
 }
 
@@ -152,7 +168,10 @@ fn syns_above_the_flow_limit_or_without_memory_are_ignored() {
     });
     let (_, id) = bench.accepted(1);
     assert!(bench.syn(2).is_empty());
-    assert_eq!((bench.counters().memory_drops, bench.counters().listen_drops), (1, 1));
+    assert_eq!(
+        (bench.counters().memory_drops, bench.counters().listen_drops),
+        (1, 1)
+    );
     bench.endpoint.abort(&id);
     bench.endpoint.release(id);
     bench.output();
@@ -170,7 +189,10 @@ fn syns_above_the_flow_limit_or_without_memory_are_ignored() {
         peer.seq += 1460;
     }
     assert!(bench.endpoint.pool().lent() <= 64 << 10);
-    assert_eq!(bench.endpoint.pool().pressure(), crate::Pressure::RefuseConnections);
+    assert_eq!(
+        bench.endpoint.pool().pressure(),
+        crate::Pressure::RefuseConnections
+    );
     assert!(bench.syn(2).is_empty());
     let mut sink = [0; 65_536];
     while matches!(bench.endpoint.read(&id, &mut sink), Ok(Some(count)) if count > 0) {}
@@ -186,7 +208,10 @@ fn unlistening_resets_only_what_was_not_accepted() {
     let half_open = bench.syn(3)[0].header.seq + 1;
     bench.endpoint.unlisten(&server());
     let answers = bench.output();
-    assert_eq!((flags(&answers), answers[0].key), ([RST_ACK].to_vec(), key(2)));
+    assert_eq!(
+        (flags(&answers), answers[0].key),
+        ([RST_ACK].to_vec(), key(2))
+    );
     // A listener that comes later has nothing to do with the old one's handshakes.
     bench.endpoint.listen(server(), Told::default()).unwrap();
     let answers = bench.exchange(3, header(Flags::ACK, 101, half_open.0), b"");
@@ -203,8 +228,16 @@ fn after_a_stop_nobody_gets_in_and_at_the_end_nobody_is_left_waiting() {
     bench.connect(2);
     let half_open = bench.syn(3)[0].header.seq + 1;
     bench.endpoint.stop();
-    assert_eq!(flags(&bench.output()), [RST_ACK], "not accepted: {:?}", key(2));
-    assert!(bench.syn(4).is_empty(), "the next process will see it again");
+    assert_eq!(
+        flags(&bench.output()),
+        [RST_ACK],
+        "not accepted: {:?}",
+        key(2)
+    );
+    assert!(
+        bench.syn(4).is_empty(),
+        "the next process will see it again"
+    );
     let answers = bench.exchange(3, header(Flags::ACK, 101, half_open.0), b"");
     assert_eq!(flags(&answers), [RST_ACK]);
     bench.say(&busy, Flags::ACK, b"go on");

@@ -57,7 +57,10 @@ fn a_record_acknowledges_what_comes_late_and_lets_a_later_connection_in() {
     };
     let answers = bench.say(&fin, FIN_ACK, b"");
     assert_eq!(flags(&answers), [Flags::ACK]);
-    assert_eq!((answers[0].header.seq, answers[0].header.ack), (peer.ack, peer.seq));
+    assert_eq!(
+        (answers[0].header.seq, answers[0].header.ack),
+        (peer.ack, peer.seq)
+    );
     assert!(bench.say(&peer, Flags::RST, b"").is_empty());
     let old = bench.exchange(1, header(Flags::SYN, 50, 0), b"");
     assert_eq!(flags(&old), [Flags::ACK]);
@@ -80,7 +83,10 @@ fn a_held_connection_that_is_over_does_not_stand_in_the_way_of_the_next() {
     assert_eq!(bench.endpoint.flows(), 2);
     bench.endpoint.release(id);
     assert!(bench.output().is_empty());
-    assert_eq!(bench.endpoint.info(&next).unwrap().state, State::Established);
+    assert_eq!(
+        bench.endpoint.info(&next).unwrap().state,
+        State::Established
+    );
     assert_eq!((bench.endpoint.flows(), bench.counters().out_rsts), (1, 0));
 }
 
@@ -91,7 +97,10 @@ fn released_with_unread_bytes_it_is_reset_without_fin() {
     bench.say(&peer, Flags::ACK, b"never read");
     bench.endpoint.release(id);
     assert_eq!(flags(&bench.output()), [RST_ACK]);
-    assert_eq!((bench.endpoint.flows(), bench.counters().abort_on_close), (0, 1));
+    assert_eq!(
+        (bench.endpoint.flows(), bench.counters().abort_on_close),
+        (0, 1)
+    );
     assert_eq!(bench.endpoint.pool().lent(), 0);
 }
 
@@ -121,7 +130,10 @@ fn a_peer_that_never_finishes_is_reset_after_the_orphan_timeout() {
     assert!(bench.sleep(Duration::from_secs(59)).is_empty());
     assert_eq!(bench.endpoint.flows(), 1);
     assert_eq!(flags(&bench.sleep(Duration::from_secs(2))), [RST_ACK]);
-    assert_eq!((bench.endpoint.flows(), bench.counters().abort_on_linger), (0, 1));
+    assert_eq!(
+        (bench.endpoint.flows(), bench.counters().abort_on_linger),
+        (0, 1)
+    );
 }
 
 #[test]
@@ -142,8 +154,14 @@ fn an_exported_connection_goes_on_elsewhere_and_is_not_disturbed_here() {
     bench.say(&peer, Flags::ACK, b"first");
     peer.seq += 5;
     let exported = bench.endpoint.export(id).unwrap();
-    assert_eq!((bench.endpoint.flows(), bench.endpoint.pool().lent()), (0, 0));
-    assert!(bench.say(&peer, Flags::ACK, b"second").is_empty(), "not ours");
+    assert_eq!(
+        (bench.endpoint.flows(), bench.endpoint.pool().lent()),
+        (0, 0)
+    );
+    assert!(
+        bench.say(&peer, Flags::ACK, b"second").is_empty(),
+        "not ours"
+    );
 
     let mut other = Bench::new(Config::default());
     let id = other.endpoint.import(exported).unwrap();

@@ -11,7 +11,10 @@ fn flows_take_turns_with_a_share_each() {
     let mut bench = Bench::new(config);
     let flows = [1, 2].map(|port| {
         let (mut peer, id) = bench.accepted(port);
-        assert_eq!(bench.endpoint.write(&id, &[1; 50 * MSS]), Ok(Some(50 * MSS)));
+        assert_eq!(
+            bench.endpoint.write(&id, &[1; 50 * MSS]),
+            Ok(Some(50 * MSS))
+        );
         peer.seq += 0;
         (peer, id)
     });
@@ -27,7 +30,9 @@ fn flows_take_turns_with_a_share_each() {
 fn a_flow_without_room_stays_in_line_and_loses_nothing() {
     let mut bench = Bench::new(Config::default());
     let (_, id) = bench.accepted(1);
-    let bytes: Vec<u8> = (0..8 * MSS).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    let bytes: Vec<u8> = (0..8 * MSS)
+        .map(|n| u8::try_from(n % 251).unwrap())
+        .collect();
     assert_eq!(bench.endpoint.write(&id, &bytes), Ok(Some(bytes.len())));
     let mut got = Vec::new();
     for room in [0, 3, 0, 1, 100] {
@@ -74,7 +79,10 @@ fn an_answer_takes_the_acknowledgement_with_it() {
     let sent = bench.output();
     peer.seq += 8;
     assert_eq!(sent.len(), 1, "{sent:?}");
-    assert_eq!((sent[0].header.ack, &sent[0].payload[..]), (peer.seq, &b"answer"[..]));
+    assert_eq!(
+        (sent[0].header.ack, &sent[0].payload[..]),
+        (peer.seq, &b"answer"[..])
+    );
 }
 
 #[test]
