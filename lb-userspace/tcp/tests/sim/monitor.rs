@@ -122,8 +122,10 @@ impl Monitor {
         if let Some(edge) = self.edge
             && self.is_strict
         {
+            // A window may be rounded down to its unit (RFC 7323 §2.4).
+            let unit = 1 << self.scale_of(self.ours);
             assert!(
-                !right.precedes(edge),
+                !(right + (unit - 1)).precedes(edge),
                 "the window moved left by {}: {packet}",
                 edge.since(right)
             );
