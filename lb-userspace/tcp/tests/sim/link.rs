@@ -93,6 +93,9 @@ pub(crate) struct Tally {
     pub(crate) too_big: u64,
 }
 
+/// A burst is over then, even if few packets come to see its end: else one could swallow every retransmission.
+const LONGEST_BURST: Duration = Duration::from_secs(3);
+
 /// Packets that arrive during a stall and are kept: a receive ring.
 const RING: usize = 512;
 
@@ -103,7 +106,8 @@ pub(crate) struct Link {
     rng: Rng,
     /// When each packet in the queue has left it.
     departures: VecDeque<Instant>,
-    in_burst: bool,
+    /// Since when a burst of losses lasts.
+    burst: Option<Instant>,
     stalled: usize,
     pub(crate) tally: Tally,
 }
@@ -114,7 +118,7 @@ impl Link {
             plan,
             rng,
             departures: VecDeque::new(),
-            in_burst: false,
+            burst: None,
             stalled: 0,
             tally: Tally::default(),
         }
@@ -187,10 +191,14 @@ impl Link {
     fn loses(&mut self, packet: &Packet, now: Instant) -> bool {
         let faults = &self.plan.faults;
         if let Some((begins, ends)) = faults.burst {
-            let turns = if self.in_burst { ends } else { begins };
-            self.in_burst ^= self.rng.chance(turns);
+            let is_over = |since: Instant| now.since(since) > LONGEST_BURST;
+            self.burst = match self.burst {
+                Some(since) if is_over(since) || self.rng.chance(ends) => None,
+                None if self.rng.chance(begins) => Some(now),
+                same => same,
+            };
         }
-        self.in_burst
+        self.burst.is_some()
             || faults.outages.iter().any(|span| span.holds(now))
             || self.rng.chance(faults.loss)
             || (packet.is_pure_ack() && self.rng.chance(faults.ack_loss))
