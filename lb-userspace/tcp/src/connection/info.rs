@@ -7,6 +7,10 @@ use crate::Env;
 
 /// What can be told of a connection, named like Linux' `tcp_info`. Windows are in bytes, everything in flight in segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts to be shown, not states"
+)]
 pub struct Info {
     /// State.
     pub state: State,

@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use super::{Connection, Failure, Origin, Reset, State};
+use super::{Connection, Errand, Failure, Origin, State};
 use crate::send::Ack;
 use crate::{Env, Flags, Instant, Segment};
 
@@ -30,7 +30,7 @@ impl Connection {
         let acknowledges = segment.has(Flags::ACK);
         if acknowledges && !self.acknowledges_our_syn(segment) {
             if !segment.has(Flags::RST) {
-                self.reset = Some(Reset::Answer(segment.header.ack));
+                self.errand = Some(Errand::Refusal(segment.header.ack));
             }
             return;
         }
@@ -53,7 +53,7 @@ impl Connection {
         } else {
             // Simultaneous open (§3.5, figure 7): our SYN goes again, now with ACK.
             self.state = State::SynReceived;
-            self.answers_syn = true;
+            self.errand = Some(Errand::SynAck);
         }
     }
 
@@ -86,7 +86,9 @@ impl Connection {
         }
         if self.repeats_syn(segment) {
             self.take_timestamp(segment, env.now);
-            self.answers_syn |= self.may_challenge(env.now);
+            if self.may_challenge(env.now) {
+                self.errand = Some(Errand::SynAck);
+            }
         } else if !segment.has(Flags::RST) {
             self.on_unacceptable(segment, env);
         }
@@ -162,7 +164,7 @@ impl Connection {
         let ack = segment.header.ack;
         if self.state == State::SynReceived {
             if !self.acknowledges_our_syn(segment) {
-                self.reset = Some(Reset::Answer(ack));
+                self.errand = Some(Errand::Refusal(ack));
                 return false;
             }
             self.take_ack(segment, env);

@@ -242,6 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn ranges_that_were_taken_make_room_among_the_latest() {
+        let mut ranges = ranges(&[(50, 60), (70, 80), (30, 40), (10, 20)]);
+        ranges.take_from(range(0, 30).end);
+        ranges.insert(range(90, 95));
+        ranges.insert(range(100, 110));
+        assert_eq!(
+            ranges.blocks(None).as_slice(),
+            list(&[(100, 110), (90, 95), (70, 80), (50, 60)])
+        );
+    }
+
+    #[test]
     fn what_is_there_already_is_found() {
         let ranges = ranges(&[(10, 20), (30, 40)]);
         for (start, end, common) in [

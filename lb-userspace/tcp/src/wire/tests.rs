@@ -367,6 +367,27 @@ proptest! {
     }
 
     #[test]
+    fn what_has_no_room_is_left_out(
+        key in any_key(),
+        mut options in any_options(),
+        blocks: [(u32, u32); 4],
+        flags: u8,
+    ) {
+        options.sack = SackBlocks::default();
+        for (start, end) in blocks {
+            options.sack.push(block(start, end));
+        }
+        let flags = Flags(flags);
+        let header = Header { flags, options, ..Header::default() };
+        let bytes = emitted(&key, &header, Payload::default());
+        prop_assert!(bytes.len() <= MAX_HEADER_LEN && bytes.len() > MAX_HEADER_LEN - 8);
+        let read = parse(&bytes).unwrap().1.header.options;
+        prop_assert_eq!(read.timestamps, options.timestamps);
+        let blocks = read.sack.as_slice();
+        prop_assert!(blocks.len() >= 2 && options.sack.as_slice().starts_with(blocks));
+    }
+
+    #[test]
     fn a_bit_that_flipped_is_noticed(
         key in any_key(),
         header in any_header(),

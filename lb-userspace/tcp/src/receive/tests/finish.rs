@@ -81,7 +81,12 @@ fn a_second_end_and_text_behind_the_end_are_not_believed() {
     }
     let arrival = side.segment(0, 300, true);
     assert_eq!((arrival.readable, arrival.finished), (200, true));
+    side.acknowledge();
     assert_eq!(side.text(201, 300), Arrival::default());
+    assert!(
+        side.receiver.ack_is_due(),
+        "the peer may not know that we know"
+    );
     assert_eq!(side.told().0, 201);
     assert_eq!(side.read(300), stream(0, 200));
     // Bytes that were kept are not given up for an end before them.
@@ -91,4 +96,13 @@ fn a_second_end_and_text_behind_the_end_are_not_believed() {
     assert_eq!(side.told(), (50, vec![(100, 200)]));
     assert_eq!(side.segment(50, 200, true).readable, 150);
     assert!(side.receiver.is_finished());
+}
+
+#[test]
+fn behind_the_end_no_window_needs_to_be_told() {
+    let mut side = Side::new();
+    side.segment(0, 60_000, true);
+    side.acknowledge();
+    assert_eq!(side.read(60_000).len(), 60_000);
+    assert!(!side.receiver.ack_is_due());
 }

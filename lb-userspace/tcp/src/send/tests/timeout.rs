@@ -12,6 +12,7 @@ fn a_lost_syn_is_sent_again_ever_later_and_then_given_up() {
         times.push(rig.now.since(start).as_secs());
         assert!(rig.poll().is_some_and(|t| t.syn && t.seq == ISS));
     }
+    // RFC 9293 §3.8.3, MUST-23: a SYN is tried for three minutes at least. A SYN-ACK for less, which the connection sees to.
     assert_eq!(times, [1, 3, 7, 15, 31, 63, 127, 247]);
     assert_eq!(rig.now.since(start), rig.config.user_timeout);
 }
