@@ -90,7 +90,7 @@ impl Sender {
         self.judge_tail(ack, &news, env);
         let recovered = self.leave_recovery();
         let lost = self.find_losses(&mut news, env);
-        // What a recovery had to repair is no reason to grow.
+        // What a fast recovery had to repair is no reason to grow.
         if lost || !recovered {
             self.respond(lost, flight_before, &news, env);
         }
@@ -243,7 +243,7 @@ impl Sender {
         }
     }
 
-    /// Ends a recovery whose end is acknowledged; whether that was one.
+    /// Ends a recovery whose end is acknowledged; whether that was a fast one.
     fn leave_recovery(&mut self) -> bool {
         let (Phase::Recovery { high, .. } | Phase::Loss { high }) = self.phase else {
             return false;
@@ -251,6 +251,7 @@ impl Sender {
         if self.una().precedes(high) {
             return false;
         }
+        let was_fast = matches!(self.phase, Phase::Recovery { .. });
         self.phase = Phase::Open;
         self.rack.on_recovered();
         self.reno.begin(high, true);
@@ -258,7 +259,7 @@ impl Sender {
         if let Some(undo) = &mut self.undo {
             undo.expire_at(nxt);
         }
-        true
+        was_fast
     }
 
     /// Marks what is lost; whether anything newly is.
