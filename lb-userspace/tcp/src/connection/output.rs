@@ -76,6 +76,7 @@ impl Connection {
         } = transmission;
         let mut flags = Flags::ACK;
         if syn {
+            self.syns = self.syns.saturating_add(1);
             return self.syn_segment(transmission, env);
         }
         if fin {
@@ -93,7 +94,6 @@ impl Connection {
 
     /// Our SYN, with ACK once the peer's is known.
     fn syn_segment(&mut self, transmission: Transmission, env: &mut Env<'_>) -> Outgoing {
-        self.syns = self.syns.saturating_add(1);
         self.errand = None;
         let mut header = self.header(transmission.seq, Flags::SYN, 0, env);
         let negotiated = self.negotiated;
@@ -117,14 +117,17 @@ impl Connection {
         }
     }
 
-    /// Our SYN-ACK once more, which the sender doesn't count.
+    /// Our SYN-ACK once more. It doesn't count as a try: a peer that asks again is there, and only silence ends a handshake.
     fn syn_again(&mut self, env: &mut Env<'_>) -> Outgoing {
         // The sender may not have sent it a first time.
-        let transmission = self.sender.poll_transmit(env).unwrap_or(Transmission {
+        if let Some(transmission) = self.sender.poll_transmit(env) {
+            return self.segment(transmission, env);
+        }
+        let transmission = Transmission {
             seq: self.sender.una(),
             syn: true,
             ..Transmission::default()
-        });
+        };
         self.syn_segment(transmission, env)
     }
 
