@@ -15,6 +15,9 @@ pub(crate) struct Monitor {
     /// Our SYN and the peer's.
     ours: Option<Header>,
     peers: Option<Header>,
+    /// The peer's latest SYN, and whether it has acknowledged ours.
+    last_syn: Option<Header>,
+    was_open: bool,
     /// Behind the last number that we may send.
     granted: Option<Seq>,
     /// Behind the last number that we have allowed the peer.
@@ -34,6 +37,8 @@ impl Monitor {
             stream,
             ours: None,
             peers: None,
+            last_syn: None,
+            was_open: false,
             granted: None,
             edge: None,
             ack: None,
@@ -54,8 +59,10 @@ impl Monitor {
         }
         if segment.has(Flags::SYN) {
             self.peers.get_or_insert(header);
+            self.last_syn = Some(header);
         }
         if segment.has(Flags::ACK) {
+            self.was_open |= self.ours.is_some_and(|syn| header.ack.follows(syn.seq));
             let right = header.ack + self.unscaled(&header, self.scale_of(self.peers));
             self.granted = Some(self.granted.map_or(right, |edge| edge.max(right)));
         }
@@ -70,8 +77,14 @@ impl Monitor {
             return;
         }
         if segment.has(Flags::SYN) {
-            let first = self.ours.get_or_insert(segment.header);
-            assert_eq!(first.seq, segment.header.seq, "another SYN: {packet}");
+            let is_another = |syn: Header| syn.seq != segment.header.seq;
+            if self.ours.is_some_and(is_another) {
+                // Only a handshake that was given up may be followed by another one.
+                assert!(!self.was_open, "another SYN: {packet}");
+                *self = Self::new(self.stream, self.is_strict);
+                self.peers = self.last_syn;
+            }
+            self.ours.get_or_insert(segment.header);
         }
         self.check_text(&segment, packet);
         self.check_acknowledgement(&segment.header, packet);

@@ -31,6 +31,8 @@ pub(crate) struct Ours {
     connection: Option<Connection>,
     replies: VecDeque<Packet>,
     must_wait: bool,
+    is_passive: bool,
+    was_open: bool,
 }
 
 impl Ours {
@@ -42,6 +44,8 @@ impl Ours {
             connection: None,
             replies: VecDeque::new(),
             must_wait: false,
+            is_passive: true,
+            was_open: false,
         }
     }
 
@@ -72,6 +76,10 @@ impl Ours {
     fn is_closed(&self) -> bool {
         let connection = self.connection.as_ref();
         connection.is_none_or(|it| it.state() == State::Closed)
+    }
+
+    fn handshake_failed(&self) -> bool {
+        self.is_passive && !self.was_open && self.connection.is_some() && self.is_closed()
     }
 
     /// RST for a segment of no connection (RFC 9293 §3.10.7.1).
@@ -106,6 +114,7 @@ impl Host for Ours {
 
     fn connect(&mut self, now: Instant) {
         let open = self.setup.open;
+        self.is_passive = false;
         self.connection = Some(Connection::connect(open, &mut self.env(now)));
     }
 
@@ -119,13 +128,23 @@ impl Host for Ours {
         if !self.setup.scaling {
             segment.header.options.window_scale = None;
         }
+        if self.handshake_failed() {
+            // As a listener, which forgets it.
+            self.with(now, Connection::release);
+            self.connection = None;
+        }
         if self.connection.is_none() && segment.opens() {
             let open = self.setup.open;
             self.connection = Some(Connection::accept(&segment, open, &mut self.env(now)));
         } else if self.is_closed() {
             self.refuse(&segment);
         } else {
-            self.with(now, |it, env| it.input(&segment, env));
+            let state = self.with(now, |it, env| {
+                it.input(&segment, env);
+                it.state()
+            });
+            self.was_open |=
+                state.is_some_and(|it| !matches!(it, State::SynReceived | State::Closed));
         }
     }
 
@@ -215,6 +234,7 @@ impl Host for Ours {
     fn phase(&mut self) -> Phase {
         match self.connection.as_ref().map(Connection::state) {
             None => Phase::Listening,
+            Some(State::SynReceived) if self.is_passive => Phase::Listening,
             Some(State::Closed | State::TimeWait) => Phase::Over,
             Some(_) => Phase::Open,
         }
@@ -225,8 +245,9 @@ impl Host for Ours {
     }
 
     fn release(&mut self, now: Instant) {
-        // What the user has written is still on its way; only an endpoint can wait for that.
-        if self.phase() != Phase::Open {
+        // What the user has written, or a RST, may still be on its way, and TIME-WAIT answers.
+        let is_silent = self.with(now, |it, env| !it.wants_output(env));
+        if is_silent == Some(true) && self.is_closed() {
             self.with(now, Connection::release);
         }
     }

@@ -219,6 +219,8 @@ fn config(rng: &mut Rng) -> Config {
         pacing: rng.chance(200_000),
         delayed_ack: Duration::from_millis(rng.pick(&[1, 40, 40, 200])),
         keepalive: Duration::from_secs(rng.pick(&[0, 10, 7200])),
+        // Bad luck with three probes in a row is no end.
+        user_timeout: Duration::from_secs(3600),
         // At 1, every SYN is answered with a cookie.
         backlog: rng.pick(&[1, 16, 16]),
         ..Config::default()
