@@ -139,7 +139,8 @@ impl Window {
 
     /// Whether the window that could be told is worth a segment of its own: twice the present one, as on Linux.
     pub(super) fn has_opened(&self, nxt: Seq, unread: u32, mss: u32, env: &Env<'_>) -> bool {
-        let wnd = self.wnd(nxt);
+        // A window that was rounded down is smaller to the peer than to us.
+        let wnd = self.wnd(nxt).min(u32::from(self.field) << self.scale);
         let wanted = self.wanted(unread, mss, env);
         wanted >= wnd.saturating_mul(2) && wanted >= wnd.saturating_add(self.least_step(mss))
     }
