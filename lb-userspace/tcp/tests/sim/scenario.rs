@@ -221,6 +221,7 @@ fn config(rng: &mut Rng) -> Config {
         keepalive: Duration::from_secs(rng.pick(&[0, 10, 7200])),
         // Bad luck with three probes in a row is no end.
         user_timeout: Duration::from_secs(3600),
+        orphan_timeout: Duration::from_secs(3600),
         // At 1, every SYN is answered with a cookie.
         backlog: rng.pick(&[1, 16, 16]),
         ..Config::default()
