@@ -199,7 +199,7 @@ impl Cubic {
         if !growth.was_limit {
             return;
         }
-        let count = growth.acked / divisor;
+        let count = growth.acked.min(L * self.mss) / divisor;
         self.cwnd = (self.cwnd + count).min(self.ssthresh).min(MAX_WINDOW);
         if self.hystart.is_over() {
             self.ssthresh = self.cwnd;
