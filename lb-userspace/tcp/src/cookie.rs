@@ -17,7 +17,7 @@ use crate::{Config, Flags, FlowKey, Header, Instant, Options, Secret, Seq};
 const COUNT_SECONDS: u64 = 64;
 
 /// What a cookie can say of an MSS, that of the SYN rounded down: the least that we send, those of RFC 9293 §3.7.1, of tunnels,
-/// PPPoE and Ethernet with and without timestamps in mind, and of jumbo frames.
+/// IPv6, Ethernet, and jumbo frames.
 const SIZES: [u16; 8] = [216, 536, 1220, 1360, 1400, 1440, 1460, 8960];
 
 /// Bits of a cookie for the index of a size.

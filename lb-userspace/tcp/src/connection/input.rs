@@ -206,7 +206,7 @@ impl Connection {
             .and_then(|peer| self.clock.round_trip(peer.echo, env.now));
         // One below the clock's tick says nothing of how long the reader takes.
         if let Some(sample) = round_trip.filter(|it| !it.is_zero() && !segment.payload.is_empty()) {
-            self.receiver.on_round_trip(sample, env);
+            self.receiver.on_round_trip(sample);
         }
         self.sender.on_ack(
             &Ack {
