@@ -53,12 +53,19 @@ impl Scenario {
         fault.strike(&mut links, if is_v6 { 1280 } else { 576 }, start, &mut rng);
         let most = Self::most_bytes(&links, &mut rng);
         let keys = keys(is_v6, &mut rng);
+        let mut setups = keys.map(|key| setup(key, mtu, &mut rng));
+        if talk == Talk::Abort {
+            // A lost RST must not leave the other end waiting.
+            for setup in &mut setups {
+                setup.config.keepalive = Duration::from_secs(10);
+            }
+        }
         Self {
             seed,
             kinds,
             talk,
             plans: talk.plans(most, &mut rng),
-            setups: keys.map(|key| setup(key, mtu, &mut rng)),
+            setups,
             both_connect: kinds.iter().all(|it| *it != Kind::Smoltcp) && rng.chance(30_000),
             links,
             start,
