@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::{Connection, Errand, Failure, Origin, State};
 use crate::send::Ack;
+use crate::timestamps::TICK;
 use crate::{Env, Flags, Instant, Segment};
 
 /// Challenge ACKs, and ACKs of unacceptable segments without data, leave a connection at most this often. RFC 5961 §7 asks for a limit;
@@ -204,8 +205,8 @@ impl Connection {
         let round_trip = timestamps
             .filter(|_| self.negotiated.timestamps)
             .and_then(|peer| self.clock.round_trip(peer.echo, env.now));
-        // One below the clock's tick says nothing of how long the reader takes.
-        if let Some(sample) = round_trip.filter(|it| !it.is_zero() && !segment.payload.is_empty()) {
+        // One of a single tick is some time below it: no measure of how much is read in a round trip.
+        if let Some(sample) = round_trip.filter(|&it| it > TICK && !segment.payload.is_empty()) {
             self.receiver.on_round_trip(sample);
         }
         self.sender.on_ack(

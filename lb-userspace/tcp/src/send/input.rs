@@ -11,6 +11,7 @@ use super::rtt::Rtt;
 use super::timers::{Early, Late};
 use super::{Ack, Pending, Round, Sender, TailProbe};
 use crate::segment::{SackBlocks, SeqRange};
+use crate::timestamps::TICK;
 use crate::{Env, Instant, Seq};
 
 /// What one acknowledgement says that was not known.
@@ -156,7 +157,8 @@ impl Sender {
         let acked = news.acked_sent_at.filter(|_| !news.acked_retransmission);
         let sample = match acked.or(news.sacked_sent_at) {
             Some(sent_at) => Some(env.now.since(sent_at)),
-            None if news.acked > 0 => ack.round_trip,
+            // Within a tick of that clock: up to one.
+            None if news.acked > 0 => ack.round_trip.map(|it| it.max(TICK)),
             None => None,
         };
         if let Some(sample) = sample {

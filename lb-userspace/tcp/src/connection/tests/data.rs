@@ -127,6 +127,41 @@ fn sack_never_makes_a_segment_too_long() {
 }
 
 #[test]
+fn an_echo_of_the_same_millisecond_does_not_disprove_a_loss() {
+    let syn = Options {
+        mss: Some(1460),
+        sack_permitted: true,
+        timestamps: Some(Timestamps { value: 1, echo: 0 }),
+        ..Options::default()
+    };
+    let mut host = Host::established_with(Config::default(), &syn);
+    host.writes(&pattern(10 * 1448));
+    let sent = host.sent();
+    // All but the first arrive, within a millisecond; it is sent again, and what answers it echoes its own time.
+    host.now += Duration::from_micros(3500);
+    let echo = host.clock() - 3;
+    let acks = |ack: u32, echo, sack: &[(u32, u32)]| {
+        let mut ack = from_peer(Flags::ACK, 1, ack);
+        ack.header.options.timestamps = Some(Timestamps { value: 1, echo });
+        for &(start, end) in sack {
+            let (start, end) = (ISS + start, ISS + end);
+            ack.header.options.sack.push(crate::SeqRange { start, end });
+        }
+        ack
+    };
+    let again = host.answers(&acks(1, echo, &[(1449, 10 * 1448 + 1)]));
+    assert_eq!(again[0].header.seq, sent[0].header.seq);
+    host.now += Duration::from_micros(50);
+    let echo = host.clock();
+    assert_eq!(
+        again[0].header.options.timestamps.map(|it| it.value),
+        Some(echo)
+    );
+    host.gets(&acks(10 * 1448 + 1, echo, &[]));
+    assert_eq!((host.counters.sack_recovery, host.counters.undo), (1, 0));
+}
+
+#[test]
 fn a_duplicate_is_told_by_dsack() {
     let mut host = Host::established();
     host.gets(&text(1, 1, b"hello"));

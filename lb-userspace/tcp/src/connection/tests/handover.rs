@@ -132,6 +132,20 @@ fn what_is_in_flight_is_not_sent_again_at_once() {
 }
 
 #[test]
+fn what_was_in_flight_gives_no_round_trip() {
+    let mut host = Host::established();
+    host.writes(b"x");
+    host.sent();
+    host.waits(Duration::from_millis(1));
+    let before = host.with(|connection, env| connection.info(env).rtt);
+    host.moves();
+    host.now += Duration::from_millis(100);
+    host.gets(&from_peer(Flags::ACK, 1, 2));
+    let after = host.with(|connection, env| connection.info(env).rtt);
+    assert_eq!(before, after);
+}
+
+#[test]
 fn an_acknowledgement_that_was_delayed_leaves_after_the_move() {
     let mut host = Host::established();
     let mut seq = 1;

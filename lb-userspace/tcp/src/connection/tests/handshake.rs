@@ -186,6 +186,22 @@ fn a_syn_that_comes_again_is_answered_again_but_not_twice_at_once() {
 }
 
 #[test]
+fn a_syn_that_comes_again_is_echoed_by_its_own_time() {
+    let syn = |value| {
+        let mut syn = from_peer(Flags::SYN, 0, 0);
+        syn.header.options.timestamps = Some(Timestamps { value, echo: 0 });
+        syn
+    };
+    let mut host = Host::accepting(Config::default(), &syn(5).header.options);
+    host.sent_one();
+    let again = host.answers(&syn(1005));
+    assert_eq!(
+        again[0].header.options.timestamps.map(|it| it.echo),
+        Some(1005)
+    );
+}
+
+#[test]
 fn a_syn_ack_without_answer_is_sent_six_times_and_then_forgotten() {
     let mut host = Host::accepting(plain(), &Options::default());
     let first = host.sent_one();
@@ -298,6 +314,21 @@ fn windows_are_scaled_after_the_syns() {
     host.sent_one();
     host.gets(&ack);
     assert_eq!(host.connection.sender.max_wnd(), 3 << 14);
+}
+
+#[test]
+fn the_window_of_a_syn_ack_is_not_scaled() {
+    let mut host = Host::connecting(plain());
+    host.sent_one();
+    let mut syn_ack = from_peer(Flags::SYN | Flags::ACK, 0, 1);
+    syn_ack.header.window = 100;
+    syn_ack.header.options.window_scale = Some(7);
+    host.gets(&syn_ack);
+    assert_eq!(host.connection.sender.wnd(), 100);
+    syn_ack.header.flags = Flags::ACK;
+    syn_ack.header.seq = IRS + 1;
+    host.gets(&syn_ack);
+    assert_eq!(host.connection.sender.wnd(), 100 << 7);
 }
 
 #[test]
