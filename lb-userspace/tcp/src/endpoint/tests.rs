@@ -2,6 +2,7 @@
 
 mod admission;
 mod closing;
+mod random;
 mod sending;
 
 use std::vec::Vec;
@@ -29,12 +30,18 @@ impl Attachment for Told {
     }
 }
 
-#[derive(Debug)]
 struct Sent {
     key: FlowKey,
     route: u8,
     header: Header,
     payload: Vec<u8>,
+}
+
+impl core::fmt::Debug for Sent {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (port, len) = (self.key.remote.port(), self.payload.len());
+        write!(f, "to {port}: {:?} and {len} bytes", self.header)
+    }
 }
 
 /// A way out with so much room.

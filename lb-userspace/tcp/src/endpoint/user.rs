@@ -233,7 +233,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         })
     }
 
-    /// Goes on with a connection. `None` if the ends are connected already, or there is no room for a flow.
+    /// Goes on with a connection. `None` if the ends are connected already, there is no room, or the snapshot can't be true.
     pub fn import(&mut self, exported: Exported<R>) -> Option<FlowId> {
         let (tuple, hash) = self.shared.tuple_and_hash(&exported.key);
         if self.find(&exported.key, hash).is_some()

@@ -14,7 +14,6 @@ pub(super) const ETHERNET_LEN: usize = 14;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-const PROTOCOL_TCP: u8 = 6;
 
 /// As Linux' `ip_default_ttl`.
 const HOP_LIMIT: u8 = 64;

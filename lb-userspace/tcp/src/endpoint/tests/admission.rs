@@ -197,6 +197,7 @@ fn syns_above_the_flow_limit_or_without_memory_are_ignored() {
     let mut sink = [0; 65_536];
     while matches!(bench.endpoint.read(&id, &mut sink), Ok(Some(count)) if count > 0) {}
     assert_eq!(bench.endpoint.pool().lent(), 0);
+    bench.output();
     assert_eq!(bench.syn(2).len(), 1);
 }
 

@@ -9,21 +9,16 @@ fn flows_take_turns_with_a_share_each() {
         ..Config::default()
     };
     let mut bench = Bench::new(config);
-    let flows = [1, 2].map(|port| {
-        let (mut peer, id) = bench.accepted(port);
-        assert_eq!(
-            bench.endpoint.write(&id, &[1; 50 * MSS]),
-            Ok(Some(50 * MSS))
-        );
-        peer.seq += 0;
-        (peer, id)
-    });
+    let flows = [1, 2].map(|port| bench.accepted(port));
+    for (_, id) in &flows {
+        let written = bench.endpoint.write(id, &[1; 50 * MSS]);
+        assert_eq!(written, Ok(Some(50 * MSS)));
+    }
     let sent = bench.output();
     let ports: Vec<u16> = sent.iter().map(|sent| sent.key.remote.port()).collect();
     // A window of 60,000 bytes stops each before its share is used up.
     assert_eq!(ports, [[1; 41], [2; 41]].concat());
     assert!(!bench.endpoint.wants_output());
-    drop(flows);
 }
 
 #[test]
@@ -127,5 +122,5 @@ fn an_idle_flow_costs_less_than_a_kilobyte() {
     // The route and the wakers of the transport: 24 and 32 bytes. Beside the flow: 24 bytes in the wheel, and in the index
     // 9 bytes in at least 7/16 of the buckets.
     let flow = size_of::<Flow<[u64; 3], [u64; 4]>>();
-    assert!(flow + 24 + 21 <= 900, "{flow}");
+    assert!(flow + 24 + 21 < 1000, "{flow}");
 }

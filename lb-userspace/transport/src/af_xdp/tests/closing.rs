@@ -95,6 +95,7 @@ fn time_wait_answers_late_segments_and_lets_a_new_connection_in() {
                 .unwrap()
                 .stream,
         );
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let fin = raw_segment(from, to, TcpControl::Fin, (101, Some(next.wrapping_add(1))));
         bench.exchange(fin.clone()).await;
         assert_eq!(
