@@ -255,7 +255,9 @@ mod tests {
         };
         let syn_ack = make(&secret(1), &key(), &syn(usual()), NOW, &config);
         assert_eq!(syn_ack.options, Options::default());
-        let ack = answer(&syn(usual()), &syn_ack);
+        let mut ack = answer(&syn(usual()), &syn_ack);
+        // Nor do they count when a peer sends them nevertheless.
+        ack.options.timestamps = Some(Timestamps { value: 1, echo: 9 });
         let back = check(&secret(1), &key(), &ack, NOW, &config);
         assert_eq!(back, Some(expected));
     }

@@ -51,6 +51,25 @@ fn a_window_smaller_than_its_unit_is_one_unit() {
 }
 
 #[test]
+fn a_window_that_was_rounded_down_to_nothing_is_told_when_it_is_read() {
+    let config = Config {
+        receive_window: 1024,
+        ..Config::default()
+    };
+    let mut side = Side::with(config, Pool::new(1 << 20));
+    let mut start = 0;
+    // What is unread is more than twice the window then, or rounding would go up.
+    while side.acknowledge().window > 0 {
+        side.text(start, start + 1);
+        start += 1;
+    }
+    assert!(side.receiver.wnd() > 0, "it is what was told before");
+    side.read(2048);
+    assert!(side.receiver.ack_is_due());
+    assert_eq!(side.acknowledge().window, 1);
+}
+
+#[test]
 fn without_a_scale_the_field_is_in_bytes_and_bounds_the_window() {
     let config = Config {
         window_scale: 0,
