@@ -268,6 +268,8 @@ impl Connection {
     /// The peer's SYN and ours have both been acknowledged.
     fn establish(&mut self, env: &mut Env<'_>) {
         self.state = State::Established;
+        // A SYN that came again asks for what the peer has got since.
+        self.errand.take_if(|errand| matches!(errand, Errand::SynAck));
         if self.origin == Origin::Passive {
             env.counters.passive_opens += 1;
         }
