@@ -269,7 +269,8 @@ impl Connection {
     fn establish(&mut self, env: &mut Env<'_>) {
         self.state = State::Established;
         // A SYN that came again asks for what the peer has got since.
-        self.errand.take_if(|errand| matches!(errand, Errand::SynAck));
+        self.errand
+            .take_if(|errand| matches!(errand, Errand::SynAck));
         if self.origin == Origin::Passive {
             env.counters.passive_opens += 1;
         }

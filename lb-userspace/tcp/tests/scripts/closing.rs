@@ -77,8 +77,10 @@ fn a_half_closed_connection_still_reads() {
          out FA 1 ack 1
          +10ms in A 1 ack 2
          in A 1..1001 ack 2
+         out A 2 ack 1001
          +1h in A 1001..2001 ack 2
-         skip 0",
+         out A 2 ack 2001
+         reads 2000",
     );
 }
 
@@ -88,7 +90,7 @@ fn a_lost_fin_is_sent_again() {
         "established
          closes
          out FA 1 ack 1
-         +200ms out FA 1 ack 1
+         +210ms out FA 1 ack 1   # RFC 6298: the round trip, and 200 ms
          +10ms in A 1 ack 2
          state FinWait2",
     );

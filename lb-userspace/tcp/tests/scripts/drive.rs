@@ -17,6 +17,9 @@ use crate::line::{Line, Shape, Stamp, What};
 const ISS: Seq = Seq(u32::MAX - 3000);
 const IRS: Seq = Seq(u32::MAX - 1000);
 
+/// More than the acknowledgements that leave at once when a connection is young.
+const QUICK: usize = 20;
+
 /// The peer's timestamp clock is that far ahead of ours, if the script doesn't say.
 const AHEAD: u32 = 500_000;
 
@@ -45,7 +48,7 @@ pub(crate) fn script(text: &str) {
         }
     }
     if let Some(sent) = drive.poll() {
-        panic!("left behind the last line: {}", show(&sent));
+        panic!("left behind the last line: {}", drive.show(&sent));
     }
 }
 
@@ -63,6 +66,8 @@ struct Drive {
     connection: Option<Connection>,
     /// What both offered: whether segments have timestamps.
     has_timestamps: bool,
+    /// The peer's number 0.
+    irs: Seq,
     last_window: u16,
     /// TSval of our last segment.
     to_echo: u32,
@@ -97,6 +102,7 @@ impl Drive {
             counters: Counters::default(),
             connection: None,
             has_timestamps: false,
+            irs: IRS,
             last_window: 65535,
             to_echo: 0,
             written: 0,
@@ -218,7 +224,31 @@ impl Drive {
         self.note(&sent);
         self.silence(self.now + rtt)?;
         self.arrive(&ack)?;
+        if shape.settled {
+            self.settle()?;
+        }
         self.use_it(&What::State("Established".to_owned()))
+    }
+
+    /// The peer says something and is acknowledged, often; then its numbers begin anew.
+    fn settle(&mut self) -> Result<(), String> {
+        let byte = Shape {
+            flags: Flags::ACK.0,
+            seq: 1,
+            len: 1,
+            ack: Some(1),
+            ..Shape::default()
+        };
+        for _ in 0..QUICK {
+            self.arrive(&byte)?;
+            while let Some(sent) = self.next_sent(self.now + Duration::from_millis(40)) {
+                self.note(&sent);
+            }
+            let _ = with!(self, |it, env| it.read(&mut [0; 1], env))?;
+            self.irs += 1;
+        }
+        self.counters = Counters::default();
+        Ok(())
     }
 
     fn arrive(&mut self, shape: &Shape) -> Result<(), String> {
@@ -258,7 +288,7 @@ impl Drive {
             self.last_window = window;
         }
         Header {
-            seq: IRS + shape.seq,
+            seq: self.irs + shape.seq,
             ack: shape.ack.map_or(Seq(0), |ack| ISS + ack),
             flags,
             window: self.last_window,
@@ -269,7 +299,7 @@ impl Drive {
                 timestamps: match shape.timestamps {
                     Stamp::None => None,
                     Stamp::Exactly(value, echo) => Some(Timestamps { value, echo }),
-                    Stamp::Any => Some(usual),
+                    Stamp::Any | Stamp::Echo(_) => Some(usual),
                     Stamp::Usual => (self.has_timestamps && !is_syn).then_some(usual),
                 },
                 sack,
@@ -280,7 +310,7 @@ impl Drive {
     /// Nothing may leave until then, timers or not.
     fn silence(&mut self, until: Instant) -> Result<(), String> {
         match self.next_sent(until) {
-            Some(sent) => Err(format!("leaves before: {}", show(&sent))),
+            Some(sent) => Err(format!("leaves before: {}", self.show(&sent))),
             None => Ok(()),
         }
     }
@@ -289,10 +319,10 @@ impl Drive {
         let sent = self.next_sent(at).ok_or("nothing leaves")?;
         if self.now != at {
             let early = at.since(self.now);
-            return Err(format!("leaves {early:?} earlier: {}", show(&sent)));
+            return Err(format!("leaves {early:?} earlier: {}", self.show(&sent)));
         }
         self.note(&sent);
-        compare(&sent, shape).map_err(|why| format!("{why}: {}", show(&sent)))
+        compare(&sent, shape, self.irs).map_err(|why| format!("{why}: {}", self.show(&sent)))
     }
 
     /// The next segment to leave until then; the clock is at its time, or else at `until`.
@@ -336,7 +366,29 @@ impl Drive {
             self.to_echo = timestamps.value;
         }
         let at = self.now.since(Instant::ZERO);
-        self.log.push(format!("  out {} at {at:?}", show(sent)));
+        let line = format!("  out {} at {at:?}", self.show(sent));
+        self.log.push(line);
+    }
+
+    fn show(&self, sent: &Sent) -> String {
+        let header = sent.header;
+        let letters = ["F", "S", "R", "P", "A", "U"].iter().enumerate();
+        let flags: String = letters
+            .filter(|(bit, _)| header.flags.0 & (1 << bit) != 0)
+            .map(|(_, letter)| *letter)
+            .collect();
+        let seq = header.seq.since(ISS);
+        let end = seq + u32::try_from(sent.payload.len()).unwrap();
+        let blocks = header.options.sack.as_slice().iter();
+        let blocks: Vec<_> = blocks
+            .map(|it| (it.start.since(self.irs), it.end.since(self.irs)))
+            .collect();
+        format!(
+            "{flags} {seq}..{end} ack {} win {} {:?} sack {blocks:?}",
+            header.ack.since(self.irs),
+            header.window,
+            header.options.timestamps
+        )
     }
 
     fn write(&mut self, count: usize, taken: usize) -> Result<(), String> {
@@ -384,7 +436,7 @@ fn given(config: &mut Config, rule: &str) {
     }
 }
 
-fn compare(sent: &Sent, shape: &Shape) -> Result<(), String> {
+fn compare(sent: &Sent, shape: &Shape, irs: Seq) -> Result<(), String> {
     let (header, options) = (sent.header, sent.header.options);
     let push = if shape.flags & Flags::PSH.0 == 0 {
         Flags::PSH.0
@@ -399,7 +451,7 @@ fn compare(sent: &Sent, shape: &Shape) -> Result<(), String> {
         return Err("wrong bytes".to_owned());
     }
     if let Some(ack) = shape.ack {
-        equal("ACK", &header.ack.since(IRS), &ack)?;
+        equal("ACK", &header.ack.since(irs), &ack)?;
     }
     if let Some(window) = shape.window {
         equal("window", &header.window, &window)?;
@@ -413,7 +465,7 @@ fn compare(sent: &Sent, shape: &Shape) -> Result<(), String> {
     )?;
     let blocks = options.sack.as_slice().iter();
     let blocks: Vec<_> = blocks
-        .map(|it| (it.start.since(IRS), it.end.since(IRS)))
+        .map(|it| (it.start.since(irs), it.end.since(irs)))
         .collect();
     equal("SACK", &blocks, &shape.sack)?;
     match (shape.timestamps, options.timestamps) {
@@ -422,6 +474,7 @@ fn compare(sent: &Sent, shape: &Shape) -> Result<(), String> {
         (Stamp::Exactly(value, echo), Some(found)) => {
             equal("timestamps", &(found.value, found.echo), &(value, echo))
         }
+        (Stamp::Echo(echo), Some(found)) => equal("echo", &found.echo, &echo),
         (expected, found) => Err(format!("timestamps {found:?}, expected {expected:?}")),
     }
 }
@@ -435,27 +488,6 @@ fn equal<T: PartialEq + std::fmt::Debug>(
         return Ok(());
     }
     Err(format!("{what} {found:?}, expected {expected:?}"))
-}
-
-fn show(sent: &Sent) -> String {
-    let header = sent.header;
-    let letters = ["F", "S", "R", "P", "A", "U"].iter().enumerate();
-    let flags: String = letters
-        .filter(|(bit, _)| header.flags.0 & (1 << bit) != 0)
-        .map(|(_, letter)| *letter)
-        .collect();
-    let seq = header.seq.since(ISS);
-    let end = seq + u32::try_from(sent.payload.len()).unwrap();
-    let blocks = header.options.sack.as_slice().iter();
-    let blocks: Vec<_> = blocks
-        .map(|it| (it.start.since(IRS), it.end.since(IRS)))
-        .collect();
-    format!(
-        "{flags} {seq}..{end} ack {} win {} {:?} sack {blocks:?}",
-        header.ack.since(IRS),
-        header.window,
-        header.options.timestamps
-    )
 }
 
 /// The byte with this number, in both directions.

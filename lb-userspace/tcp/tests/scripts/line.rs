@@ -49,7 +49,7 @@ pub(crate) enum What {
     /// A counter, by the end of its name.
     Counts(String, u64),
     Memory(usize),
-    Info(String, u64),
+    Info(String, String),
 }
 
 /// A segment as it is written: of what isn't there, one leaving may be anything, and one arriving has what is usual.
@@ -67,6 +67,8 @@ pub(crate) struct Shape {
     pub(crate) sack: Vec<(u32, u32)>,
     /// Round trip of `established`.
     pub(crate) rtt: Option<Duration>,
+    /// Whether so much was said after the handshake that acknowledgements are no longer quick; numbers begin behind it.
+    pub(crate) settled: bool,
 }
 
 /// Timestamps of a segment as it is written.
@@ -81,6 +83,8 @@ pub(crate) enum Stamp {
     None,
     /// `ts 100/200`
     Exactly(u32, u32),
+    /// `ts */200`
+    Echo(u32),
 }
 
 impl Line {
@@ -132,7 +136,7 @@ fn what(verb: &str, rest: &str) -> What {
         "fails" => What::Fails(rest.to_owned()),
         "counts" => What::Counts(first().to_owned(), number(first())),
         "memory" => What::Memory(number(first())),
-        "info" => What::Info(first().to_owned(), number(first())),
+        "info" => What::Info(first().to_owned(), first().to_owned()),
         _ => panic!("what is {verb:?}?"),
     }
 }
@@ -178,13 +182,16 @@ fn options(words: SplitWhitespace<'_>) -> Shape {
             "mss" => shape.mss = Some(number(value())),
             "scale" => shape.scale = Some(number(value())),
             "rtt" => shape.rtt = Some(duration(value())),
+            "settled" => shape.settled = true,
             "no-ts" => shape.timestamps = Stamp::None,
             "ts" => {
                 let pair = words.next_if(|word| word.contains('/'));
                 let pair = pair.and_then(|word| word.split_once('/'));
-                shape.timestamps = pair.map_or(Stamp::Any, |(value, echo)| {
-                    Stamp::Exactly(number(value), number(echo))
-                });
+                shape.timestamps = match pair {
+                    None => Stamp::Any,
+                    Some(("*", echo)) => Stamp::Echo(number(echo)),
+                    Some((value, echo)) => Stamp::Exactly(number(value), number(echo)),
+                };
             }
             "sack" => match words.next_if(|word| word.contains("..")) {
                 Some(blocks) => shape.sack = blocks.split(',').map(block).collect(),

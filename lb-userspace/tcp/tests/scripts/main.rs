@@ -16,3 +16,4 @@ mod drive;
 mod handshake;
 mod line;
 mod receiving;
+mod sending;
