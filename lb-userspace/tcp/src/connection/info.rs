@@ -44,6 +44,8 @@ pub struct Info {
     pub in_recovery: bool,
     /// Whether the network was seen to change the order of segments.
     pub reordering: bool,
+    /// Bytes sent and not acknowledged.
+    pub unacked_bytes: u32,
     /// Bytes written and not sent.
     pub notsent_bytes: u32,
     /// RCV.WND: what the peer may still send.
@@ -89,6 +91,7 @@ impl Connection {
             total_retrans: sending.total_retrans,
             in_recovery: sending.in_recovery,
             reordering: sending.reordering,
+            unacked_bytes: count(self.sender.unacked()),
             notsent_bytes: count(self.sender.unsent()),
             rcv_wnd: self.receiver.wnd(),
             rcv_mss: self.receiver.mss(),

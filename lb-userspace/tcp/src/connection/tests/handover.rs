@@ -118,7 +118,7 @@ fn what_is_in_flight_is_not_sent_again_at_once() {
     host.moves();
     assert!(host.sent().is_empty());
     host.gets(&from_peer(Flags::ACK, 1, 3001));
-    assert!(host.waits(Duration::from_secs(60)).is_empty());
+    assert!(host.waits(Duration::from_mins(1)).is_empty());
     // But it is if nobody acknowledges it.
     host.writes(&pattern(3000));
     host.sent();

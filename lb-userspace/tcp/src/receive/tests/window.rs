@@ -54,6 +54,7 @@ fn a_window_smaller_than_its_unit_is_one_unit() {
 fn a_window_that_was_rounded_down_to_nothing_is_told_when_it_is_read() {
     let config = Config {
         receive_window: 1024,
+        max_receive_window: 1024,
         ..Config::default()
     };
     let mut side = Side::with(config, Pool::new(1 << 20));
