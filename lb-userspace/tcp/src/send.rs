@@ -31,7 +31,7 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use self::cubic::Cubic;
-use self::output::Choice;
+use self::output::{Choice, Wait};
 use self::pacing::Pacing;
 use self::rack::Rack;
 use self::records::Records;
@@ -300,9 +300,13 @@ impl Sender {
     }
 
     /// Whether [`poll_transmit`](Self::poll_transmit) would give something, cheaply. Also true when that has to begin to wait
-    /// for the peer's window.
+    /// for the peer's window or for its time: who asks may have had no room for a second call.
     pub(crate) fn wants_output(&self, env: &Env<'_>) -> bool {
-        !matches!(self.choose(env), Choice::Wait(_)) || self.must_persist(env)
+        match self.choose(env) {
+            Choice::Wait(Wait::Pace) => !self.is_paced,
+            Choice::Wait(_) => self.must_persist(env),
+            _ => true,
+        }
     }
 
     /// The way got narrower (RFC 1191, RFC 8201): `mss` without options; what is in flight and larger is lost, which is no

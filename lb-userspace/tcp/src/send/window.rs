@@ -44,9 +44,12 @@ impl PeerWindow {
     }
 
     /// Takes the window of `ack` unless it is older than the one known; whether it differs.
+    ///
+    /// RFC 9293 looks at SEG.SEQ first. But a retransmission has an old number and a new acknowledgement; with its window
+    /// ignored, SND.UNA would move and SND.WND would not, and so the right edge go further than anyone has told.
     pub(super) fn update(&mut self, ack: &Ack<'_>) -> bool {
         let is_newer =
-            self.wl1.precedes(ack.seq) || (self.wl1 == ack.seq && !ack.ack.precedes(self.wl2));
+            self.wl2.precedes(ack.ack) || (self.wl2 == ack.ack && !ack.seq.precedes(self.wl1));
         if self.known && !is_newer {
             return false;
         }
@@ -105,13 +108,17 @@ mod tests {
         assert!(update(&mut window, u32::MAX, 10, 5000));
         assert!(update(&mut window, 1, 10, 4000), "a later SEG.SEQ counts");
         assert!(
-            !update(&mut window, u32::MAX, 20, 9000),
+            !update(&mut window, u32::MAX, 10, 9000),
             "an earlier one does not"
         );
-        assert!(!update(&mut window, 1, 9, 9000), "nor an earlier SEG.ACK");
+        assert!(!update(&mut window, 2, 9, 9000), "nor an earlier SEG.ACK");
         assert!(update(&mut window, 1, 10, 0), "the same two do");
         assert_eq!((window.wnd(), window.max_wnd()), (0, 5000));
         assert!(!update(&mut window, 1, 11, 0));
+        assert!(
+            update(&mut window, u32::MAX, 12, 3000),
+            "a retransmission with a new acknowledgement counts"
+        );
     }
 
     #[test]

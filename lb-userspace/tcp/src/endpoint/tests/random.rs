@@ -118,7 +118,9 @@ impl World {
                 ack_off,
                 len,
             } => self.segment(port, Flags(flags), (seq_off, ack_off), len),
-            Step::Accept => self.held.extend(endpoint.accept(&server()).map(|(id, _)| id)),
+            Step::Accept => self
+                .held
+                .extend(endpoint.accept(&server()).map(|(id, _)| id)),
             Step::Read(n) => {
                 if let Some(n) = pick(&self.held, n) {
                     let _ = endpoint.read(&self.held[n], &mut [0; 2000]);
@@ -189,9 +191,13 @@ impl World {
         if off.0 == 0 && !flags.has(Flags::RST) {
             peer.seq = Seq(seq) + segment.len();
         }
-        self.bench
-            .endpoint
-            .input(self.bench.now, &key(port), 1, &segment, &mut self.bench.wire);
+        self.bench.endpoint.input(
+            self.bench.now,
+            &key(port),
+            1,
+            &segment,
+            &mut self.bench.wire,
+        );
         let sent = core::mem::take(&mut self.bench.wire.sent);
         self.hear(&sent);
     }
