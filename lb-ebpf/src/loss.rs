@@ -131,7 +131,13 @@ mod tests {
         };
         check(DATA, true);
         check(Segment { length: 20, ..DATA }, false);
-        check(Segment { offset: 0x80, ..DATA }, false);
+        check(
+            Segment {
+                offset: 0x80,
+                ..DATA
+            },
+            false,
+        );
         check(
             Segment {
                 protocol: 17,
