@@ -39,8 +39,8 @@ use crate::{
 };
 
 pub(super) const METHOD: &str = "SYN flood: an XDP program sends SYNs as fast as one CPU can, each from another address \
-    and port, to the port that clients use; the clients' CPU is the same one, so they also fight for it. They have a \
-    minute and a half for everything. Memory is the server's peak resident set (VmHWM), compared with that of a server \
+    and port, to the port that clients use; the clients' CPU is the same one, so they also fight for it. One that \
+    has to wait a minute (20 s in a quick run) to connect or for more bytes has failed. Memory is the server's peak resident set (VmHWM), compared with that of a server \
     that bore the same transfers without the flood. The kernel (SYN cookies on, as is its default) keeps its state in \
     slab, which is not in that figure.";
 
@@ -164,8 +164,9 @@ struct Transferred {
 fn transfer(rig: &Rig, sizes: &Sizes) -> Result<Transferred> {
     let client = rig.lab.client();
     let megabytes = sizes.flood_megabytes;
+    let patience = Duration::from_secs(sizes.flood_patience);
     let work = move || {
-        let mut fetcher = Fetcher::connect(CLIENT.into(), SocketAddr::from(ADDRESS), PATIENCE)?;
+        let mut fetcher = Fetcher::connect(CLIENT.into(), SocketAddr::from(ADDRESS), patience)?;
         (0..megabytes).try_for_each(|_| fetcher.fetch(1 << 20))
     };
     let start = Instant::now();
@@ -261,8 +262,6 @@ impl Generator {
     }
 }
 
-/// For each step of a client.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// The flood is there first.
 const HEAD_START: Duration = Duration::from_millis(500);
 /// SYNs of one system call.

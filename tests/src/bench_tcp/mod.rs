@@ -63,6 +63,8 @@ pub struct Sizes {
     pub flood_clients: u32,
     /// Megabytes that each of them fetches.
     pub flood_megabytes: u32,
+    /// Seconds that each of them waits for a step.
+    pub flood_patience: u64,
 }
 
 impl Sizes {
@@ -74,7 +76,8 @@ impl Sizes {
             seconds: 3,
             idle: 100_000,
             flood_clients: 100,
-            flood_megabytes: 4,
+            flood_megabytes: 16,
+            flood_patience: 60,
         }
     }
 
@@ -85,6 +88,7 @@ impl Sizes {
             seconds: 2,
             idle: 5_000,
             flood_megabytes: 1,
+            flood_patience: 20,
             ..Self::full()
         }
     }
@@ -95,6 +99,7 @@ impl Sizes {
             seconds: 1,
             idle: 200,
             flood_clients: 10,
+            flood_patience: 2,
             ..Self::quick()
         }
     }
