@@ -39,10 +39,10 @@ use crate::{
 };
 
 pub(super) const METHOD: &str = "SYN flood: an XDP program sends SYNs as fast as one CPU can, each from another address \
-    and port, to the port that clients use; the clients' CPU is the same one, so they also fight for it. One that \
-    has to wait a minute (20 s in a quick run) to connect or for more bytes has failed. Memory is the server's peak resident set (VmHWM), compared with that of a server \
-    that bore the same transfers without the flood. The kernel (SYN cookies on, as is its default) keeps its state in \
-    slab, which is not in that figure.";
+    and port, to the port that clients use; the clients' CPU is the same one, so they also fight for it. One that has \
+    to wait a minute (20 s in a quick run) to connect or for more bytes has failed. Memory is the server's peak resident \
+    set (VmHWM), compared with that of a server that bore the same transfers without the flood. The kernel (SYN cookies \
+    on, as is its default) keeps its state in slab, which is not in that figure.";
 
 /// Who is flooded.
 pub(super) const CONTENDERS: [Contender; 2] = [Contender::Ours, Contender::Kernel];
@@ -106,7 +106,7 @@ pub(super) fn run(rig: &Rig, contender: Contender, sizes: &Sizes) -> Result<Floo
         })
     };
     let server = serve()?;
-    let quiet = transfer(rig, sizes)?;
+    let quiet = transfer(rig, sizes, QUIET_PATIENCE)?;
     let quiet_mib = peak_mib(&server)?;
     server.stop()?;
     ensure!(quiet.error.is_none(), "without a flood: {:?}", quiet.error);
@@ -117,7 +117,7 @@ pub(super) fn run(rig: &Rig, contender: Contender, sizes: &Sizes) -> Result<Floo
         let flood = scope.spawn(|| generator.run(rig, &count, &over));
         thread::sleep(HEAD_START);
         let (before, start) = (count.load(Ordering::Relaxed), Instant::now());
-        let flooded = transfer(rig, sizes);
+        let flooded = transfer(rig, sizes, Duration::from_secs(sizes.flood_patience));
         let rate = float(count.load(Ordering::Relaxed) - before) / start.elapsed().as_secs_f64();
         over.store(true, Ordering::Relaxed);
         let flood = flood.join();
@@ -161,10 +161,9 @@ struct Transferred {
 }
 
 /// All clients at once, on the CPU of the load.
-fn transfer(rig: &Rig, sizes: &Sizes) -> Result<Transferred> {
+fn transfer(rig: &Rig, sizes: &Sizes, patience: Duration) -> Result<Transferred> {
     let client = rig.lab.client();
     let megabytes = sizes.flood_megabytes;
-    let patience = Duration::from_secs(sizes.flood_patience);
     let work = move || {
         let mut fetcher = Fetcher::connect(CLIENT.into(), SocketAddr::from(ADDRESS), patience)?;
         (0..megabytes).try_for_each(|_| fetcher.fetch(1 << 20))
@@ -262,6 +261,8 @@ impl Generator {
     }
 }
 
+/// For each step of a client where nothing is in its way.
+const QUIET_PATIENCE: Duration = Duration::from_mins(1);
 /// The flood is there first.
 const HEAD_START: Duration = Duration::from_millis(500);
 /// SYNs of one system call.

@@ -57,13 +57,15 @@ pub struct Sizes {
     pub rounds: u32,
     /// Seconds of a run.
     pub seconds: u64,
+    /// Runs of one sample at most, if other programs use the machine meanwhile.
+    pub attempts: u32,
     /// Idle connections that are wanted.
     pub idle: u32,
     /// Clients beside the flood.
     pub flood_clients: u32,
     /// Megabytes that each of them fetches.
     pub flood_megabytes: u32,
-    /// Seconds that each of them waits for a step.
+    /// Seconds that each of them waits for a step beside it.
     pub flood_patience: u64,
 }
 
@@ -74,6 +76,7 @@ impl Sizes {
             rows: Row::ALL.into(),
             rounds: 5,
             seconds: 3,
+            attempts: 3,
             idle: 100_000,
             flood_clients: 100,
             flood_megabytes: 16,
@@ -97,6 +100,7 @@ impl Sizes {
     pub fn tiny() -> Self {
         Self {
             seconds: 1,
+            attempts: 1,
             idle: 200,
             flood_clients: 10,
             flood_patience: 2,
@@ -119,7 +123,7 @@ pub fn run(
         for round in 1..=sizes.rounds {
             for &contender in row.contenders() {
                 interrupts.check()?;
-                let sample = quiet_sample(&rig, row, contender, round, sizes.seconds);
+                let sample = quiet_sample(&rig, row, contender, round, sizes);
                 interrupts.check()?;
                 progress(&report.add(row.title(), contender, sample));
             }
@@ -147,14 +151,14 @@ fn quiet_sample(
     row: Row,
     contender: Contender,
     round: u32,
-    seconds: u64,
+    sizes: &Sizes,
 ) -> Result<Sample> {
-    let mut best = sample(rig, row, contender, round, seconds)?;
-    for _ in 1..ATTEMPTS {
+    let mut best = sample(rig, row, contender, round, sizes.seconds)?;
+    for _ in 1..sizes.attempts {
         if best.others <= QUIET {
             break;
         }
-        let again = sample(rig, row, contender, round, seconds)?;
+        let again = sample(rig, row, contender, round, sizes.seconds)?;
         if again.others < best.others {
             best = again;
         }
@@ -205,7 +209,5 @@ fn sample(rig: &Rig, row: Row, contender: Contender, round: u32, seconds: u64) -
     })
 }
 
-/// Runs of one sample, at most.
-const ATTEMPTS: u32 = 3;
 /// Share of others in a run that is taken as it is.
 const QUIET: f64 = 0.05;

@@ -261,7 +261,8 @@ fn method(sizes: &Sizes, host_congestion: &str) -> Vec<String> {
         "Server CPU is user and system time of the server's CPU plus softirq time of the load's: on veth the sender's \
          context does the receiver's work, so the former's softirq time is the client's. Counted in ticks of 10 ms. The \
          client is the bottleneck more often than not, so requests/s understate what a stack could do, and CPU time \
-         does not. A run in which other programs took more than 5 % of the busy time is repeated, twice at most."
+         does not. A run in which other programs took more than 5 % of the busy time is repeated, twice at most, and \
+         the quietest counts; each sample says what they took."
             .to_owned(),
         format!(
             "The kernel has {FAIR}, as ours has; \"host's default\" is this host's, {host_congestion}. Where it says TSO \
