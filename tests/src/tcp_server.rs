@@ -118,7 +118,7 @@ async fn over_our_tcp(options: &Options, ready: impl FnOnce() -> Result<()>) -> 
     };
     let mut config = EngineConfig::default();
     if let Some(flows) = options.max_flows {
-        config.max_flows = flows;
+        config.tcp.max_flows = flows;
     }
     let sockets = sockets.into_iter().map(|socket| (socket, port)).collect();
     let engine = Engine::new(sockets, config)?;
