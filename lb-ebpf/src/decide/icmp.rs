@@ -328,7 +328,7 @@ where
     T: Tables<F>,
 {
     if error.oddness == 0 {
-        to_worker(tables, ingress)
+        to_worker(tables, ingress, false)
     } else {
         Pass(WorkerIcmp)
     }

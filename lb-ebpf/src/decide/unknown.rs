@@ -77,7 +77,7 @@ where
         // Without a flow there is no server to send it to. The stack, which has no such connection
         // either, answers with RST: the client learns at once what a drop would tell it by timeout.
         SERVICE_KIND_L4 => Err(Pass(NoFlow)),
-        SERVICE_KIND_WORKER => Err(worker::<F, P, T>(packet, tables, note, ingress)),
+        SERVICE_KIND_WORKER => Err(worker::<F, P, T>(packet, tables, arrival, segment.opens())),
         SERVICE_KIND_STACK => Err(Pass(StackService)),
         _ => Err(Pass(segment.no_service())),
     }
@@ -96,8 +96,8 @@ pub(super) struct Arrival {
 fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
     packet: &P,
     tables: &T,
-    note: Handover,
-    ingress: Ingress,
+    Arrival { note, ingress }: Arrival,
+    opens: bool,
 ) -> Verdict {
     let layout = note.layout();
     if layout.piece != Piece::Whole {
@@ -106,15 +106,16 @@ fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
     if !layout.is_plain::<F>() || note.length as usize > packet.len() {
         return Drop(WorkerHeaders);
     }
-    to_worker(tables, ingress)
+    to_worker(tables, ingress, opens)
 }
 
 /// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other.
 #[inline(always)]
-pub(super) fn to_worker<T: Shared>(tables: &T, ingress: Ingress) -> Verdict {
+pub(super) fn to_worker<T: Shared>(tables: &T, ingress: Ingress, opens: bool) -> Verdict {
     match tables.interface(ingress.ifindex) {
         Some(interface) if ingress.queue < interface.queues => Verdict::Worker {
             slot: interface.xsk_base + ingress.queue,
+            opens,
         },
         _ => Drop(NoWorker),
     }
