@@ -223,6 +223,21 @@ fn unlistening_resets_only_what_was_not_accepted() {
 }
 
 #[test]
+fn a_cookie_that_comes_back_after_a_stop_is_ignored() {
+    let mut bench = Bench::new(Config {
+        backlog: 1,
+        ..Config::default()
+    });
+    bench.syn(1);
+    let cookie = bench.syn(2)[0].header.seq + 1;
+    assert_eq!(bench.counters().syncookies_sent, 1);
+    bench.endpoint.stop();
+    let answers = bench.exchange(2, header(Flags::ACK, 101, cookie.0), b"");
+    assert!(answers.is_empty());
+    assert_eq!(bench.endpoint.flows(), 1);
+}
+
+#[test]
 fn after_a_stop_nobody_gets_in_and_at_the_end_nobody_is_left_waiting() {
     let mut bench = Bench::new(Config::default());
     let (busy, id) = bench.accepted(1);

@@ -118,7 +118,9 @@ impl World {
                 ack_off,
                 len,
             } => self.segment(port, Flags(flags), (seq_off, ack_off), len),
-            Step::Accept => self.held.extend(endpoint.accept(&server()).map(|(id, _)| id)),
+            Step::Accept => self
+                .held
+                .extend(endpoint.accept(&server()).map(|(id, _)| id)),
             Step::Read(n) => {
                 if let Some(n) = pick(&self.held, n) {
                     let _ = endpoint.read(&self.held[n], &mut [0; 2000]);
@@ -189,9 +191,13 @@ impl World {
         if off.0 == 0 && !flags.has(Flags::RST) {
             peer.seq = Seq(seq) + segment.len();
         }
-        self.bench
-            .endpoint
-            .input(self.bench.now, &key(port), 1, &segment, &mut self.bench.wire);
+        self.bench.endpoint.input(
+            self.bench.now,
+            &key(port),
+            1,
+            &segment,
+            &mut self.bench.wire,
+        );
         let sent = core::mem::take(&mut self.bench.wire.sent);
         self.hear(&sent);
     }
@@ -200,10 +206,13 @@ impl World {
     fn check(&mut self) {
         let endpoint = &mut self.bench.endpoint;
         let (mut indexed, mut half_open, mut lined) = (0, 0, 0);
+        let listener = endpoint.listeners.get_mut(&server()).unwrap();
+        let serial = listener.serial;
+        let places_taken = listener.half_open();
         let env = endpoint.shared.env();
         for (id, flow) in endpoint.flows.iter_mut() {
             indexed += usize::from(flow.is_indexed);
-            half_open += usize::from(matches!(flow.owner, Owner::Handshake(_)));
+            half_open += usize::from(flow.owner == Owner::Handshake(serial));
             lined += usize::from(flow.is_in_line);
             assert!(!flow.is_in_line || endpoint.line.contains(&id));
             assert!(flow.is_indexed || matches!(flow.owner, Owner::User | Owner::Queue));
@@ -217,7 +226,7 @@ impl World {
         }
         assert_eq!(endpoint.index.len(), indexed);
         assert!(endpoint.line.len() >= lined && endpoint.flows.len() <= 6);
-        assert!(half_open <= 6);
+        assert_eq!(half_open, places_taken);
         assert!(endpoint.time_wait.len() <= 3);
         assert!(endpoint.shared.pool.lent() <= 256 << 10);
     }
