@@ -71,3 +71,10 @@ pub struct Env<'a> {
     /// What is counted.
     pub counters: &'a mut Counters,
 }
+
+/// Rounds of a test that shows a figure: enough to see it work, or as many as asked for.
+#[cfg(test)]
+fn rounds() -> u32 {
+    let asked = std::env::var("LB_ROUNDS").ok();
+    asked.and_then(|it| it.parse().ok()).unwrap_or(1000)
+}

@@ -165,8 +165,8 @@ impl Receiver {
     }
 
     /// A segment with text echoes what we sent that long ago (RFC 7323): a sample for the size of the window, if there is one.
-    pub(crate) fn on_round_trip(&mut self, sample: Duration, env: &Env<'_>) {
-        self.window.on_round_trip(sample, env.now);
+    pub(crate) fn on_round_trip(&mut self, sample: Duration) {
+        self.window.on_round_trip(sample);
     }
 
     /// Copies bytes out in order; how many.

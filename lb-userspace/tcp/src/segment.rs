@@ -66,12 +66,12 @@ pub struct Options {
     pub sack: SackBlocks,
 }
 
-/// TSval and TSecr (RFC 7323 §3.2).
+/// `TSval` and `TSecr` (RFC 7323 §3.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timestamps {
-    /// TSval: the sender's clock.
+    /// `TSval`: the sender's clock.
     pub value: u32,
-    /// TSecr: the last TSval of the other side.
+    /// `TSecr`: the last `TSval` of the other side.
     pub echo: u32,
 }
 

@@ -10,6 +10,9 @@ use core::time::Duration;
 
 use crate::{Instant, Seq, Timestamps};
 
+/// Our clock ticks so often.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
 /// A value so old no longer says what is older than it: the peer's clock may have wrapped (RFC 7323 §5.5).
 const OUTDATED: Duration = Duration::from_hours(24 * 24);
 
@@ -65,13 +68,14 @@ impl Clock {
     }
 
     /// Round trip of the segment that the peer echoes (RFC 7323 §4.1), which is for the caller to take from segments that
-    /// acknowledge something new only. It is of a clock of milliseconds, and never below one.
+    /// acknowledge something new only. It is of a clock of milliseconds: zero if that hasn't ticked, so that now less
+    /// it is always the echo.
     ///
     /// None if the echo is zero, as that of a peer that had nothing to echo, or no time of ours.
     pub(crate) fn round_trip(&self, echo: u32, now: Instant) -> Option<Duration> {
         let millis = self.value(now).wrapping_sub(echo);
         let usable = echo != 0 && millis <= LONGEST_ROUND_TRIP;
-        usable.then(|| Duration::from_millis(u64::from(millis.max(1))))
+        usable.then(|| Duration::from_millis(u64::from(millis)))
     }
 
     /// The offset of our clock.
@@ -167,7 +171,7 @@ mod tests {
         let later = after(Duration::from_micros(30_500));
         let trip = |echo, now| clock.round_trip(echo, now);
         assert_eq!(trip(sent, later), Some(Duration::from_millis(30)));
-        assert_eq!(trip(sent, START), Some(Duration::from_millis(1)));
+        assert_eq!(trip(sent, START), Some(Duration::ZERO));
         assert_eq!(trip(u32::MAX, later), Some(Duration::from_millis(40)));
         assert_eq!(trip(0, later), None, "nothing to echo");
         assert_eq!(trip(sent + 31, later), None, "in the future");

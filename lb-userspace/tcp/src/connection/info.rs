@@ -7,6 +7,10 @@ use crate::Env;
 
 /// What can be told of a connection, named like Linux' `tcp_info`. Windows are in bytes, everything in flight in segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts to be shown, not states"
+)]
 pub struct Info {
     /// State.
     pub state: State,
@@ -40,6 +44,8 @@ pub struct Info {
     pub in_recovery: bool,
     /// Whether the network was seen to change the order of segments.
     pub reordering: bool,
+    /// Bytes sent and not acknowledged.
+    pub unacked_bytes: u32,
     /// Bytes written and not sent.
     pub notsent_bytes: u32,
     /// RCV.WND: what the peer may still send.
@@ -85,6 +91,7 @@ impl Connection {
             total_retrans: sending.total_retrans,
             in_recovery: sending.in_recovery,
             reordering: sending.reordering,
+            unacked_bytes: count(self.sender.unacked()),
             notsent_bytes: count(self.sender.unsent()),
             rcv_wnd: self.receiver.wnd(),
             rcv_mss: self.receiver.mss(),

@@ -6,8 +6,9 @@
 
 use core::time::Duration;
 
-use super::{Connection, Failure, Origin, Reset, State};
+use super::{Connection, Errand, Failure, Origin, State};
 use crate::send::Ack;
+use crate::timestamps::TICK;
 use crate::{Env, Flags, Instant, Segment};
 
 /// Challenge ACKs, and ACKs of unacceptable segments without data, leave a connection at most this often. RFC 5961 §7 asks for a limit;
@@ -30,7 +31,7 @@ impl Connection {
         let acknowledges = segment.has(Flags::ACK);
         if acknowledges && !self.acknowledges_our_syn(segment) {
             if !segment.has(Flags::RST) {
-                self.reset = Some(Reset::Answer(segment.header.ack));
+                self.errand = Some(Errand::Refusal(segment.header.ack));
             }
             return;
         }
@@ -53,7 +54,7 @@ impl Connection {
         } else {
             // Simultaneous open (§3.5, figure 7): our SYN goes again, now with ACK.
             self.state = State::SynReceived;
-            self.answers_syn = true;
+            self.errand = Some(Errand::SynAck);
         }
     }
 
@@ -86,7 +87,9 @@ impl Connection {
         }
         if self.repeats_syn(segment) {
             self.take_timestamp(segment, env.now);
-            self.answers_syn |= self.may_challenge(env.now);
+            if self.may_challenge(env.now) {
+                self.errand = Some(Errand::SynAck);
+            }
         } else if !segment.has(Flags::RST) {
             self.on_unacceptable(segment, env);
         }
@@ -162,7 +165,7 @@ impl Connection {
         let ack = segment.header.ack;
         if self.state == State::SynReceived {
             if !self.acknowledges_our_syn(segment) {
-                self.reset = Some(Reset::Answer(ack));
+                self.errand = Some(Errand::Refusal(ack));
                 return false;
             }
             self.take_ack(segment, env);
@@ -202,9 +205,9 @@ impl Connection {
         let round_trip = timestamps
             .filter(|_| self.negotiated.timestamps)
             .and_then(|peer| self.clock.round_trip(peer.echo, env.now));
-        // One below the clock's tick says nothing of how long the reader takes.
-        if let Some(sample) = round_trip.filter(|it| !it.is_zero() && !segment.payload.is_empty()) {
-            self.receiver.on_round_trip(sample, env);
+        // One of a single tick is some time below it: no measure of how much is read in a round trip.
+        if let Some(sample) = round_trip.filter(|&it| it > TICK && !segment.payload.is_empty()) {
+            self.receiver.on_round_trip(sample);
         }
         self.sender.on_ack(
             &Ack {

@@ -54,12 +54,12 @@ impl Negotiated {
     }
 
     /// Bytes of options in every segment.
-    pub(super) fn overhead(&self) -> usize {
+    pub(super) fn overhead(self) -> usize {
         if self.timestamps { TIMESTAMPS_LEN } else { 0 }
     }
 
     /// Shift counts, none being zeros.
-    pub(super) fn shifts(&self) -> Scale {
+    pub(super) fn shifts(self) -> Scale {
         self.scale.unwrap_or_default()
     }
 }
@@ -104,9 +104,7 @@ impl Connection {
             origin: Origin::Active,
             negotiated,
             mss: u16::try_from(open.mss).unwrap_or(u16::MAX),
-            reset: None,
-            answers_syn: false,
-            probes_peer: false,
+            errand: None,
             shut: false,
             soft_error: false,
             syns: 0,

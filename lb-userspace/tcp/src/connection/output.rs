@@ -4,7 +4,7 @@
 //! segment that isn't full carries as many blocks as fit. (Linux shortens its data segments instead; then their boundaries move, and
 //! retransmissions need splitting.)
 
-use super::{Connection, Reset, State};
+use super::{Connection, Errand, State};
 use crate::pool::Payload;
 use crate::send::Transmission;
 use crate::{Env, Flags, Header, Instant, Options, Seq};
@@ -28,15 +28,15 @@ pub struct Outgoing {
 impl Connection {
     /// The next segment to send.
     pub fn poll_output(&mut self, env: &mut Env<'_>) -> Option<Outgoing> {
-        if let Some(reset) = self.reset.take() {
-            env.counters.out_rsts += 1;
-            return Some(self.reset_segment(reset, env.now));
+        match self.errand.take() {
+            None => {}
+            Some(Errand::Reset) => return Some(self.reset(env)),
+            Some(Errand::Refusal(seq)) => return Some(self.refusal(seq, env)),
+            Some(Errand::SynAck) => return Some(self.syn_again(env)),
+            Some(Errand::Probe) => return Some(self.keepalive_probe(env)),
         }
         if self.state == State::Closed {
             return None;
-        }
-        if self.answers_syn {
-            return Some(self.syn_again(env));
         }
         if self.receiver.ack_is_due() && self.receiver.has_sack() {
             return Some(self.pure_ack(self.sender.nxt(), env));
@@ -46,12 +46,6 @@ impl Connection {
         }
         if self.receiver.ack_is_due() {
             return Some(self.pure_ack(self.sender.nxt(), env));
-        }
-        if self.probes_peer {
-            self.probes_peer = false;
-            env.counters.keepalives += 1;
-            // RFC 9293 §3.8.4: a number that the peer has acknowledged, so that it must answer.
-            return Some(self.pure_ack(self.sender.una() - 1, env));
         }
         None
     }
@@ -66,12 +60,9 @@ impl Connection {
 
     /// Whether [`poll_output`](Self::poll_output) would give something; cheap.
     pub fn wants_output(&self, env: &Env<'_>) -> bool {
-        self.reset.is_some()
+        self.errand.is_some()
             || self.state != State::Closed
-                && (self.answers_syn
-                    || self.probes_peer
-                    || self.receiver.ack_is_due()
-                    || self.sender.wants_output(env))
+                && (self.receiver.ack_is_due() || self.sender.wants_output(env))
     }
 
     /// A segment of the sender.
@@ -85,6 +76,7 @@ impl Connection {
         } = transmission;
         let mut flags = Flags::ACK;
         if syn {
+            self.syns = self.syns.saturating_add(1);
             return self.syn_segment(transmission, env);
         }
         if fin {
@@ -102,8 +94,7 @@ impl Connection {
 
     /// Our SYN, with ACK once the peer's is known.
     fn syn_segment(&mut self, transmission: Transmission, env: &mut Env<'_>) -> Outgoing {
-        self.syns = self.syns.saturating_add(1);
-        self.answers_syn = false;
+        self.errand = None;
         let mut header = self.header(transmission.seq, Flags::SYN, 0, env);
         let negotiated = self.negotiated;
         if self.state == State::SynSent {
@@ -126,14 +117,17 @@ impl Connection {
         }
     }
 
-    /// Our SYN-ACK once more, which the sender doesn't count.
+    /// Our SYN-ACK once more. It doesn't count as a try: a peer that asks again is there, and only silence ends a handshake.
     fn syn_again(&mut self, env: &mut Env<'_>) -> Outgoing {
         // The sender may not have sent it a first time.
-        let transmission = self.sender.poll_transmit(env).unwrap_or(Transmission {
+        if let Some(transmission) = self.sender.poll_transmit(env) {
+            return self.segment(transmission, env);
+        }
+        let transmission = Transmission {
             seq: self.sender.una(),
             syn: true,
             ..Transmission::default()
-        });
+        };
         self.syn_segment(transmission, env)
     }
 
@@ -164,29 +158,42 @@ impl Connection {
         }
     }
 
-    /// RFC 7323 §3.2: on each segment once negotiated; TSecr of a SYN without ACK is 0.
+    /// RFC 7323 §3.2: on each segment once negotiated; the echo of a SYN without ACK is 0.
     fn timestamps(&self, now: Instant) -> Option<crate::Timestamps> {
         self.negotiated.timestamps.then(|| self.clock.option(now))
     }
 
-    /// RST. It carries timestamps too (RFC 7323 §3.2: SHOULD).
-    fn reset_segment(&mut self, reset: Reset, now: Instant) -> Outgoing {
-        let (seq, ack, flags) = match reset {
-            Reset::Own(seq) => (seq, self.receiver.nxt(), Flags::RST | Flags::ACK),
-            Reset::Answer(seq) => (seq, Seq(0), Flags::RST),
+    /// RFC 9293 §3.8.4: a number that the peer has acknowledged, so that it must answer.
+    fn keepalive_probe(&mut self, env: &mut Env<'_>) -> Outgoing {
+        env.counters.keepalives += 1;
+        self.pure_ack(self.sender.una() - 1, env)
+    }
+
+    fn reset(&self, env: &mut Env<'_>) -> Outgoing {
+        let header = Header {
+            seq: self.sender.nxt(),
+            ack: self.receiver.nxt(),
+            flags: Flags::RST | Flags::ACK,
+            ..Header::default()
         };
-        let timestamps = self.timestamps(now);
+        self.with_rst(header, env)
+    }
+
+    fn refusal(&self, seq: Seq, env: &mut Env<'_>) -> Outgoing {
+        let header = Header {
+            seq,
+            flags: Flags::RST,
+            ..Header::default()
+        };
+        self.with_rst(header, env)
+    }
+
+    /// A RST carries timestamps too (RFC 7323 §3.2: SHOULD).
+    fn with_rst(&self, mut header: Header, env: &mut Env<'_>) -> Outgoing {
+        env.counters.out_rsts += 1;
+        header.options.timestamps = self.timestamps(env.now);
         Outgoing {
-            header: Header {
-                seq,
-                ack,
-                flags,
-                window: 0,
-                options: Options {
-                    timestamps,
-                    ..Options::default()
-                },
-            },
+            header,
             transmission: Transmission::default(),
         }
     }

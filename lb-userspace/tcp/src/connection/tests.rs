@@ -360,7 +360,7 @@ impl Pair {
         self.losses = (self.log.len()..20_000)
             .filter(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 16) % every == 0
+                (state >> 16).is_multiple_of(every)
             })
             .collect();
     }

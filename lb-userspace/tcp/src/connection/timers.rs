@@ -2,7 +2,7 @@
 //!
 //! TIME-WAIT and orphans have no timer here: the endpoint replaces the one and resets the other.
 
-use super::{Connection, Failure, Reset, State};
+use super::{Connection, Errand, Failure, State};
 use crate::send::Expiry;
 use crate::{Config, Env, Instant};
 
@@ -78,11 +78,11 @@ impl Connection {
     fn on_keepalive(&mut self, env: &mut Env<'_>) {
         if u32::from(self.probes) < env.config.keepalive_probes {
             self.probes += 1;
-            self.probes_peer = true;
+            self.errand = Some(Errand::Probe);
             return;
         }
-        self.reset = Some(Reset::Own(self.sender.nxt()));
         self.give_up(env);
+        self.errand = Some(Errand::Reset);
     }
 }
 

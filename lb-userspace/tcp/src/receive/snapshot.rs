@@ -1,7 +1,7 @@
 //! The receiving direction as a value, for another engine or a kernel socket to go on with.
 //!
-//! Everything that the peer was told is in it: what was acknowledged and not read, what was SACKed, and the right edge. What only
-//! this engine knows of the reader and the round trip is not: it is learnt again.
+//! Everything that the peer was told is in it: what was acknowledged and not read, what was told in SACK blocks, and the right
+//! edge. What only this engine knows of the reader and the round trip is not: it is learnt again.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -63,7 +63,10 @@ impl Window {
     /// A window after a SYN, which told at most 65,535 bytes as it has no scale (RFC 7323 §2.2).
     pub(super) fn new(nxt: Seq, scale: u8, env: &Env<'_>) -> Self {
         let scale = scale.min(MAX_SCALE);
-        let size = bytes(env.config.receive_window).min(most(env.config, scale));
+        // Less than a unit could never be told, and the peer would probe a closed window for ever.
+        let size = bytes(env.config.receive_window)
+            .min(most(env.config, scale))
+            .max(1 << scale);
         let told = size.min(MAX_FIELD);
         Self {
             edge: nxt + told,
@@ -136,7 +139,8 @@ impl Window {
 
     /// Whether the window that could be told is worth a segment of its own: twice the present one, as on Linux.
     pub(super) fn has_opened(&self, nxt: Seq, unread: u32, mss: u32, env: &Env<'_>) -> bool {
-        let wnd = self.wnd(nxt);
+        // A window that was rounded down is smaller to the peer than to us.
+        let wnd = self.wnd(nxt).min(u32::from(self.field) << self.scale);
         let wanted = self.wanted(unread, mss, env);
         wanted >= wnd.saturating_mul(2) && wanted >= wnd.saturating_add(self.least_step(mss))
     }
@@ -148,49 +152,46 @@ impl Window {
         if let Some(lap) = self.lap.take_if(|lap| nxt.follows(lap.beyond)) {
             // A peer that was not waiting for window took its time, so this is no more than a bound.
             let lap = micros(now.since(lap.start));
-            self.set_round_trip(self.round_trip.map_or(lap, |known| lap.min(known)), now);
+            self.round_trip = Some(self.round_trip.map_or(lap, |known| lap.min(known)));
         }
     }
 
     /// A round trip by timestamps. The peer may have been idle between its acknowledgement and its data, so the least one counts
     /// most.
-    pub(super) fn on_round_trip(&mut self, sample: Duration, now: Instant) {
+    pub(super) fn on_round_trip(&mut self, sample: Duration) {
         let sample = micros(sample);
         let known = self.round_trip.unwrap_or(sample);
         let grown = known.saturating_add(sample.get().saturating_sub(known.get()) / 8);
-        self.set_round_trip(sample.min(grown), now);
+        self.round_trip = Some(sample.min(grown));
     }
 
     /// The reader took `count` bytes: once in a round trip the size follows.
     pub(super) fn on_read(&mut self, count: u32, mss: u32, env: &Env<'_>) {
-        let Some(round_trip) = self.round_trip() else {
+        let Some(round_trip) = self.round_trip else {
             return;
         };
         self.drained = self.drained.saturating_add(count);
-        if env.now.since(self.drained_since) < round_trip {
+        let elapsed = micros(env.now.since(self.drained_since));
+        if elapsed < round_trip {
             return;
         }
-        if self.drained > self.space {
-            if env.pool.pressure() == Pressure::None {
-                self.size = self
-                    .right_size(mss)
-                    .min(most(env.config, self.scale))
-                    .max(self.size);
-            }
-            self.space = self.drained;
-        }
+        // A reader that comes seldom takes much at once, which is not much in a round trip.
+        let drained = u64::from(self.drained) * u64::from(round_trip.get());
+        let drained = drained / u64::from(elapsed.get());
+        self.grow(u32::try_from(drained).unwrap_or(u32::MAX), mss, env);
         self.drained = 0;
         self.drained_since = env.now;
     }
 
-    /// Twice what was read in the last round trip, and more while that grows: the next one may bring twice as much.
-    fn right_size(&self, mss: u32) -> u32 {
-        // More than any window is no more of a reason, and can't overflow.
-        let drained = u64::from(self.drained.min(MAX_FIELD << MAX_SCALE));
-        let space = u64::from(self.space.max(1));
-        let size = 2 * drained + SPARE_SEGMENTS * u64::from(mss);
-        let growth = size * (drained - space.min(drained)) / space;
-        u32::try_from(size + growth.min(size)).unwrap_or(u32::MAX)
+    fn grow(&mut self, drained: u32, mss: u32, env: &Env<'_>) {
+        if drained <= self.space {
+            return;
+        }
+        if env.pool.pressure() == Pressure::None {
+            let size = right_size(drained, self.space, mss);
+            self.size = size.min(most(env.config, self.scale)).max(self.size);
+        }
+        self.space = drained;
     }
 
     /// The window that would be told if nothing had been told yet, in whole units.
@@ -210,15 +211,17 @@ impl Window {
     fn least_step(&self, mss: u32) -> u32 {
         mss.min(self.size / 2).max(1)
     }
+}
 
-    fn set_round_trip(&mut self, round_trip: NonZeroU32, now: Instant) {
-        if self.round_trip.is_none() {
-            // What was read before can't be said to be of one round trip.
-            self.drained = 0;
-            self.drained_since = now;
-        }
-        self.round_trip = Some(round_trip);
-    }
+/// Twice what was read in the last round trip, and up to twice that while it grows beyond `space`, what it was before: the next one
+/// may bring twice as much.
+fn right_size(drained: u32, space: u32, mss: u32) -> u32 {
+    // More than any window is no more of a reason, and can't overflow.
+    let drained = u64::from(drained.min(MAX_FIELD << MAX_SCALE));
+    let space = u64::from(space.max(1));
+    let size = 2 * drained + SPARE_SEGMENTS * u64::from(mss);
+    let growth = size * drained.saturating_sub(space) / space;
+    u32::try_from(size + growth.min(size)).unwrap_or(u32::MAX)
 }
 
 /// The largest size: what the rules allow and the field can say.

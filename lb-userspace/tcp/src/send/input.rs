@@ -11,6 +11,7 @@ use super::rtt::Rtt;
 use super::timers::{Early, Late};
 use super::{Ack, Pending, Round, Sender, TailProbe};
 use crate::segment::{SackBlocks, SeqRange};
+use crate::timestamps::TICK;
 use crate::{Env, Instant, Seq};
 
 /// What one acknowledgement says that was not known.
@@ -90,7 +91,7 @@ impl Sender {
         self.judge_tail(ack, &news, env);
         let recovered = self.leave_recovery();
         let lost = self.find_losses(&mut news, env);
-        // What a recovery had to repair is no reason to grow.
+        // What a fast recovery had to repair is no reason to grow.
         if lost || !recovered {
             self.respond(lost, flight_before, &news, env);
         }
@@ -156,7 +157,8 @@ impl Sender {
         let acked = news.acked_sent_at.filter(|_| !news.acked_retransmission);
         let sample = match acked.or(news.sacked_sent_at) {
             Some(sent_at) => Some(env.now.since(sent_at)),
-            None if news.acked > 0 => ack.round_trip,
+            // Within a tick of that clock: up to one.
+            None if news.acked > 0 => ack.round_trip.map(|it| it.max(TICK)),
             None => None,
         };
         if let Some(sample) = sample {
@@ -243,7 +245,7 @@ impl Sender {
         }
     }
 
-    /// Ends a recovery whose end is acknowledged; whether that was one.
+    /// Ends a recovery whose end is acknowledged; whether that was a fast one.
     fn leave_recovery(&mut self) -> bool {
         let (Phase::Recovery { high, .. } | Phase::Loss { high }) = self.phase else {
             return false;
@@ -251,6 +253,7 @@ impl Sender {
         if self.una().precedes(high) {
             return false;
         }
+        let was_fast = matches!(self.phase, Phase::Recovery { .. });
         self.phase = Phase::Open;
         self.rack.on_recovered();
         self.reno.begin(high, true);
@@ -258,7 +261,7 @@ impl Sender {
         if let Some(undo) = &mut self.undo {
             undo.expire_at(nxt);
         }
-        true
+        was_fast
     }
 
     /// Marks what is lost; whether anything newly is.

@@ -126,3 +126,33 @@ impl Rack {
 fn is_sent_after(sent_at: Instant, end: Seq, other_sent_at: Instant, other_end: Seq) -> bool {
     sent_at > other_sent_at || (sent_at == other_sent_at && end.follows(other_end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_window_lasts_sixteen_recoveries() {
+        let mut rtt = Rtt::new();
+        rtt.sample(Duration::from_millis(40), Instant::ZERO);
+        let mut rack = Rack::new(Seq(0));
+        rack.on_duplicate(Seq(0), Seq(10));
+        for _ in 0..15 {
+            rack.on_recovered();
+            assert_eq!(rack.reo_wnd(&rtt, 0, false), Duration::from_millis(20));
+        }
+        rack.on_recovered();
+        assert_eq!(rack.reo_wnd(&rtt, 0, false), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn the_window_is_never_wider_than_a_round_trip() {
+        let mut rtt = Rtt::new();
+        rtt.sample(Duration::from_millis(40), Instant::ZERO);
+        let mut rack = Rack::new(Seq(0));
+        for round in 1..100 {
+            rack.on_duplicate(Seq(round * 10), Seq(round * 10 + 10));
+        }
+        assert_eq!(rack.reo_wnd(&rtt, 0, false), Duration::from_millis(40));
+    }
+}

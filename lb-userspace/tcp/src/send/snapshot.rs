@@ -80,7 +80,6 @@ impl Sender {
         let mut sender = Self::new(snapshot.una - 1, mss, false, env);
         sender.negotiated(mss, snapshot.sack, overhead);
         if !sender.buffer.write_whole(0, &snapshot.queue, env.pool) {
-            sender.buffer.clear(env.pool);
             return None;
         }
         sender.end = snapshot.una + written;

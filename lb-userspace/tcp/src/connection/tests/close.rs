@@ -153,6 +153,35 @@ fn an_abort_is_not_told_to_a_peer_that_knows_of_no_connection() {
 }
 
 #[test]
+fn a_reset_carries_timestamps_once_they_were_agreed() {
+    let syn = Options {
+        timestamps: Some(Timestamps { value: 1, echo: 0 }),
+        ..Options::default()
+    };
+    let mut host = Host::established_with(Config::default(), &syn);
+    host.aborts();
+    let expected = Timestamps {
+        value: host.clock(),
+        echo: 1,
+    };
+    assert_eq!(host.sent_one().header.options.timestamps, Some(expected));
+}
+
+#[test]
+fn a_reset_in_time_wait_is_no_failure() {
+    let mut host = Host::established();
+    host.shuts();
+    host.sent_one();
+    host.answers(&fin(1, 2));
+    assert_eq!(host.state(), State::TimeWait);
+    host.gets(&from_peer(Flags::RST, 2, 0));
+    assert_eq!(
+        (host.state(), host.connection.failure()),
+        (State::Closed, None)
+    );
+}
+
+#[test]
 fn a_reset_ends_a_connection_that_is_closing() {
     let mut host = Host::established();
     host.shuts();

@@ -186,10 +186,46 @@ fn a_syn_that_comes_again_is_answered_again_but_not_twice_at_once() {
 }
 
 #[test]
+fn a_syn_that_came_again_is_not_answered_once_the_handshake_is_over() {
+    let mut host = Host::accepting(plain(), &Options::default());
+    host.sent_one();
+    host.gets(&from_peer(Flags::SYN, 0, 0));
+    host.gets(&from_peer(Flags::ACK, 1, 1));
+    assert!(host.sent().is_empty());
+}
+
+#[test]
+fn a_syn_that_comes_again_does_not_count_as_a_try() {
+    let mut host = Host::accepting(plain(), &Options::default());
+    host.sent_one();
+    for _ in 0..40 {
+        host.waits(Duration::from_millis(600));
+        host.answers(&from_peer(Flags::SYN, 0, 0));
+    }
+    assert_eq!(host.state(), State::SynReceived);
+}
+
+#[test]
+fn a_syn_that_comes_again_is_echoed_by_its_own_time() {
+    let syn = |value| {
+        let mut syn = from_peer(Flags::SYN, 0, 0);
+        syn.header.options.timestamps = Some(Timestamps { value, echo: 0 });
+        syn
+    };
+    let mut host = Host::accepting(Config::default(), &syn(5).header.options);
+    host.sent_one();
+    let again = host.answers(&syn(1005));
+    assert_eq!(
+        again[0].header.options.timestamps.map(|it| it.echo),
+        Some(1005)
+    );
+}
+
+#[test]
 fn a_syn_ack_without_answer_is_sent_six_times_and_then_forgotten() {
     let mut host = Host::accepting(plain(), &Options::default());
     let first = host.sent_one();
-    let again = host.waits(Duration::from_secs(300));
+    let again = host.waits(Duration::from_mins(5));
     assert_eq!(again.len(), 5);
     assert!(again.iter().all(|sent| sent.header == first.header));
     assert_eq!(host.state(), State::Closed);
@@ -202,10 +238,10 @@ fn a_syn_ack_without_answer_is_sent_six_times_and_then_forgotten() {
 fn a_syn_without_answer_is_tried_for_the_user_timeout() {
     let mut host = Host::connecting(plain());
     host.sent_one();
-    let again = host.waits(Duration::from_secs(180));
+    let again = host.waits(Duration::from_mins(3));
     assert!(again.len() >= 6 && again.iter().all(|sent| sent.has(Flags::SYN)));
     assert_eq!(host.state(), State::SynSent);
-    host.waits(Duration::from_secs(300));
+    host.waits(Duration::from_mins(5));
     assert_eq!(host.connection.failure(), Some(Failure::TimedOut));
 }
 
@@ -301,6 +337,21 @@ fn windows_are_scaled_after_the_syns() {
 }
 
 #[test]
+fn the_window_of_a_syn_ack_is_not_scaled() {
+    let mut host = Host::connecting(plain());
+    host.sent_one();
+    let mut syn_ack = from_peer(Flags::SYN | Flags::ACK, 0, 1);
+    syn_ack.header.window = 100;
+    syn_ack.header.options.window_scale = Some(7);
+    host.gets(&syn_ack);
+    assert_eq!(host.connection.sender.wnd(), 100);
+    syn_ack.header.flags = Flags::ACK;
+    syn_ack.header.seq = IRS + 1;
+    host.gets(&syn_ack);
+    assert_eq!(host.connection.sender.wnd(), 100 << 7);
+}
+
+#[test]
 fn what_is_written_during_the_handshake_waits_for_its_end() {
     let mut host = Host::connecting(plain());
     host.writes(b"request");
@@ -320,5 +371,12 @@ fn a_reset_ends_a_handshake_whose_peer_thinks_better_of_it() {
     host.sent_one();
     host.gets(&from_peer(Flags::RST, 1, 0));
     assert_eq!(host.state(), State::Closed);
+    assert_eq!(host.connection.failure(), Some(Failure::Reset));
     assert_eq!(host.counters.attempt_fails, 1);
+    // If it was ours, it was refused (RFC 9293 §3.10.7.4, second).
+    let mut host = Host::connecting(plain());
+    host.sent_one();
+    host.answers(&from_peer(Flags::SYN, 0, 0));
+    host.gets(&from_peer(Flags::RST, 1, 0));
+    assert_eq!(host.connection.failure(), Some(Failure::Refused));
 }

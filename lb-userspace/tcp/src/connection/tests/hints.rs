@@ -58,12 +58,12 @@ fn an_unreachable_peer_is_a_reason_only_if_it_stays_silent() {
     silent.writes(b"x");
     silent.sent_one();
     silent.with(|connection, env| connection.unreachable(ISS + 1, env));
-    silent.waits(Duration::from_secs(600));
+    silent.waits(Duration::from_mins(10));
     assert_eq!(silent.connection.failure(), Some(Failure::Unreachable));
     // Heard again: forgotten.
     host.gets(&from_peer(Flags::ACK, 1, 2));
     host.writes(b"y");
     host.sent_one();
-    host.waits(Duration::from_secs(600));
+    host.waits(Duration::from_mins(10));
     assert_eq!(host.connection.failure(), Some(Failure::TimedOut));
 }

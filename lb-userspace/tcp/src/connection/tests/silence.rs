@@ -133,3 +133,12 @@ fn a_reader_that_wakes_up_opens_the_window_again() {
     assert_eq!(all.len(), bytes.len());
     assert_eq!(all, bytes);
 }
+
+#[test]
+fn nothing_leaves_a_connection_that_was_reset_while_a_probe_was_waiting() {
+    let mut host = idle();
+    host.now += Duration::from_secs(100);
+    host.with(Connection::on_timer);
+    assert_eq!(host.answers(&from_peer(Flags::RST, 1, 0)).len(), 0);
+    assert_eq!(host.state(), State::Closed);
+}

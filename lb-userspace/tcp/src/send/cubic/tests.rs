@@ -92,6 +92,21 @@ fn the_window_follows_the_curve_through_its_plateau() {
 }
 
 #[test]
+fn a_window_grows_by_half_in_a_round_trip_at_most() {
+    let srtt = Duration::from_millis(100);
+    let mut cubic = after_loss(100);
+    let start = Instant::from_micros(1_000_000);
+    cubic.on_ack(&growth(MSS, start, srtt));
+    let before = cubic.cwnd;
+    // Far behind the plateau the curve is steeper than any network.
+    cubic.last = start + Duration::from_secs(100);
+    for _ in 0..70 {
+        cubic.on_ack(&growth(MSS, cubic.last, srtt));
+    }
+    assert!(cubic.cwnd > before * 14 / 10 && cubic.cwnd <= before * 165 / 100);
+}
+
+#[test]
 fn short_round_trips_grow_like_reno() {
     let srtt = Duration::from_millis(1);
     let mut cubic = after_loss(40);

@@ -77,19 +77,68 @@ fn a_late_segment_that_comes_in_time_is_not_lost_and_widens_the_window() {
 #[test]
 fn duplicates_told_widen_the_reordering_window_once_a_round_trip() {
     let mut rig = Rig::open();
-    rig.flight(5);
+    rig.flight(6);
     rig.pass(100);
-    rig.sack(0, &[(1000, 4000)]);
-    rig.send();
+    rig.sack(0, &[(2000, 6000)]);
+    assert_eq!(rig.send(), [(0, 1000), (1000, 1000)]);
     rig.pass(10);
-    // The original arrives, then the retransmission.
-    rig.ack(5000);
-    rig.sack(5000, &[(0, 1000)]);
-    rig.sack(5000, &[(0, 1000)]);
+    // The originals arrive, then the retransmissions.
+    rig.ack(6000);
+    rig.flight(2);
+    rig.sack(6000, &[(0, 1000)]);
+    rig.sack(6000, &[(1000, 2000)]);
+    rig.pass(100);
+    rig.sack(6000, &[(7000, 8000)]);
+    assert_eq!(rig.timer(), Some(50), "half of the least round trip");
+}
+
+#[test]
+fn a_duplicate_of_a_tail_loss_probe_says_nothing_of_reordering() {
+    let mut rig = Rig::open();
+    rig.flight(3);
+    rig.fire();
+    assert_eq!(rig.send(), [(2000, 1000)]);
+    rig.sack(3000, &[(2000, 3000)]);
     rig.flight(2);
     rig.pass(100);
-    rig.sack(5000, &[(6000, 7000)]);
-    assert_eq!(rig.timer(), Some(50), "half of the least round trip");
+    rig.sack(3000, &[(4000, 5000)]);
+    assert_eq!(rig.timer(), Some(25));
+}
+
+#[test]
+fn a_second_hole_is_found_while_the_first_is_being_repaired() {
+    let mut rig = Rig::open();
+    rig.flight(8);
+    rig.pass(100);
+    rig.sack(0, &[(1000, 4000)]);
+    assert_eq!(rig.send()[0], (0, 1000));
+    assert_eq!(board(&rig), "rsssffff");
+    rig.sack(0, &[(5000, 6000), (1000, 4000)]);
+    assert_eq!(board(&rig), "rsssLsff");
+}
+
+#[test]
+fn blocks_out_of_order_are_no_reordering() {
+    let mut rig = Rig::open();
+    rig.flight(6);
+    rig.pass(100);
+    rig.sack(0, &[(4000, 5000), (1000, 2000)]);
+    assert!(!rig.info().reordering);
+}
+
+#[test]
+fn what_the_peer_has_no_room_for_any_more_is_not_sent_again() {
+    let mut rig = Rig::open();
+    rig.flight(6);
+    rig.pass(100);
+    rig.window = 2500;
+    rig.peer += 1;
+    rig.sack(0, &[(1000, 3000), (4000, 6000)]);
+    assert_eq!(board(&rig), "LssLss");
+    assert_eq!(rig.send(), [(0, 1000)]);
+    rig.pass(100);
+    rig.sack(3000, &[(4000, 6000)]);
+    assert_eq!(rig.send(), [(3000, 1000)]);
 }
 
 #[test]
@@ -192,6 +241,40 @@ fn without_sack_duplicates_of_old_retransmissions_begin_no_recovery() {
 }
 
 #[test]
+fn without_sack_duplicates_after_a_timeout_are_echoes_of_its_retransmissions() {
+    let mut rig = Rig::opened(Config::default(), false);
+    rig.flight(10);
+    rig.fire();
+    rig.send();
+    rig.pass(10);
+    rig.ack(10_000);
+    assert!(!rig.info().in_recovery);
+    rig.flight(1);
+    rig.flight(1);
+    rig.write(5 * MSS);
+    rig.send();
+    for _ in 0..5 {
+        rig.ack(10_000);
+        rig.send();
+    }
+    assert_eq!(rig.counters.reno_recovery, 0);
+}
+
+#[test]
+fn what_waited_behind_a_hole_gives_no_round_trip() {
+    let mut rig = Rig::opened(Config::default(), false);
+    rig.flight(5);
+    rig.pass(100);
+    for _ in 0..3 {
+        rig.ack(0);
+    }
+    assert_eq!(rig.send()[0], (0, 1000));
+    rig.pass(400);
+    rig.ack(5000);
+    assert_eq!(rig.info().rtt, Some(Duration::from_millis(100)));
+}
+
+#[test]
 fn more_duplicates_than_segments_do_not_speed_us_up() {
     let mut rig = Rig::opened(Config::default(), false);
     rig.write(60 * MSS);
@@ -249,6 +332,42 @@ fn a_recovery_in_error_is_taken_back_by_an_old_echo() {
     rig.ack(4000);
     assert_eq!(rig.counters.undo, 1);
     assert_eq!((rig.info().cwnd, rig.info().in_recovery), (10 * MSS, false));
+}
+
+#[test]
+fn an_old_echo_takes_nothing_back_while_another_repair_is_on_its_way() {
+    let mut rig = Rig::open();
+    let first = u64::from(rig.now.millis());
+    rig.flight(8);
+    rig.pass(100);
+    rig.echo = Some(first);
+    rig.sack(0, &[(1000, 4000), (5000, 8000)]);
+    assert_eq!(rig.send(), [(0, 1000), (4000, 1000)]);
+    rig.pass(20);
+    rig.sack(4000, &[(5000, 8000)]);
+    assert_eq!((rig.counters.undo, board(&rig).as_str()), (0, "rsss"));
+}
+
+#[test]
+fn an_old_echo_for_something_else_takes_nothing_back() {
+    let mut rig = Rig::open();
+    let first = u64::from(rig.now.millis());
+    rig.flight(8);
+    rig.pass(100);
+    // The second is lost; the acknowledgement of the first is late.
+    rig.echo = Some(first);
+    rig.sack(1000, &[(2000, 5000)]);
+    assert_eq!(rig.send()[0], (1000, 1000));
+    rig.ack(1000);
+    rig.pass(100);
+    rig.echo = Some(u64::from(rig.now.millis()) - 100);
+    rig.ack(8000);
+    assert_eq!(rig.counters.undo, 0);
+    // Behind the recovery an old echo is nothing either.
+    rig.flight(1);
+    rig.echo = Some(first);
+    rig.ack(9000);
+    assert_eq!(rig.counters.undo, 0);
 }
 
 #[test]

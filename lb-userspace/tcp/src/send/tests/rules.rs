@@ -90,6 +90,17 @@ fn a_fin_alone_is_sent_and_sent_again() {
 }
 
 #[test]
+fn a_full_segment_with_a_fin_is_repeated_as_one() {
+    let mut rig = Rig::open();
+    rig.write(MSS);
+    rig.sender.close();
+    assert!(rig.poll().is_some_and(|t| t.fin && t.len == 1000));
+    rig.fire();
+    assert!(rig.poll().is_some_and(|t| t.fin && t.len == 1000 && t.push));
+    assert_eq!(rig.poll(), None);
+}
+
+#[test]
 fn all_memory_goes_back_when_all_is_acknowledged() {
     let mut rig = Rig::open();
     rig.flight(10);
