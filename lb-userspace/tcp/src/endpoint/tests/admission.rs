@@ -194,7 +194,7 @@ fn syns_above_the_flow_limit_or_without_memory_are_ignored() {
         crate::Pressure::RefuseConnections
     );
     assert!(bench.syn(2).is_empty());
-    let mut sink = [0; 65_536];
+    let mut sink = std::vec![0; 65_536];
     while matches!(bench.endpoint.read(&id, &mut sink), Ok(Some(count)) if count > 0) {}
     assert_eq!(bench.endpoint.pool().lent(), 0);
     bench.output();

@@ -238,7 +238,7 @@ impl World {
         }
         self.bench.endpoint.unlisten(&server());
         self.bench.output();
-        self.bench.sleep(Duration::from_secs(600));
+        self.bench.sleep(Duration::from_mins(10));
         let endpoint = &self.bench.endpoint;
         assert_eq!((endpoint.flows(), endpoint.time_wait()), (0, 0));
         assert_eq!((endpoint.index.len(), endpoint.pool().lent()), (0, 0));

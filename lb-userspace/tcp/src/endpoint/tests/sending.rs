@@ -15,7 +15,7 @@ fn flows_take_turns_with_a_share_each() {
         bench.say(peer, Flags::ACK, b"");
     }
     for (_, id) in &flows {
-        let written = bench.endpoint.write(id, &[1; 50 * MSS]);
+        let written = bench.endpoint.write(id, &std::vec![1; 50 * MSS]);
         assert_eq!(written, Ok(Some(50 * MSS)));
     }
     let ports =
