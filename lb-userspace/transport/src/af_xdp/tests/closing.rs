@@ -277,7 +277,7 @@ fn after_a_stop_connections_finish_and_what_is_left_is_reset() {
         assert!(bench.exchange(late).await.is_empty(), "a new client");
         stream.write_all(b"answer").await.unwrap();
         drop(stream);
-        let done = |c: &mut Client| (!c.socket(busy).may_recv()).then_some(());
+        let done = |c: &mut Client| (c.socket(busy).state() == State::CloseWait).then_some(());
         bench.client.until(done).await;
         assert_eq!(bench.client.socket(busy).recv_queue(), 6);
         bench.client.socket(busy).close();
