@@ -101,7 +101,7 @@ impl Sizes {
         Self {
             seconds: 1,
             attempts: 1,
-            idle: 200,
+            idle: 1_500,
             flood_clients: 10,
             flood_patience: 2,
             ..Self::quick()
