@@ -54,10 +54,14 @@ impl Scenario {
         let most = Self::most_bytes(&links, &mut rng);
         let keys = keys(is_v6, &mut rng);
         let mut setups = keys.map(|key| setup(key, mtu, &mut rng));
-        if talk == Talk::Abort {
-            // A lost RST must not leave the other end waiting.
-            for setup in &mut setups {
-                setup.config.keepalive = Duration::from_secs(10);
+        for config in setups.iter_mut().map(|setup| &mut setup.config) {
+            if talk == Talk::Abort {
+                // A lost RST must not leave the other end waiting.
+                config.keepalive = Duration::from_secs(10);
+            }
+            if kinds.contains(&Kind::Smoltcp) {
+                // A window that is rounded down can close before it was filled; smoltcp 0.14 then forgets what it has sent.
+                config.window_scale = config.window_scale.min(7);
             }
         }
         Self {
