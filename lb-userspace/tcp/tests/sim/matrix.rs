@@ -46,7 +46,12 @@ fn all(name: &str, fault: Fault, kinds: fn(u64) -> [Kind; 2]) {
 fn is_smoltcps_fault(why: &str) -> bool {
     let has_finished = ["FIN-WAIT-1", "FIN-WAIT-2", "CLOSING", "LAST-ACK"];
     let mut states = has_finished.iter();
-    let waits = ["stuck", "still busy", "running in circles", "too many packets"];
+    let waits = [
+        "stuck",
+        "still busy",
+        "running in circles",
+        "too many packets",
+    ];
     states.any(|state| why.contains(&format!("smoltcp {state}")))
         && waits.iter().any(|wait| why.contains(wait))
 }

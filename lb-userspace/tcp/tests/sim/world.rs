@@ -46,7 +46,7 @@ pub(crate) struct Report {
 }
 
 /// Simulated time after which a run is stuck. Longest honest runs: timeouts back off to two minutes.
-const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+const PATIENCE: Duration = Duration::from_hours(3);
 
 /// Packets in a run: many times those of the longest.
 const MAX_PACKETS: u64 = 300_000;
