@@ -349,7 +349,9 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             }
             listener => {
                 flow.owner = Owner::Nobody;
-                listener.into_iter().for_each(|listener| listener.ended());
+                if let Some(listener) = listener {
+                    listener.ended();
+                }
                 flow.connection.abort(&mut self.shared.env());
             }
         }

@@ -145,7 +145,9 @@ mod tests {
     fn memory_of_a_burst_is_not_kept() {
         let mut pool = Pool::new(1 << 30);
         let chunks: Vec<Chunk> = (0..4 * SPARE).map(|_| pool.take().unwrap()).collect();
-        chunks.into_iter().for_each(|chunk| pool.give_back(chunk));
+        for chunk in chunks {
+            pool.give_back(chunk);
+        }
         assert_eq!(pool.lent(), 0);
         assert!(pool.free.len() <= 2 * SPARE, "{}", pool.free.len());
     }

@@ -73,6 +73,11 @@ impl<A> Listener<A> {
         self.half_open = self.half_open.saturating_sub(1);
     }
 
+    #[cfg(test)]
+    pub(super) fn half_open(&self) -> usize {
+        self.half_open
+    }
+
     pub(super) fn enqueue(&mut self, flow: u32) {
         self.queue.push_back(flow);
     }

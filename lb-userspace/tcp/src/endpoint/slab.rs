@@ -86,20 +86,17 @@ impl<T> Slab<T> {
 
     /// `None` (and the value is gone) if 2³² - 1 numbers are taken.
     pub(super) fn insert(&mut self, value: T) -> Option<u32> {
-        let index = match self.free {
-            Some(index) => {
-                let slot = self.slots.get_mut(index)?;
-                if let Slot::Free(next) = *slot {
-                    self.free = next;
-                }
-                *slot = Slot::Used(value);
-                index
+        let index = if let Some(index) = self.free {
+            let slot = self.slots.get_mut(index)?;
+            if let Slot::Free(next) = *slot {
+                self.free = next;
             }
-            None => {
-                let index = u32::try_from(self.slots.len()).ok()?;
-                self.slots.push(Slot::Used(value));
-                index
-            }
+            *slot = Slot::Used(value);
+            index
+        } else {
+            let index = u32::try_from(self.slots.len()).ok()?;
+            self.slots.push(Slot::Used(value));
+            index
         };
         self.len += 1;
         Some(index)

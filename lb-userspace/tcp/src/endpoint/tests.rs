@@ -75,6 +75,8 @@ struct Bench {
     endpoint: Endpoint<u8, Told>,
     wire: Wire,
     now: Instant,
+    /// Shift count that peers tell.
+    scale: Option<u8>,
 }
 
 /// A peer's end of a connection: numbers that it sends and expects next.
@@ -98,6 +100,7 @@ impl Bench {
             endpoint,
             wire,
             now,
+            scale: None,
         }
     }
 
@@ -130,7 +133,9 @@ impl Bench {
     }
 
     fn syn(&mut self, port: u16) -> Vec<Sent> {
-        self.exchange(port, header(Flags::SYN, 100, 0), b"")
+        let mut syn = header(Flags::SYN, 100, 0);
+        syn.options.window_scale = self.scale;
+        self.exchange(port, syn, b"")
     }
 
     /// A connection that waits to be accepted.

@@ -22,11 +22,13 @@ impl Tuple {
 
 impl From<&FlowKey> for Tuple {
     fn from(key: &FlowKey) -> Self {
-        let [l0, l1] = key.local.port().to_be_bytes();
-        let [r0, r1] = key.remote.port().to_be_bytes();
+        let ports = [key.local.port(), key.remote.port()].map(u16::to_be_bytes);
         if let (IpAddr::V4(local), IpAddr::V4(remote)) = (key.local.ip(), key.remote.ip()) {
-            let ([a, b, c, d], [e, f, g, h]) = (local.octets(), remote.octets());
-            return Self::V4([a, b, c, d, e, f, g, h, l0, l1, r0, r1]);
+            let mut bytes = [0; 12];
+            bytes[..4].copy_from_slice(&local.octets());
+            bytes[4..8].copy_from_slice(&remote.octets());
+            bytes[8..].copy_from_slice(ports.as_flattened());
+            return Self::V4(bytes);
         }
         let octets = |ip| match ip {
             IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
@@ -35,7 +37,7 @@ impl From<&FlowKey> for Tuple {
         let mut bytes = [0; 36];
         bytes[..16].copy_from_slice(&octets(key.local.ip()));
         bytes[16..32].copy_from_slice(&octets(key.remote.ip()));
-        bytes[32..].copy_from_slice(&[l0, l1, r0, r1]);
+        bytes[32..].copy_from_slice(ports.as_flattened());
         Self::V6(bytes)
     }
 }

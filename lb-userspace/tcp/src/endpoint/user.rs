@@ -61,7 +61,9 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         for listener in self.listeners.iter_mut() {
             waiting.extend(core::iter::from_fn(|| listener.dequeue()));
         }
-        waiting.into_iter().for_each(|id| self.disown(id));
+        for id in waiting {
+            self.disown(id);
+        }
     }
 
     /// Resets every connection, half-open ones too: after this and an [`output`](Self::output) that leaves nobody in line, no

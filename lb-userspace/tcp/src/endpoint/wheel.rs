@@ -130,7 +130,7 @@ impl Wheel {
 
     /// Where a timer lies. The same for as long as it lies there: the wheel's digits above its level stay equal to the timer's.
     fn place(&self, at: u64) -> (usize, usize) {
-        let highest = 63 - ((at ^ self.elapsed) | 1).leading_zeros();
+        let highest = ((at ^ self.elapsed) | 1).ilog2();
         let level = highest / BITS;
         let slot = (at >> (BITS * level)) & (SLOTS as u64 - 1);
         #[expect(clippy::cast_possible_truncation, reason = "six bits")]
@@ -288,7 +288,9 @@ mod tests {
                         got.sort_unstable();
                         let due: Vec<u32> = model.extract_if(.., |_, at| *at <= now).map(|(id, _)| id).collect();
                         prop_assert_eq!(&got, &due);
-                        got.iter().for_each(|&id| armed[id as usize] = Armed::NO);
+                        for id in got {
+                            armed[id as usize] = Armed::NO;
+                        }
                     }
                 }
                 let first = model.values().min().map(|&at| ms(at));

@@ -355,8 +355,6 @@ fn kind(failure: Failure) -> io::ErrorKind {
 
 /// Random bytes of the operating system. The keys of `std`'s hash maps are that, and two of them don't tell each other.
 fn secret() -> Secret {
-    let random = || RandomState::new().build_hasher().finish().to_ne_bytes();
-    let [a, b, c, d, e, f, g, h] = random();
-    let [i, j, k, l, m, n, o, p] = random();
-    Secret::new([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
+    let random = || u128::from(RandomState::new().build_hasher().finish());
+    Secret::new((random() << 64 | random()).to_ne_bytes())
 }

@@ -194,7 +194,7 @@ fn syns_above_the_flow_limit_or_without_memory_are_ignored() {
         crate::Pressure::RefuseConnections
     );
     assert!(bench.syn(2).is_empty());
-    let mut sink = [0; 65_536];
+    let mut sink = std::vec![0; 65_536];
     while matches!(bench.endpoint.read(&id, &mut sink), Ok(Some(count)) if count > 0) {}
     assert_eq!(bench.endpoint.pool().lent(), 0);
     bench.output();
@@ -220,6 +220,21 @@ fn unlistening_resets_only_what_was_not_accepted() {
     assert_eq!(bench.endpoint.flows(), 1);
     bench.say(&kept, Flags::ACK, b"still here");
     assert_eq!(bench.endpoint.read(&id, &mut [0; 16]), Ok(Some(10)));
+}
+
+#[test]
+fn a_cookie_that_comes_back_after_a_stop_is_ignored() {
+    let mut bench = Bench::new(Config {
+        backlog: 1,
+        ..Config::default()
+    });
+    bench.syn(1);
+    let cookie = bench.syn(2)[0].header.seq + 1;
+    assert_eq!(bench.counters().syncookies_sent, 1);
+    bench.endpoint.stop();
+    let answers = bench.exchange(2, header(Flags::ACK, 101, cookie.0), b"");
+    assert!(answers.is_empty());
+    assert_eq!(bench.endpoint.flows(), 1);
 }
 
 #[test]

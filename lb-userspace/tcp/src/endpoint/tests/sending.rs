@@ -9,15 +9,24 @@ fn flows_take_turns_with_a_share_each() {
         ..Config::default()
     };
     let mut bench = Bench::new(config);
+    bench.scale = Some(4);
     let flows = [1, 2].map(|port| bench.accepted(port));
+    for (peer, _) in &flows {
+        bench.say(peer, Flags::ACK, b"");
+    }
     for (_, id) in &flows {
-        let written = bench.endpoint.write(id, &[1; 50 * MSS]);
+        let written = bench.endpoint.write(id, &std::vec![1; 50 * MSS]);
         assert_eq!(written, Ok(Some(50 * MSS)));
     }
-    let sent = bench.output();
-    let ports: Vec<u16> = sent.iter().map(|sent| sent.key.remote.port()).collect();
-    // A window of 60,000 bytes stops each before its share is used up.
-    assert_eq!(ports, [[1; 41], [2; 41]].concat());
+    let ports =
+        |sent: &[Sent]| -> Vec<u16> { sent.iter().map(|sent| sent.key.remote.port()).collect() };
+    let first = bench.output();
+    assert_eq!(
+        ports(&first),
+        [[1; SEGMENTS_PER_TURN], [2; SEGMENTS_PER_TURN]].concat()
+    );
+    assert!(bench.endpoint.wants_output());
+    assert_eq!(ports(&bench.output()), [[1; 5], [2; 5]].concat());
     assert!(!bench.endpoint.wants_output());
 }
 
@@ -115,6 +124,20 @@ fn we_may_connect_but_not_twice_between_the_same_ends() {
     assert_eq!(flags(&bench.output()), [Flags::ACK]);
     assert!(bench.endpoint.attachment(&id).unwrap().writable > 0);
     assert_eq!(bench.counters().active_opens, 1);
+}
+
+#[test]
+fn ends_in_time_wait_are_not_connected_again() {
+    let mut bench = Bench::new(Config::default());
+    let (mut peer, id) = bench.accepted(1);
+    bench.endpoint.release(id);
+    bench.output();
+    peer.ack += 1;
+    bench.say(&peer, FIN_ACK, b"");
+    assert_eq!(bench.endpoint.time_wait(), 1);
+    assert!(bench.endpoint.connect(key(1), 1, &bench.wire).is_none());
+    bench.sleep(Duration::from_secs(61));
+    assert!(bench.endpoint.connect(key(1), 1, &bench.wire).is_some());
 }
 
 #[test]

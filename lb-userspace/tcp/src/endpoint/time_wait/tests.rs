@@ -3,7 +3,7 @@
 use super::*;
 use crate::{FlowKey, Header, Options, Secret, Timestamps};
 
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_mins(1);
 
 const fn at(seconds: u64) -> Instant {
     Instant::from_micros(seconds * 1_000_000)

@@ -265,3 +265,40 @@ fn peer_that_never_finishes_is_reset_after_the_orphan_timeout() {
         bench.client.until(done).await;
     });
 }
+
+#[test]
+fn after_a_stop_connections_finish_and_what_is_left_is_reset() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (busy, mut stream) = bench.connect().await;
+        let (idle, _held) = bench.connect().await;
+        bench.handle.stop();
+        let late = raw_segment(address(CLIENT), bench.server, TcpControl::Syn, (7, None));
+        assert!(bench.exchange(late).await.is_empty(), "a new client");
+        stream.write_all(b"answer").await.unwrap();
+        drop(stream);
+        let done = |c: &mut Client| (c.socket(busy).state() == State::CloseWait).then_some(());
+        bench.client.until(done).await;
+        assert_eq!(bench.client.socket(busy).recv_queue(), 6);
+        bench.client.socket(busy).close();
+        bench.until_counters(|counters| counters.flows == 1).await;
+
+        bench.handle.reset_all();
+        assert!(bench.handle.has_output());
+        let done = |c: &mut Client| (c.socket(idle).state() == State::Closed).then_some(());
+        bench.client.until(done).await;
+        assert!(!bench.handle.has_output());
+    });
+}
+
+#[test]
+fn flows_are_told_with_their_ends_and_states() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (_, _stream) = bench.connect().await;
+        let flows = bench.handle.flows();
+        assert_eq!(flows.len(), 1);
+        assert_eq!(flows[0].key.local, bench.server);
+        assert_eq!(flows[0].info.state, lb_tcp::State::Established);
+    });
+}
