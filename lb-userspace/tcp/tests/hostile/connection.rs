@@ -51,7 +51,7 @@ struct Run {
     knows_irs: bool,
     written: u64,
     state: State,
-    /// Of what has left: acknowledgement, right edge, TSval.
+    /// Of what has left: acknowledgement, right edge, the timestamp.
     ack: Option<Seq>,
     edge: Option<Seq>,
     value: u32,
@@ -238,7 +238,7 @@ impl Run {
 
     /// A number that the peer may acknowledge.
     fn una(&self) -> Seq {
-        ISS + 1 + u32::try_from(self.written % (1 << 30)).unwrap()
+        ISS + 1 + u32::try_from(self.written % (1 << 30)).expect("30 bits")
     }
 
     fn write(&mut self, len: usize) {
@@ -260,7 +260,7 @@ impl Run {
         if let Ok(Some(count)) = result {
             let expected = text(self.read, count);
             assert!(!self.knows_irs || bytes[..count] == expected, "wrong bytes");
-            self.read += u32::try_from(count).unwrap();
+            self.read += u32::try_from(count).expect("a length");
         }
     }
 
@@ -398,13 +398,13 @@ fn peer_syn(flags: Flags, plain: bool) -> Segment<'static> {
 /// The peer's bytes from a number on; the same number is always the same byte.
 fn text(seq: Seq, len: usize) -> Vec<u8> {
     let byte = |at: u32| at.wrapping_mul(2_654_435_761).to_be_bytes()[0];
-    (0..u32::try_from(len).unwrap())
+    (0..u32::try_from(len).expect("a length"))
         .map(|n| byte((seq + n).0))
         .collect()
 }
 
 fn key() -> FlowKey {
-    let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
+    let address = |text: &str| -> SocketAddr { text.parse().expect("an address") };
     FlowKey {
         local: address("192.0.2.1:443"),
         remote: address("198.51.100.7:50000"),

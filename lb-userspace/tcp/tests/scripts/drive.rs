@@ -11,10 +11,10 @@ use lb_tcp::{
     SackBlocks, Segment, Seq, SeqRange, Timestamps, wire,
 };
 
+use crate::compare::{ISS, Sent, compare, equal, low, pattern, written};
 use crate::line::{Line, Shape, Stamp, What};
 
-/// Our initial sequence number, and the peer's.
-const ISS: Seq = Seq(u32::MAX - 3000);
+/// The peer's initial sequence number.
 const IRS: Seq = Seq(u32::MAX - 1000);
 
 /// More than the acknowledgements that leave at once when a connection is young.
@@ -52,12 +52,6 @@ pub(crate) fn script(text: &str) {
     }
 }
 
-/// A segment that has left, as it came off the wire.
-struct Sent {
-    header: Header,
-    payload: Vec<u8>,
-}
-
 struct Drive {
     now: Instant,
     config: Config,
@@ -69,7 +63,7 @@ struct Drive {
     /// The peer's number 0.
     irs: Seq,
     last_window: u16,
-    /// TSval of our last segment.
+    /// Timestamp of our last segment.
     to_echo: u32,
     written: u64,
     read: u64,
@@ -121,12 +115,14 @@ impl Drive {
         }
         match &line.what {
             What::Given(rules) => {
-                rules.iter().for_each(|rule| given(&mut self.config, rule));
+                for rule in rules {
+                    given(&mut self.config, rule);
+                }
                 Ok(())
             }
             What::Established(shape) => self.establish(shape),
             What::Connect => {
-                self.start(|open, env| Connection::connect(open, env));
+                self.start(Connection::connect);
                 Ok(())
             }
             What::In(shape) => self.arrive(shape),
@@ -332,16 +328,12 @@ impl Drive {
                 return Some(sent);
             }
             let next = with!(self, |it, env| it.next_timer(env)).ok().flatten();
-            match next.filter(|at| *at <= until) {
-                Some(at) => {
-                    self.now = self.now.max(at);
-                    with!(self, |it, env| it.on_timer(env)).ok()?;
-                }
-                None => {
-                    self.now = until;
-                    return None;
-                }
-            }
+            let Some(at) = next.filter(|at| *at <= until) else {
+                self.now = until;
+                return None;
+            };
+            self.now = self.now.max(at);
+            with!(self, |it, env| it.on_timer(env)).ok()?;
         }
     }
 
@@ -434,74 +426,6 @@ fn given(config: &mut Config, rule: &str) {
         ("user_timeout", _) => config.user_timeout = Duration::from_secs(count() as u64),
         _ => panic!("what is {rule:?}?"),
     }
-}
-
-fn compare(sent: &Sent, shape: &Shape, irs: Seq) -> Result<(), String> {
-    let (header, options) = (sent.header, sent.header.options);
-    let push = if shape.flags & Flags::PSH.0 == 0 {
-        Flags::PSH.0
-    } else {
-        0
-    };
-    equal("flags", &(header.flags.0 & !push), &shape.flags)?;
-    equal("SEQ", &header.seq.since(ISS), &shape.seq)?;
-    equal("length", &sent.payload.len(), &(shape.len as usize))?;
-    let bytes = (shape.seq..).take(sent.payload.len()).map(pattern);
-    if !bytes.eq(sent.payload.iter().copied()) {
-        return Err("wrong bytes".to_owned());
-    }
-    if let Some(ack) = shape.ack {
-        equal("ACK", &header.ack.since(irs), &ack)?;
-    }
-    if let Some(window) = shape.window {
-        equal("window", &header.window, &window)?;
-    }
-    equal("MSS", &options.mss, &shape.mss)?;
-    equal("scale", &options.window_scale, &shape.scale)?;
-    equal(
-        "SACK permitted",
-        &options.sack_permitted,
-        &shape.sack_permitted,
-    )?;
-    let blocks = options.sack.as_slice().iter();
-    let blocks: Vec<_> = blocks
-        .map(|it| (it.start.since(irs), it.end.since(irs)))
-        .collect();
-    equal("SACK", &blocks, &shape.sack)?;
-    match (shape.timestamps, options.timestamps) {
-        (Stamp::Usual, None) | (Stamp::None, None) | (Stamp::Any, Some(_)) => Ok(()),
-        (Stamp::Usual, Some(_)) if !header.flags.has(Flags::SYN) => Ok(()),
-        (Stamp::Exactly(value, echo), Some(found)) => {
-            equal("timestamps", &(found.value, found.echo), &(value, echo))
-        }
-        (Stamp::Echo(echo), Some(found)) => equal("echo", &found.echo, &echo),
-        (expected, found) => Err(format!("timestamps {found:?}, expected {expected:?}")),
-    }
-}
-
-fn equal<T: PartialEq + std::fmt::Debug>(
-    what: &str,
-    found: &T,
-    expected: &T,
-) -> Result<(), String> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(format!("{what} {found:?}, expected {expected:?}"))
-}
-
-/// The byte with this number, in both directions.
-fn pattern(number: u32) -> u8 {
-    low(u64::from(number) * 31 / 7).to_le_bytes()[0]
-}
-
-fn written(before: u64, nth: u64) -> u8 {
-    pattern(low(before + nth))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "scripts are short")]
-fn low(number: u64) -> u32 {
-    number as u32
 }
 
 fn key() -> FlowKey {

@@ -10,8 +10,11 @@
 //! +200ms out A 1..1461           # 200 ms later, and nothing in between
 //! ```
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+
 mod attacks;
 mod closing;
+mod compare;
 mod drive;
 mod handshake;
 mod line;

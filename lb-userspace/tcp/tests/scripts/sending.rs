@@ -56,7 +56,7 @@ fn a_tail_is_probed() {
          out A 1..1001            # one for one (RFC 6937)
          +50ms in A 1 ack 1001 sack 2001..3001
          out A 1001..2001
-         counts TCPTimeouts 0
+         counts TCPTimeouts 0",
     );
 }
 

@@ -11,6 +11,8 @@
 //! `LB_SIM_SEEDS` says how many seeds there are for each fault, `LB_SIM_FIRST` which is the first one; `cargo xtask soak tcp`
 //! runs others than those of every day, for as long as one likes.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on should stop")]
+
 mod app;
 mod fault;
 mod host;

@@ -31,6 +31,7 @@ pub(crate) enum Kind {
 pub(crate) struct Scenario {
     seed: u64,
     kinds: [Kind; 2],
+    #[expect(dead_code, reason = "for the reader of a failure")]
     talk: Talk,
     plans: [Plan; 2],
     setups: [Setup; 2],
@@ -54,10 +55,14 @@ impl Scenario {
         let most = Self::most_bytes(&links, &mut rng);
         let keys = keys(is_v6, &mut rng);
         let mut setups = keys.map(|key| setup(key, mtu, &mut rng));
-        if talk == Talk::Abort {
-            // A lost RST must not leave the other end waiting.
-            for setup in &mut setups {
-                setup.config.keepalive = Duration::from_secs(10);
+        for config in setups.iter_mut().map(|setup| &mut setup.config) {
+            if talk == Talk::Abort {
+                // A lost RST must not leave the other end waiting.
+                config.keepalive = Duration::from_secs(10);
+            }
+            if kinds.contains(&Kind::Smoltcp) {
+                // A window that is rounded down can close before it was filled; smoltcp 0.14 then forgets what it has sent.
+                config.window_scale = config.window_scale.min(7);
             }
         }
         Self {
@@ -227,8 +232,8 @@ fn config(rng: &mut Rng) -> Config {
         delayed_ack: Duration::from_millis(rng.pick(&[1, 40, 40, 200])),
         keepalive: Duration::from_secs(rng.pick(&[0, 10, 7200])),
         // Bad luck with three probes in a row is no end.
-        user_timeout: Duration::from_secs(3600),
-        orphan_timeout: Duration::from_secs(3600),
+        user_timeout: Duration::from_hours(1),
+        orphan_timeout: Duration::from_hours(1),
         // At 1, every SYN is answered with a cookie.
         backlog: rng.pick(&[1, 16, 16]),
         ..Config::default()

@@ -9,7 +9,7 @@ use lb_tcp::{
 
 use crate::host::{Host, Phase};
 use crate::ours::{Setup, packet};
-use crate::packet::{Packet, ip_header};
+use crate::packet::Packet;
 
 /// An end.
 pub(crate) struct Served {

@@ -31,6 +31,9 @@ struct Line {
     mtu: usize,
 }
 
+/// Packets that leave in a turn.
+const ROOM: usize = 64;
+
 impl Smol {
     /// With buffers of `buffer` bytes; above 65,535 it scales its window.
     pub(crate) fn new(key: FlowKey, buffer: usize, mtu: usize, seed: u64) -> Self {
@@ -48,7 +51,7 @@ impl Smol {
         let mut socket = Socket::new(new(), new());
         // A lost RST must not leave it waiting.
         socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(10)));
-        socket.set_timeout(Some(smoltcp::time::Duration::from_secs(300)));
+        socket.set_timeout(Some(smoltcp::time::Duration::from_secs(3600)));
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         Self {
@@ -197,7 +200,7 @@ impl Device for Line {
     }
 
     fn transmit(&mut self, _: Micros) -> Option<Leaving<'_>> {
-        Some(Leaving(&mut self.leaving))
+        (self.leaving.len() < ROOM).then_some(Leaving(&mut self.leaving))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
