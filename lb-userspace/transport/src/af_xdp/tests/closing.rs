@@ -291,14 +291,27 @@ fn after_a_stop_connections_finish_and_what_is_left_is_reset() {
     });
 }
 
+/// However it ends: dropped with its worker's runtime, or by a panic.
+#[test]
+fn an_engine_that_ends_resets_its_clients() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (socket, _held) = bench.connect().await;
+        bench.engine.abort();
+        let done = |c: &mut Client| (c.socket(socket).state() == State::Closed).then_some(());
+        bench.client.until(done).await;
+    });
+}
+
 #[test]
 fn flows_are_told_with_their_ends_and_states() {
     run(async || {
         let mut bench = Bench::start(EngineConfig::default());
         let (_, _stream) = bench.connect().await;
-        let flows = bench.handle.flows();
-        assert_eq!(flows.len(), 1);
-        assert_eq!(flows[0].key.local, bench.server);
-        assert_eq!(flows[0].info.state, lb_tcp::State::Established);
+        let mut flows = Vec::new();
+        bench
+            .handle
+            .for_each_flow(|key, info| flows.push((key.local, info.state)));
+        assert_eq!(flows, [(bench.server, lb_tcp::State::Established)]);
     });
 }
