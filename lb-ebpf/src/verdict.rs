@@ -22,13 +22,24 @@ pub enum Verdict {
     Worker {
         /// Slot in map `XSKS`.
         slot: u32,
-        /// Whether it asks for a new connection.
-        opens: bool,
+        /// What becomes of it without that socket.
+        part: Part,
     },
     /// Made into an error message to its sender, out of the interface it came from.
     Answer(Reason),
     /// Not decided yet: to another program of ours.
     Continue(Stage),
+}
+
+/// What a packet for a worker is. As wide as its neighbour in [`Verdict`]: LLVM copies padding in pieces that the verifier finds
+/// misaligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Part {
+    /// It asks for a connection.
+    Opening,
+    /// It is of a connection, or about one.
+    Connection,
 }
 
 /// A program that takes over by tail call; the slot in map `PROGRAMS`.
@@ -163,8 +174,10 @@ impl Verdict {
     #[must_use]
     pub fn without_worker(self) -> Self {
         match self {
-            Self::Worker { opens: true, .. } => Self::Drop(Reason::NoWorker),
-            Self::Worker { opens: false, .. } => Self::Pass(Reason::WorkerGone),
+            Self::Worker { part, .. } => match part {
+                Part::Opening => Self::Drop(Reason::NoWorker),
+                Part::Connection => Self::Pass(Reason::WorkerGone),
+            },
             other => other,
         }
     }

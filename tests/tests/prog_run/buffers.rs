@@ -8,7 +8,7 @@ use lb_ebpf::fixtures::{
     World, checks,
 };
 use lb_ebpf::tcp::Flags;
-use lb_ebpf::verdict::{Reason, Verdict};
+use lb_ebpf::verdict::{Part, Reason, Verdict};
 
 /// Of a jumbo frame, more than a page.
 const PAYLOAD: usize = 6000;
@@ -125,7 +125,7 @@ fn a_worker_gets_errors_in_one_buffer_only() {
     };
     let worker = Verdict::Worker {
         slot: 0,
-        opens: false,
+        part: Part::Connection,
     };
     check(8, worker);
     check(PAYLOAD, Verdict::Pass(Reason::WorkerIcmp));
