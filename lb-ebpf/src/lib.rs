@@ -28,6 +28,8 @@ pub mod family;
 pub mod fixtures;
 pub mod flow;
 pub mod layout;
+#[cfg(feature = "replay")]
+pub mod loss;
 pub mod maglev;
 #[cfg(feature = "user")]
 pub mod mapped;

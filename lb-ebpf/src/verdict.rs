@@ -18,15 +18,28 @@ pub enum Verdict {
         /// Kernel index of that interface.
         ifindex: u32,
     },
-    /// Unchanged, to the `AF_XDP` socket of a worker.
+    /// Unchanged, to the `AF_XDP` socket of a worker; [`without_worker`](Self::without_worker) if there is none.
     Worker {
         /// Slot in map `XSKS`.
         slot: u32,
+        /// What becomes of it without that socket.
+        part: Part,
     },
     /// Made into an error message to its sender, out of the interface it came from.
     Answer(Reason),
     /// Not decided yet: to another program of ours.
     Continue(Stage),
+}
+
+/// What a packet for a worker is. As wide as its neighbour in [`Verdict`]: LLVM copies padding in pieces that the verifier finds
+/// misaligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Part {
+    /// It asks for a connection.
+    Opening,
+    /// It is of a connection, or about one.
+    Connection,
 }
 
 /// A program that takes over by tail call; the slot in map `PROGRAMS`.
@@ -153,6 +166,21 @@ impl Verdict {
             Self::Continue(stage) => stage.unloaded(),
         }
     }
+
+    /// What becomes of a packet for a worker whose socket is gone: it crashed, or its daemon is being replaced. Who asks for a new
+    /// connection asks again, and finds the next worker. Any other packet is of a connection that died with the worker: the stack,
+    /// which has no such connection, answers with RST, and nobody waits at a silent port.
+    #[inline(always)]
+    #[must_use]
+    pub fn without_worker(self) -> Self {
+        match self {
+            Self::Worker { part, .. } => match part {
+                Part::Opening => Self::Drop(Reason::NoWorker),
+                Part::Connection => Self::Pass(Reason::WorkerGone),
+            },
+            other => other,
+        }
+    }
 }
 
 macro_rules! reasons {
@@ -201,7 +229,7 @@ reasons! {
     StackService "stack_service" "Passed: the worker of this service listens on a kernel socket."
     TtlExpired "ttl_expired" "Passed for the stack to answer with ICMP time exceeded: no hop left."
     WorkerFragment "worker_fragment" "Dropped: the first fragment of a segment for a worker, whose TCP does not reassemble."
-    NoWorker "no_worker" "Dropped: no worker serves the receive queue of this interface."
+    NoWorker "no_worker" "Dropped: no worker serves the receive queue of this interface; a client that asks for a connection asks again."
     NoServer "no_server" "Dropped: a new connection to a service of which no server is up."
     ServerUnreachable "server_unreachable" "Dropped: the hardware address of the next hop to the server is not known yet."
     SnatExhausted "snat_exhausted" "Answered with ICMP host unreachable, or dropped if there are too many: no free source port found for a new connection; add source addresses."
@@ -219,11 +247,12 @@ reasons! {
     TunnelIcmp "tunnel_icmp" "Passed: an ICMP error about a packet in a tunnel of ours, from the way to its server; a lower MTU there needs a lower one here."
     WorkerIcmp "worker_icmp" "Passed: an ICMP error about a connection of a worker, with tags, options, extension headers or in several buffers, which its TCP does not read."
     IcmpQuote "icmp_quote" "Passed: an ICMP error that quotes too little, or a packet that its receiver has not sent."
+    WorkerGone "worker_gone" "Passed: of a connection that ended with its worker; the stack, which has none, resets it."
 }
 
 impl Reason {
     /// Number of reasons, and so of counters.
-    pub const COUNT: u32 = Self::IcmpQuote as u32 + 1;
+    pub const COUNT: u32 = Self::WorkerGone as u32 + 1;
 }
 
 const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);

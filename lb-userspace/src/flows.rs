@@ -1,103 +1,26 @@
-//! `lb flows`: which connections the packet path carries just now, read from the live flow table.
+//! `lb flows`: which connections there are just now: those that the packet path forwards, from the live flow table, and those
+//! that end in a worker's TCP, from its engine.
 //!
-//! The daemon reads and filters, because it has the table in its address space; the command prints.
-//! Field names are part of the interface: scripts read them.
+//! The daemon reads and filters, because it has both; the command prints. Field names are part of the interface: scripts
+//! read them.
+
+mod forwarded;
+mod query;
+mod terminated;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
+use std::net::SocketAddr;
 
-use lb_ebpf::abi::Settings;
-use lb_ebpf::family::{Family, V4, V6};
-use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, Key, Table};
-use lb_ebpf::mapped::MappedFlows;
-use lb_ebpf::rewrite::Mode;
-use lb_ebpf::tcp::Direction;
-use lb_ebpf::wire::PROTOCOL_UDP;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use forwarded::{Addressed, tuple};
+pub(crate) use query::Query;
+pub(crate) use terminated::{Names, terminated};
 
 use crate::control::Control;
 
-/// Which flows are asked for.
-#[derive(Clone, Debug, Serialize, Deserialize, clap::Args)]
-pub(crate) struct Query {
-    /// Flows of this service only.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) service: Option<String>,
-    /// Flows to this server only.
-    #[arg(long, value_name = "ADDR[:PORT]")]
-    pub(crate) server: Option<Endpoint>,
-    /// Flows of this client only.
-    #[arg(long, value_name = "ADDR[:PORT]")]
-    pub(crate) client: Option<Endpoint>,
-    /// Flows in this state only.
-    #[arg(long, value_parser = ["half-open", "established", "closing", "closed"])]
-    pub(crate) state: Option<String>,
-    /// Flows listed at most. The daemon has other things to do meanwhile.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub(crate) limit: usize,
-}
-
-/// An address, and a port if it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub(crate) struct Endpoint {
-    address: IpAddr,
-    port: Option<u16>,
-}
-
-impl Endpoint {
-    fn is(self, other: SocketAddr) -> bool {
-        self.address == other.ip() && self.port.is_none_or(|port| port == other.port())
-    }
-}
-
-/// A text is no address.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{0:?} is neither an address nor one with a port, such as 192.0.2.1:25 or [2001:db8::1]:25"
-)]
-pub(crate) struct NoEndpoint(String);
-
-impl FromStr for Endpoint {
-    type Err = NoEndpoint;
-
-    fn from_str(text: &str) -> Result<Self, NoEndpoint> {
-        let bare = text.parse().map(|address| Self {
-            address,
-            port: None,
-        });
-        let with_port = || {
-            let endpoint = text.parse::<SocketAddr>();
-            endpoint.map(|endpoint| Self {
-                address: endpoint.ip(),
-                port: Some(endpoint.port()),
-            })
-        };
-        bare.or_else(|_| with_port())
-            .map_err(|_| NoEndpoint(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Endpoint {
-    type Error = NoEndpoint;
-
-    fn try_from(text: String) -> Result<Self, NoEndpoint> {
-        text.parse()
-    }
-}
-
-impl From<Endpoint> for String {
-    fn from(Endpoint { address, port }: Endpoint) -> Self {
-        match port {
-            Some(port) => SocketAddr::new(address, port).to_string(),
-            None => address.to_string(),
-        }
-    }
-}
-
 /// Everything that `lb flows --json` prints.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Flows {
     /// Flows, in no order.
     pub(crate) flows: Vec<Flow>,
@@ -114,13 +37,14 @@ pub(crate) struct Flow {
     pub(crate) listen: SocketAddr,
     /// The client as the server sees it: another one with full NAT.
     pub(crate) source: SocketAddr,
-    /// The server.
-    pub(crate) server: SocketAddr,
+    /// The server; none for a connection that ends here, whose requests may go to several.
+    pub(crate) server: Option<SocketAddr>,
     /// Name of the service.
     pub(crate) service: String,
     /// `tcp` or `udp`.
     pub(crate) protocol: String,
-    /// `nat`, `dsr`, `ipip` or `gue`. In all but the first the server answers by itself, and nothing is counted out.
+    /// `nat`, `dsr`, `ipip` or `gue`: in all but the first the server answers by itself, and nothing is counted out. `af_xdp`: it ends
+    /// in a worker's TCP, which counts neither packets nor bytes.
     pub(crate) forward: String,
     /// `half-open`, `established`, `closing` or `closed`.
     pub(crate) state: String,
@@ -134,122 +58,79 @@ pub(crate) struct Flow {
     pub(crate) packets_out: u32,
     /// Bytes of them, Ethernet headers included.
     pub(crate) bytes_out: u64,
+    /// Of a connection that ends here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tcp: Option<Tcp>,
 }
 
-/// Reads the tables.
-pub(crate) fn list(control: &Control, query: &Query) -> anyhow::Result<Flows> {
-    let dataplane = control.dataplane();
-    let settings = dataplane.settings()?;
-    let mut found = flows_of(control, dataplane.flows(), &settings)
-        .chain(flows_of(control, dataplane.flows6(), &settings))
-        .filter(|flow| query.matches(flow));
-    let flows = found.by_ref().take(query.limit).collect();
-    let truncated = found.next().is_some();
-    Ok(Flows { flows, truncated })
+/// What our TCP knows of a connection, named like Linux' `tcp_info`: windows in bytes, what is in flight in segments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tcp {
+    /// State of RFC 9293, as `ss` prints it.
+    pub(crate) state: String,
+    /// Smoothed round trip; none before the first sample.
+    pub(crate) rtt_us: Option<u64>,
+    /// Its mean deviation.
+    pub(crate) rttvar_us: u64,
+    /// The least one of the last minutes.
+    pub(crate) min_rtt_us: u64,
+    /// Retransmission timeout, backed off.
+    pub(crate) rto_ms: u64,
+    /// Payload of a full segment.
+    pub(crate) snd_mss: u32,
+    /// Congestion window.
+    pub(crate) snd_cwnd: u32,
+    /// Slow start threshold; none before the first loss.
+    pub(crate) snd_ssthresh: Option<u32>,
+    /// What the client lets us send.
+    pub(crate) snd_wnd: u32,
+    /// What we let the client send.
+    pub(crate) rcv_wnd: u32,
+    /// Segments sent and not acknowledged.
+    pub(crate) unacked: u32,
+    /// Of these, received behind a gap.
+    pub(crate) sacked: u32,
+    /// Of these, believed lost.
+    pub(crate) lost: u32,
+    /// Retransmissions ever.
+    pub(crate) total_retrans: u32,
+    /// Bytes written and not sent.
+    pub(crate) notsent_bytes: u32,
+    /// Bytes received and not read.
+    pub(crate) unread_bytes: u32,
 }
 
-fn flows_of<'a, F: Addressed>(
-    control: &'a Control,
-    sets: &'a MappedFlows<F>,
-    settings: &'a Settings,
-) -> impl Iterator<Item = Flow> + 'a {
-    let table = Table::new(sets, settings);
-    let entries = sets.iter().flat_map(FlowSet::entries);
-    entries
-        .filter_map(FlowEntry::snapshot)
-        .filter(|entry| entry.direction == Direction::Forward)
-        .map(move |entry| {
-            let answers = entry
-                .peer()
-                .and_then(|peer| table.find_cold(&peer))
-                .and_then(FlowEntry::snapshot);
-            flow(control, &entry, answers.as_ref(), settings.tick)
-        })
-}
-
-fn flow<F: Addressed>(
+/// What workers told, and what the tables hold. Call it between two packets: it reads in place.
+pub(crate) fn list(
     control: &Control,
-    entry: &FlowSnapshot<F>,
-    answers: Option<&FlowSnapshot<F>>,
-    tick: u32,
-) -> Flow {
-    let idle = |entry: &FlowSnapshot<F>| tick.saturating_sub(entry.last_tick);
-    let (client, listen) = tuple(&entry.key);
-    // Where nothing but the way to the server changes, it sees what the client has sent.
-    let (source, server) = match entry.mode {
-        Mode::Nat => tuple(&entry.rewritten),
-        Mode::Dsr | Mode::Ipip | Mode::Gue => {
-            let server = control.server_of(entry.service, entry.backend);
-            (client, server.unwrap_or(listen))
+    query: &Query,
+    of_workers: Vec<Flows>,
+) -> anyhow::Result<Flows> {
+    let mut listed = Flows::default();
+    for told in of_workers {
+        listed.truncated |= told.truncated;
+        told.flows
+            .into_iter()
+            .for_each(|flow| listed.add(flow, query.limit));
+    }
+    let settings = control.dataplane().settings()?;
+    let found = forwarded::forwarded(control, &settings).filter(|flow| query.matches(flow));
+    for flow in found {
+        listed.add(flow, query.limit);
+        if listed.truncated {
+            break;
         }
-    };
-    let service = control.service_of(entry.service);
-    Flow {
-        client,
-        listen,
-        source,
-        server,
-        // A flow that outlived the configuration it was opened under.
-        service: service.map_or("?", |service| &service.name).to_owned(),
-        protocol: protocol(entry.key.protocol).to_owned(),
-        forward: forward(entry.mode).to_owned(),
-        state: entry.state.name().to_owned(),
-        idle_seconds: answers.map_or(idle(entry), |answers| idle(entry).min(idle(answers))),
-        packets_in: entry.packets,
-        bytes_in: entry.bytes,
-        packets_out: answers.map_or(0, |answers| answers.packets),
-        bytes_out: answers.map_or(0, |answers| answers.bytes),
     }
+    Ok(listed)
 }
 
-const fn protocol(number: u8) -> &'static str {
-    match number {
-        PROTOCOL_UDP => "udp",
-        _ => "tcp",
-    }
-}
-
-const fn forward(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Nat => "nat",
-        Mode::Dsr => "dsr",
-        Mode::Ipip => "ipip",
-        Mode::Gue => "gue",
-    }
-}
-
-/// A family whose addresses userspace can name.
-pub(crate) trait Addressed: Family {
-    /// The address as the standard library has it.
-    fn ip(address: Self::Address) -> IpAddr;
-}
-
-impl Addressed for V4 {
-    fn ip(address: [u8; 4]) -> IpAddr {
-        address.into()
-    }
-}
-
-impl Addressed for V6 {
-    fn ip(address: [u8; 16]) -> IpAddr {
-        address.into()
-    }
-}
-
-/// Source and destination of a key.
-pub(crate) fn tuple<F: Addressed>(key: &Key<F>) -> (SocketAddr, SocketAddr) {
-    let endpoint = |(address, port): (F::Address, u16)| SocketAddr::new(F::ip(address), port);
-    (endpoint(key.source()), endpoint(key.destination()))
-}
-
-impl Query {
-    fn matches(&self, flow: &Flow) -> bool {
-        self.service
-            .as_ref()
-            .is_none_or(|name| *name == flow.service)
-            && self.server.is_none_or(|server| server.is(flow.server))
-            && self.client.is_none_or(|client| client.is(flow.client))
-            && self.state.as_ref().is_none_or(|state| *state == flow.state)
+impl Flows {
+    fn add(&mut self, flow: Flow, limit: usize) {
+        if self.flows.len() < limit {
+            self.flows.push(flow);
+        } else {
+            self.truncated = true;
+        }
     }
 }
 
@@ -279,26 +160,47 @@ impl fmt::Display for Flow {
             idle_seconds,
             ..
         } = self;
-        write!(
-            f,
-            "{protocol} {client} > {listen} > {server}  {service}  {state}"
-        )?;
+        write!(f, "{protocol} {client} > {listen}")?;
+        if let Some(server) = server {
+            write!(f, " > {server}")?;
+        }
+        write!(f, "  {service}  {state}")?;
         if forward != "nat" {
             write!(f, "  {forward}")?;
         }
         if source != client {
             write!(f, "  nat {source}")?;
         }
+        write!(f, "  idle {idle_seconds} s")?;
+        match &self.tcp {
+            Some(tcp) => write!(f, "  {tcp}"),
+            None => write!(
+                f,
+                "  in {} packets {} bytes  out {} packets {} bytes",
+                self.packets_in, self.bytes_in, self.packets_out, self.bytes_out
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Tcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  rtt ", self.state)?;
+        match self.rtt_us {
+            Some(rtt) => write!(f, "{rtt} ± {} µs", self.rttvar_us)?,
+            None => write!(f, "unknown")?,
+        }
         write!(
             f,
-            "  idle {idle_seconds} s  in {} packets {} bytes  out {} packets {} bytes",
-            self.packets_in, self.bytes_in, self.packets_out, self.bytes_out
+            "  rto {} ms  cwnd {}  unacked {}  retransmitted {}",
+            self.rto_ms, self.snd_cwnd, self.unacked, self.total_retrans
         )
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::query::Endpoint;
     use super::*;
 
     const CLIENT: &str = "192.0.2.1:40000";
@@ -308,7 +210,7 @@ mod tests {
             client: CLIENT.parse().unwrap(),
             listen: "198.51.100.1:25".parse().unwrap(),
             source: "203.0.113.9:1025".parse().unwrap(),
-            server: "203.0.113.2:25".parse().unwrap(),
+            server: "203.0.113.2:25".parse().ok(),
             service: "smtp".to_owned(),
             protocol: "tcp".to_owned(),
             forward: "nat".to_owned(),
@@ -318,6 +220,7 @@ mod tests {
             bytes_in: 500,
             packets_out: 6,
             bytes_out: 700,
+            tcp: None,
         }
     }
 

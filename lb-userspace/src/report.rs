@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use lb_proxy::{Counters, Kind, Service};
+use lb_transport::af_xdp::{self, Handle};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
@@ -17,14 +18,15 @@ use crate::carrier::Decision;
 use crate::compose::Plan;
 use crate::control::{Control, Controlled, Done, Order};
 use crate::explain::{self, Outcome, Question};
-use crate::flows::{self, Flows, Query};
-use crate::worker::Carrier;
+use crate::flows::{self, Flows, Names, Query};
+use crate::worker::{Carrier, Inquiry};
 
 /// What doesn't change while the daemon runs, and where to read what does.
 pub(crate) struct Reporter {
     started: Instant,
     interfaces: Vec<ReportedInterface>,
     services: Vec<Reported>,
+    names: Names,
 }
 
 struct ReportedInterface {
@@ -87,10 +89,17 @@ impl Reporter {
             started: Instant::now(),
             interfaces: interfaces.collect(),
             services: services.collect(),
+            names: Arc::new(
+                plan.config
+                    .services
+                    .iter()
+                    .map(|service| (service.listen, service.name.as_str().to_owned()))
+                    .collect(),
+            ),
         }
     }
 
-    fn status(&self, control: &Control) -> anyhow::Result<Status> {
+    fn status(&self, control: &Control, workers: &[af_xdp::Counters]) -> anyhow::Result<Status> {
         let dataplane = control.dataplane();
         let mut services = Vec::new();
         let pairs = self.services.iter().zip(control.services());
@@ -125,6 +134,7 @@ impl Reporter {
                 .map(ReportedInterface::status)
                 .collect::<Result<_, _>>()?,
             services,
+            tcp: tcp_counters(workers),
             reasons: reasons
                 .map(|count| ReasonStatus {
                     reason: count.reason.name().to_owned(),
@@ -142,15 +152,21 @@ pub(crate) struct Desk {
     pub(crate) reporter: Reporter,
     /// What does.
     pub(crate) control: Rc<RefCell<Control>>,
+    /// Who knows the connections that end here.
+    pub(crate) inquiry: Inquiry,
 }
 
 impl Answers for Desk {
-    fn status(&self) -> anyhow::Result<Status> {
-        self.reporter.status(&self.control.borrow())
+    async fn status(&self) -> anyhow::Result<Status> {
+        let workers = self.inquiry.ask(Handle::counters).await?;
+        self.reporter.status(&self.control.borrow(), &workers)
     }
 
-    fn flows(&self, query: &Query) -> anyhow::Result<Flows> {
-        flows::list(&self.control.borrow(), query)
+    async fn flows(&self, query: &Query) -> anyhow::Result<Flows> {
+        let (asked, names) = (query.clone(), Arc::clone(&self.reporter.names));
+        let question = move |engine: &Handle| flows::terminated(engine, &asked, &names);
+        let of_workers = self.inquiry.ask(question).await?;
+        flows::list(&self.control.borrow(), query, of_workers)
     }
 
     fn drain(&self, order: &Order) -> anyhow::Result<Done> {
@@ -172,6 +188,22 @@ fn servers(service: &Controlled) -> Vec<ServerStatus> {
         reason: server.explain().to_owned(),
     };
     service.servers.iter().map(status).collect()
+}
+
+/// Counters of all workers' TCP together; those that are 0 are left out.
+fn tcp_counters(workers: &[af_xdp::Counters]) -> Vec<Counter> {
+    let mut all: Vec<Counter> = Vec::new();
+    for (place, (name, value)) in workers.iter().flat_map(|worker| worker.named().enumerate()) {
+        match all.get_mut(place) {
+            Some(counter) => counter.value += value,
+            None => all.push(Counter {
+                name: name.to_owned(),
+                value,
+            }),
+        }
+    }
+    all.retain(|counter| counter.value > 0);
+    all
 }
 
 fn counters(counters: &Counters) -> Vec<Counter> {

@@ -94,6 +94,7 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
     let desk = Desk {
         reporter,
         control: Rc::clone(&control),
+        inquiry: workers.inquiry(),
     };
     let result = tokio::select! {
         _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }

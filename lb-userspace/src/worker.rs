@@ -5,6 +5,8 @@
 //! up/down flags) and relaxed counters. A worker that ends while the daemon runs, even by a panic,
 //! ends the daemon: see [`Workers::failed`].
 
+mod inquiry;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -22,13 +24,19 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
+use inquiry::Inbox;
+pub(crate) use inquiry::Inquiry;
+
 /// How long requests in flight may take to finish after a stop. `ActiveSync` holds requests for up
 /// to an hour, so there has to be an end.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long closed connections may take to say goodbye: a client that does not answer to a FIN is
-/// not waited for.
+/// not waited for, but reset.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long the last segments of all may take to leave.
+const LAST_RESETS: Duration = Duration::from_millis(200);
 
 /// What one worker shall do.
 pub(crate) struct Plan {
@@ -64,6 +72,7 @@ pub(crate) struct Workers {
     stop: watch::Sender<bool>,
     ended: mpsc::UnboundedReceiver<anyhow::Result<()>>,
     threads: Vec<thread::JoinHandle<()>>,
+    inquiry: Inquiry,
 }
 
 impl Workers {
@@ -71,13 +80,15 @@ impl Workers {
     pub(crate) async fn start(plans: Vec<Plan>) -> anyhow::Result<Self> {
         let (stop, stopping) = watch::channel(false);
         let (end, ended) = mpsc::unbounded_channel();
+        let (inquiry, inboxes) = Inquiry::to_workers(plans.len());
         let mut workers = Self {
             stop,
             ended,
             threads: Vec::new(),
+            inquiry,
         };
         let mut ready = Vec::new();
-        for plan in plans {
+        for ((position, plan), inbox) in plans.into_iter().enumerate().zip(inboxes) {
             let name = format!("lb-worker-{}", plan.queue);
             let (ready_sender, is_ready) = oneshot::channel();
             let report = Report {
@@ -85,10 +96,15 @@ impl Workers {
                 result: None,
                 end: end.clone(),
             };
-            let stopping = stopping.clone();
+            let ties = Ties {
+                position,
+                stopping: stopping.clone(),
+                inbox,
+                inquiry: workers.inquiry(),
+            };
             let thread = thread::Builder::new()
                 .name(name)
-                .spawn(move || report.of(|| run(plan, ready_sender, stopping)))
+                .spawn(move || report.of(|| run(plan, ready_sender, ties)))
                 .context("starting a worker thread")?;
             workers.threads.push(thread);
             ready.push(is_ready);
@@ -100,6 +116,11 @@ impl Workers {
             }
         }
         Ok(workers)
+    }
+
+    /// The way to ask all workers something.
+    pub(crate) fn inquiry(&self) -> Inquiry {
+        self.inquiry.clone()
     }
 
     /// Waits until a worker ends by itself, which it never should.
@@ -146,23 +167,36 @@ impl Drop for Report {
     }
 }
 
-fn run(
-    plan: Plan,
-    ready: oneshot::Sender<()>,
+/// What ties a worker to the rest of the daemon.
+struct Ties {
+    /// Its place among the workers.
+    position: usize,
     stopping: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(plan, ready, stopping))
+    inbox: Inbox,
+    /// The way to all workers, itself included.
+    inquiry: Inquiry,
 }
 
-async fn serve(
-    plan: Plan,
-    ready: oneshot::Sender<()>,
-    stopping: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+fn run(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(plan, ready, ties))
+}
+
+async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
+    let Ties {
+        position,
+        stopping,
+        inbox,
+        inquiry,
+    } = ties;
     let has_sockets = !plan.sockets.is_empty();
-    let engine = Engine::new(plan.sockets, EngineConfig::default())?;
+    let mut engine = Engine::new(plan.sockets, EngineConfig::default())?;
+    // Network cards spread ICMP errors by the address of the router that has sent them.
+    engine.pass_on(move |error| {
+        inquiry.tell_others(position, &move |other: &Handle| other.icmp(&error));
+    });
     let handle = engine.handle();
+    tokio::task::spawn_local(inbox.answer(handle.clone()));
     let mut services = JoinSet::new();
     for ListenerPlan {
         service,
@@ -190,6 +224,14 @@ async fn serve(
         // A task of its own: as a branch of this future it would be woken through the runtime's root.
         tokio::task::spawn_local(engine.run())
     });
+    let refuse = {
+        let (handle, stopping) = (handle.clone(), stopping.clone());
+        async move {
+            stopped(stopping).await;
+            handle.stop();
+        }
+    };
+    tokio::task::spawn_local(refuse);
     let all_done = async {
         while let Some(ended) = services.join_next().await {
             ended.context("an accept loop panicked")??;
@@ -216,15 +258,22 @@ async fn ended(engine: &mut Option<JoinHandle<std::io::Result<Infallible>>>) -> 
     }
 }
 
-/// Gives the engine time to send what closed streams have left, FIN or RST above all: a client that
-/// is not told would hang on a silent port.
+/// Gives the engine time to send what closed streams have left, and resets what is left then: a client that is not told would
+/// hang on a silent port.
 async fn last_words(engine: &Handle) {
-    let finished = async {
-        while engine.counters().flows > 0 {
+    wait_while(LAST_WORDS, || engine.counters().flows > 0).await;
+    engine.reset_all();
+    wait_while(LAST_RESETS, || engine.has_output()).await;
+}
+
+/// Waits for others, but not too long.
+async fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
+    let over = async {
+        while condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let _ = tokio::time::timeout(LAST_WORDS, finished).await;
+    let _ = tokio::time::timeout(limit, over).await;
 }
 
 /// Serves the clients of one listener until told to stop, then drains.

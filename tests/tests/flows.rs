@@ -11,9 +11,9 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::process::Command;
 
 use lb_tests::{
-    address::{CLIENT, SNAT, VIP_SMTP, server},
+    address::{CLIENT, SNAT, VIP_HTTP, VIP_SMTP, server},
     binaries,
-    client::Smtp,
+    client::{Connection, Smtp},
     world::{Balancer, World},
 };
 use serde_json::{Value, json};
@@ -105,6 +105,49 @@ fn a_flow_is_listed_with_both_of_its_tuples_and_found_by_each_filter() {
     ] {
         assert!(!has(filter), "{filter:?}");
     }
+}
+
+#[test]
+fn a_connection_that_ends_in_a_worker_is_listed_with_what_its_tcp_knows() {
+    let world = World::start(1).unwrap();
+    let service = format!(
+        "[[service]]\nname = \"exchange\"\nlisten = \"{VIP_HTTP}:80\"\nmode = \"http\"\ntransport = \"af_xdp\"\n\
+         servers = [\"{}:80\"]\n\
+         health = {{ kind = \"tcp\", interval = \"1s\", timeout = \"1s\", rise = 1, fall = 2 }}\n",
+        server(1)
+    );
+    let mut balancer = world.balance(&service).unwrap();
+    let probe = format!("http://{VIP_HTTP}/owa/healthcheck.htm");
+    balancer.until_served(&probe).unwrap();
+    let mut connection = Connection::open(SocketAddrV4::new(VIP_HTTP, 80)).unwrap();
+    let answer = connection.get("/owa/healthcheck.htm", &[]).unwrap();
+    assert_eq!(answer, 200);
+
+    let client = CLIENT.to_string();
+    let filter = ["--client", &client, "--state", "established"];
+    let listed = flows(&balancer, &filter);
+    let [flow] = listed.as_slice() else {
+        panic!("{listed:?}");
+    };
+    assert_eq!(flow["service"], json!("exchange"));
+    assert_eq!(flow["forward"], json!("af_xdp"));
+    assert_eq!(flow["server"], Value::Null);
+    let tcp = &flow["tcp"];
+    assert_eq!(tcp["state"], json!("ESTAB"));
+    assert_eq!(tcp["unacked"], json!(0), "{tcp}");
+    for key in ["rtt_us", "snd_mss", "snd_cwnd", "snd_wnd", "rcv_wnd"] {
+        assert!(tcp[key].as_u64().unwrap() > 0, "{key}: {tcp}");
+    }
+    assert!(flows(&balancer, &["--server", &server(1).to_string()]).is_empty());
+
+    let status = ask(&balancer, &["status"]);
+    let counted = |name: &str| {
+        let counters = status["tcp"].as_array().unwrap().iter();
+        let mut named = counters.filter(|counter| counter["name"] == json!(name));
+        named.next().map(|counter| counter["value"].clone())
+    };
+    assert!(counted("TcpPassiveOpens").unwrap().as_u64().unwrap() >= 2);
+    assert_eq!(counted("LbDroppedChecksum"), None, "{status}");
 }
 
 #[test]

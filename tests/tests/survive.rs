@@ -24,6 +24,7 @@ use lb_ebpf::abi::Settings;
 use lb_tests::{
     address::{SNAT, VIP_HTTP, VIP_SMTP, server},
     binaries,
+    client::Connection,
     lab::Namespace,
     witness::{self, PORT, Testimony, Witness},
     world::{Balancer, World, http},
@@ -370,11 +371,7 @@ fn a_client_of_af_xdp_waits_for_the_next_daemon() {
     let world = World::start(1).unwrap();
     let pins = PinDirectory::new("http");
     let web = SocketAddrV4::new(VIP_HTTP, 80);
-    let configuration = format!(
-        "[[service]]\nname = \"web\"\nlisten = \"{web}\"\nmode = \"http\"\ntransport = \"af_xdp\"\n\
-         servers = [\"{}\"]\nhealth = {{ kind = \"none\" }}\n",
-        http(1)
-    );
+    let configuration = web_service(web);
     let url = format!("http://{web}/owa/healthcheck.htm");
     let mut balancer = world.balance_pinned(&configuration, &pins.0).unwrap();
     balancer.until_served(&url).unwrap();
@@ -392,6 +389,33 @@ fn a_client_of_af_xdp_waits_for_the_next_daemon() {
         balancer.until_served(&url).unwrap();
         assert_eq!(client.join().unwrap(), 200);
     });
+}
+
+/// Its connection is lost with the daemon's memory, and the client learns it with its next segment: it does not wait at a silent port.
+#[test]
+fn a_client_of_af_xdp_is_reset_when_the_daemon_is_killed() {
+    let world = World::start(1).unwrap();
+    let pins = PinDirectory::new("http-killed");
+    let web = SocketAddrV4::new(VIP_HTTP, 80);
+    let configuration = web_service(web);
+    let mut balancer = world.balance_pinned(&configuration, &pins.0).unwrap();
+    balancer
+        .until_served(&format!("http://{web}/owa/healthcheck.htm"))
+        .unwrap();
+    let mut connection = Connection::open(web).unwrap();
+    assert_eq!(connection.get("/owa/healthcheck.htm", &[]).unwrap(), 200);
+    balancer.kill().unwrap();
+    let error = connection.get("/owa/healthcheck.htm", &[]).unwrap_err();
+    let error = error.downcast_ref::<std::io::Error>().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+}
+
+fn web_service(web: SocketAddrV4) -> String {
+    format!(
+        "[[service]]\nname = \"web\"\nlisten = \"{web}\"\nmode = \"http\"\ntransport = \"af_xdp\"\n\
+         servers = [\"{}\"]\nhealth = {{ kind = \"none\" }}\n",
+        http(1)
+    )
 }
 
 /// A daemon with this configuration does not start, and says why and what to do.

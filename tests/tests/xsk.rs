@@ -197,14 +197,14 @@ fn kernel_clients_talk_to_the_engine() {
         engine.join().unwrap()
     });
     assert_eq!(counters.len(), 2, "a queue without a socket");
-    let established = counters.iter().map(|counters| counters.established);
+    let established = counters.iter().map(|counters| counters.tcp.passive_opens);
     assert_eq!(established.clone().sum::<u64>(), CONNECTIONS as u64);
     // The kernel spreads connections by a hash with a random key: that all take one queue happens once in 32768 runs.
     assert!(established.clone().all(|count| count > 0), "{counters:?}");
     for counters in counters {
         let lost = (counters.lost_output, counters.flush_errors);
         assert_eq!(lost, (0, 0), "{counters:?}");
-        assert_eq!(counters.resets_sent, 0, "{counters:?}");
+        assert_eq!(counters.tcp.out_rsts, 0, "{counters:?}");
     }
     for statistics in statistics {
         assert_eq!(

@@ -30,7 +30,7 @@ const FLAGS: [&str; 4] = [
     "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
-/// Builds and audits the object, and builds the benchmark's own programs beside it; the object's path.
+/// Builds and audits the object, and builds the programs of tests and benchmarks beside it; the object's path.
 ///
 /// # Errors
 /// No BPF compiler, a compiler error, or an object that fails the audit.
@@ -40,8 +40,10 @@ pub(crate) fn run(options: &Options) -> Result<PathBuf> {
     let object = workspace::xdp_object();
     let facts = audit::run(&object).context("the XDP object was built but must not be used")?;
     println!("{}: {facts}", object.display());
-    // Linked by itself: nothing of it can get into the product's object.
-    build(route, "lb-bench-xdp", "replay,xdp")?;
+    // Linked by themselves: nothing of them can get into the product's object.
+    for binary in ["lb-bench-xdp", "lb-lossy-xdp"] {
+        build(route, binary, "replay,xdp")?;
+    }
     Ok(object)
 }
 

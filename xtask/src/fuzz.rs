@@ -38,6 +38,10 @@ enum Target {
     Explain,
     /// The configuration file.
     Config,
+    /// What happens to one TCP connection.
+    TcpConnection,
+    /// What happens to a TCP endpoint.
+    TcpEndpoint,
 }
 
 /// Runs the command.
@@ -136,7 +140,7 @@ impl Target {
         match self {
             Self::Decide => 1600,
             Self::Sequence => 800,
-            Self::Explain | Self::Config => 4096,
+            Self::Explain | Self::Config | Self::TcpConnection | Self::TcpEndpoint => 4096,
         }
     }
 

@@ -14,6 +14,7 @@ mod command;
 mod fuzz;
 mod lab;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod toolchain;
@@ -45,13 +46,15 @@ enum Xtask {
     Ci(test::Options),
     /// Fuzz what reads foreign bytes: `fuzz`, `fuzz decide --seconds 3600`.
     Fuzz(fuzz::Options),
+    /// Simulate TCP over faulty links for long: `soak tcp --minutes 60`.
+    Soak(soak::Options),
     /// Check the house rules that no compiler checks.
     Tidy,
     /// Make, remove or enter the namespace lab: `up`, `down`, `exec NAMESPACE -- COMMAND`.
     Lab(lab::Arguments),
     /// Show lb in front of a simulated Exchange pool, from nothing to a result table.
     Demo(lab::Arguments),
-    /// Measure: `bench l7`, `bench l4`, `bench identity`.
+    /// Measure: `bench l7`, `bench l4`, `bench tcp`, `bench identity`.
     Bench(lab::Arguments),
     /// Try the packet path and real traffic on other kernels: `vm 6.1 6.12 host`, or all of them.
     Vm(vm::Options),
@@ -73,6 +76,7 @@ fn run(command: Xtask) -> Result<()> {
         Xtask::BuildEbpf(options) => build_ebpf::run(&options).map(|_object| ()),
         Xtask::Test(options) | Xtask::Ci(options) => test::run(&options),
         Xtask::Fuzz(options) => fuzz::run(&options),
+        Xtask::Soak(options) => soak::run(&options),
         Xtask::Tidy => tidy::run(),
         Xtask::Lab(arguments) => lab::run("lb-lab", &arguments),
         Xtask::Demo(arguments) => lab::run("lb-demo", &arguments),

@@ -34,6 +34,7 @@ use crate::flow::{Key, Table};
 use crate::layout::{Handover, Layout, Piece};
 use crate::rewrite::{Applied, Mode, Quoted, Rewrite};
 use crate::tcp::Flags;
+use crate::verdict::Part;
 use crate::verdict::Reason::{
     Fragment, GueChecksum, Icmp as NotForUs, IcmpQuote, Ipv6Extension, Malformed, NoHeadroom,
     Orphaned, TooBigUnanswered, TtlExpired, TunnelIcmp, VlanGone, WorkerIcmp,
@@ -328,7 +329,7 @@ where
     T: Tables<F>,
 {
     if error.oddness == 0 {
-        to_worker(tables, ingress)
+        to_worker(tables, ingress, Part::Connection)
     } else {
         Pass(WorkerIcmp)
     }

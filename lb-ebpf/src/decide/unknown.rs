@@ -7,6 +7,7 @@ use crate::abi::{SERVICE_KIND_L4, SERVICE_KIND_NONE, SERVICE_KIND_STACK, SERVICE
 use crate::family::Family;
 use crate::flow::Table;
 use crate::layout::{Handover, Piece};
+use crate::verdict::Part;
 use crate::verdict::Reason::{
     Malformed, NoFlow, NoWorker, StackService, WorkerFragment, WorkerHeaders,
 };
@@ -77,7 +78,14 @@ where
         // Without a flow there is no server to send it to. The stack, which has no such connection
         // either, answers with RST: the client learns at once what a drop would tell it by timeout.
         SERVICE_KIND_L4 => Err(Pass(NoFlow)),
-        SERVICE_KIND_WORKER => Err(worker::<F, P, T>(packet, tables, note, ingress)),
+        SERVICE_KIND_WORKER => {
+            let part = if segment.opens() {
+                Part::Opening
+            } else {
+                Part::Connection
+            };
+            Err(worker::<F, P, T>(packet, tables, arrival, part))
+        }
         SERVICE_KIND_STACK => Err(Pass(StackService)),
         _ => Err(Pass(segment.no_service())),
     }
@@ -96,8 +104,8 @@ pub(super) struct Arrival {
 fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
     packet: &P,
     tables: &T,
-    note: Handover,
-    ingress: Ingress,
+    Arrival { note, ingress }: Arrival,
+    part: Part,
 ) -> Verdict {
     let layout = note.layout();
     if layout.piece != Piece::Whole {
@@ -106,15 +114,16 @@ fn worker<F: Family, P: Packet + ?Sized, T: Shared>(
     if !layout.is_plain::<F>() || note.length as usize > packet.len() {
         return Drop(WorkerHeaders);
     }
-    to_worker(tables, ingress)
+    to_worker(tables, ingress, part)
 }
 
 /// A packet for a worker goes to the socket of the queue it came by: the kernel accepts no other.
 #[inline(always)]
-pub(super) fn to_worker<T: Shared>(tables: &T, ingress: Ingress) -> Verdict {
+pub(super) fn to_worker<T: Shared>(tables: &T, ingress: Ingress, part: Part) -> Verdict {
     match tables.interface(ingress.ifindex) {
         Some(interface) if ingress.queue < interface.queues => Verdict::Worker {
             slot: interface.xsk_base + ingress.queue,
+            part,
         },
         _ => Drop(NoWorker),
     }

@@ -207,6 +207,7 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
     if let Verdict::Continue(stage) = verdict {
         enter(context, stage);
     }
+    let (verdict, action) = act(verdict);
     let reason = verdict.reason();
     let count = tables::count(reason);
     if is_rare(reason) && count.is_power_of_two() {
@@ -215,7 +216,7 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
     if count.is_multiple_of(WATCH_EVERY) {
         tables::watch();
     }
-    act(verdict)
+    action
 }
 
 /// Comes back only if the slot is empty. Each slot is a constant, which the kernel compiles to a jump; an index
@@ -241,16 +242,28 @@ fn enter(context: &XdpContext, stage: Stage) {
     }
 }
 
+/// The action, and the verdict as it is then: only the kernel knows whether a worker's socket is there.
 #[inline(always)]
-fn act(verdict: Verdict) -> u32 {
+fn act(verdict: Verdict) -> (Verdict, u32) {
+    if let Verdict::Worker { slot, .. } = verdict {
+        return match XSKS.redirect(slot, 0) {
+            Ok(action) => (verdict, action),
+            Err(_) => (
+                verdict.without_worker(),
+                action_of(verdict.without_worker()),
+            ),
+        };
+    }
+    (verdict, action_of(verdict))
+}
+
+#[inline(always)]
+fn action_of(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Pass(_) | Verdict::Continue(_) => XDP_PASS,
-        Verdict::Drop(_) => XDP_DROP,
+        Verdict::Drop(_) | Verdict::Worker { .. } => XDP_DROP,
         Verdict::Transmit | Verdict::Answer(_) => XDP_TX,
         Verdict::Redirect { ifindex } => redirect(ifindex),
-        // A queue without its socket means that the worker is gone or restarting. Passing the packet
-        // would let the kernel, which knows nothing of the connection, reset it.
-        Verdict::Worker { slot } => XSKS.redirect(slot, u64::from(XDP_DROP)).unwrap_or(XDP_DROP),
     }
 }
 

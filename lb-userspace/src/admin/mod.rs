@@ -39,9 +39,9 @@ const MAX_QUESTION: usize = 4 << 20;
 /// Who knows the answers. None of them may take long: the control loop waits meanwhile.
 pub(crate) trait Answers {
     /// The status now.
-    fn status(&self) -> anyhow::Result<Status>;
+    async fn status(&self) -> anyhow::Result<Status>;
     /// The flows that were asked for.
-    fn flows(&self, query: &Query) -> anyhow::Result<Flows>;
+    async fn flows(&self, query: &Query) -> anyhow::Result<Flows>;
     /// Does what the operator wants with a server.
     fn drain(&self, order: &Order) -> anyhow::Result<Done>;
     /// What would happen to each packet.
@@ -128,10 +128,11 @@ async fn respond(request: Request<Incoming>, answers: &impl Answers) -> Response
         Err(error) => return plain(StatusCode::BAD_REQUEST, format!("{error:#}\n")),
     };
     let answer = match (method, path.as_str()) {
-        (Method::GET, "/status") => answers.status().and_then(|status| json(&status)),
-        (Method::POST, "/flows") => parse(&body)
-            .and_then(|query| answers.flows(&query))
-            .and_then(|flows| json(&flows)),
+        (Method::GET, "/status") => answers.status().await.and_then(|status| json(&status)),
+        (Method::POST, "/flows") => match parse(&body) {
+            Ok(query) => answers.flows(&query).await.and_then(|flows| json(&flows)),
+            Err(error) => Err(error),
+        },
         (Method::POST, "/drain") => parse(&body)
             .and_then(|order| answers.drain(&order))
             .and_then(|done| json(&done)),

@@ -18,6 +18,9 @@ pub(crate) struct Status {
     pub(crate) interfaces: Vec<InterfaceStatus>,
     /// Services in the order of the configuration.
     pub(crate) services: Vec<ServiceStatus>,
+    /// Counters of the workers' TCP, named like Linux' own; those that are 0 are left out.
+    #[serde(default)]
+    pub(crate) tcp: Vec<Counter>,
     /// What the XDP program did with packets, by reason; reasons never given are left out.
     pub(crate) reasons: Vec<ReasonStatus>,
 }
@@ -119,6 +122,12 @@ impl fmt::Display for Status {
         }
         for service in &self.services {
             write!(f, "\n{service}")?;
+        }
+        if !self.tcp.is_empty() {
+            writeln!(f, "\nTCP of the workers")?;
+        }
+        for Counter { name, value } in &self.tcp {
+            writeln!(f, "  {name:<34} {value:>12}")?;
         }
         writeln!(f, "\npackets by reason")?;
         for ReasonStatus {

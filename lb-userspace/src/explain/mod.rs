@@ -111,7 +111,7 @@ fn explain(control: &Control, trial: &Trial<'_>, mut frame: Vec<u8>, ingress: In
         Verdict::Answer(_) => ("answer", Some(ingress.ifindex), None),
         Verdict::Transmit => ("transmit", Some(ingress.ifindex), None),
         Verdict::Redirect { ifindex } => ("redirect", Some(ifindex), None),
-        Verdict::Worker { slot } => ("worker", None, Some(slot)),
+        Verdict::Worker { slot, .. } => ("worker", None, Some(slot)),
     };
     let leaves = ifindex.and_then(|_| Tuple::of(&frame));
     let service = noted.service.and_then(|id| control.service_of(id));

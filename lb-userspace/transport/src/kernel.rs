@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -64,6 +65,13 @@ impl Listener {
         let socket = TcpListener::from_std(socket.into())?;
         let local = socket.local_addr()?;
         Ok(Self { socket, local })
+    }
+}
+
+/// For options that only some users want; accepted sockets inherit them.
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -161,12 +161,13 @@ pub struct MemoryCell {
     pub slab_bytes: f64,
 }
 
-/// A claim and what became of it on this machine. It holds when `got` is not above `target`.
+/// A claim and what became of it on this machine. It holds when `got` is not above `target`, or, where the claim says "at
+/// least", not below.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Show {
     /// In words.
     pub claim: String,
-    /// At most this.
+    /// At most this; at least this, where the claim says so.
     pub target: f64,
     /// Measured; `None` when a run that it needs gave no result.
     pub got: Option<f64>,

@@ -19,9 +19,9 @@ pub(crate) struct Counted {
     /// Length of the run in microseconds.
     pub(crate) duration_us: u64,
     /// Median latency in microseconds.
-    pub(super) p50_us: u64,
+    pub(crate) p50_us: u64,
     /// Latency that 99 % stay under, in microseconds.
-    pub(super) p99_us: u64,
+    pub(crate) p99_us: u64,
     /// What went wrong.
     pub(crate) errors: Errors,
 }
@@ -52,31 +52,64 @@ pub(crate) fn load(
     case: Case,
     length: Duration,
 ) -> Result<Counted> {
-    let script = directory.join("wrk.lua");
-    fs::write(&script, include_str!("../../assets/wrk.lua")).context("writing wrk.lua")?;
     let first = addresses.first().context("a contender has an address")?;
-    let url = format!("{}://{first}/bench/{}", case.scheme(), case.body());
-    let targets: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    let mut wrk = client.spawn("wrk", |command| {
-        command
-            .env("LB_BENCH_TARGETS", targets.join(" "))
-            .args(["--threads", &SERVERS.to_string()])
-            .args(["--connections", &case.connections().to_string()])
-            .args(["--duration", &format!("{}s", length.as_secs())])
-            // Long: a slow answer is a latency, not an error.
-            .args(["--timeout", "10s"])
-            .arg("--script")
-            .arg(script)
-            .args(
-                case.field()
-                    .into_iter()
-                    .flat_map(|field| ["--header", field]),
-            )
-            .arg(url)
-            .stdout(Stdio::piped());
-    })?;
-    let result = wrk.wait_for_line("{").context("running wrk")?;
-    parse(&result.0)
+    Load {
+        url: format!("{}://{first}/bench/{}", case.scheme(), case.body()),
+        targets: addresses,
+        threads: SERVERS.into(),
+        connections: case.connections(),
+        field: case.field(),
+        length,
+        cpu: None,
+    }
+    .run(client, directory)
+}
+
+/// What wrk is told.
+pub(crate) struct Load<'a> {
+    /// What is asked for, at the first of `targets`.
+    pub(crate) url: String,
+    /// Servers for the threads, in turns; the URL's for all of them if there is none.
+    pub(crate) targets: &'a [Ipv4Addr],
+    /// Threads.
+    pub(crate) threads: u32,
+    /// Connections of all threads together.
+    pub(crate) connections: u32,
+    /// A header field that every request has besides `Host`.
+    pub(crate) field: Option<&'a str>,
+    /// How long.
+    pub(crate) length: Duration,
+    /// CPU for all threads; any, if none is named.
+    pub(crate) cpu: Option<usize>,
+}
+
+impl Load<'_> {
+    /// Runs it in the client's namespace; the script is left in `directory`.
+    pub(crate) fn run(&self, client: &Namespace, directory: &Path) -> Result<Counted> {
+        let script = directory.join("wrk.lua");
+        fs::write(&script, include_str!("../../assets/wrk.lua")).context("writing wrk.lua")?;
+        let targets: Vec<String> = self.targets.iter().map(ToString::to_string).collect();
+        let program = if self.cpu.is_some() { "taskset" } else { "wrk" };
+        let mut wrk = client.spawn(program, |command| {
+            if let Some(cpu) = self.cpu {
+                command.args(["--cpu-list", &cpu.to_string(), "wrk"]);
+            }
+            command
+                .env("LB_BENCH_TARGETS", targets.join(" "))
+                .args(["--threads", &self.threads.to_string()])
+                .args(["--connections", &self.connections.to_string()])
+                .args(["--duration", &format!("{}s", self.length.as_secs())])
+                // Long: a slow answer is a latency, not an error.
+                .args(["--timeout", "10s"])
+                .arg("--script")
+                .arg(script)
+                .args(self.field.into_iter().flat_map(|field| ["--header", field]))
+                .arg(&self.url)
+                .stdout(Stdio::piped());
+        })?;
+        let result = wrk.wait_for_line("{").context("running wrk")?;
+        parse(&result.0)
+    }
 }
 
 fn parse(line: &str) -> Result<Counted> {

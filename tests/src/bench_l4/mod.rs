@@ -36,6 +36,10 @@ pub use self::{
     road::Road,
     table::table,
 };
+pub(crate) use self::{
+    page::{Bar, plot},
+    road::{link, sending_to, xdp},
+};
 
 use std::thread;
 
@@ -159,7 +163,7 @@ pub fn run(
 }
 
 /// Calls `work` on a thread that stays on one CPU.
-fn pinned<T: Send>(cpu: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn pinned<T: Send>(cpu: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let work = || {
         let mut cpus = CpuSet::new();
         cpus.set(cpu)?;

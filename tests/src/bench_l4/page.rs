@@ -101,13 +101,16 @@ fn plots(html: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-struct Bar<'a> {
-    label: &'a str,
-    spread: Spread,
-    target: Option<f64>,
+/// One bar of a plot.
+pub(crate) struct Bar<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) spread: Spread,
+    /// Where the red line is.
+    pub(crate) target: Option<f64>,
 }
 
-fn plot(html: &mut String, title: &str, bars: &[Bar<'_>]) -> fmt::Result {
+/// A bar chart as SVG.
+pub(crate) fn plot(html: &mut String, title: &str, bars: &[Bar<'_>]) -> fmt::Result {
     let most = bars.iter().fold(f64::MIN_POSITIVE, |most, bar| {
         most.max(bar.spread.max).max(bar.target.unwrap_or(0.0))
     });

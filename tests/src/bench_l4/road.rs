@@ -383,7 +383,7 @@ fn load() -> Result<Ebpf> {
 }
 
 /// The benchmark's programs, of which `redirect` and `forward` send to this interface.
-fn sending_to(index: u32) -> Result<Ebpf> {
+pub(crate) fn sending_to(index: u32) -> Result<Ebpf> {
     let mut ebpf = load()?;
     Array::try_from(ebpf.map_mut("OUT").context("OUT")?)?.set(0, index, 0)?;
     Ok(ebpf)
@@ -400,13 +400,13 @@ fn attach(ebpf: &mut Ebpf, name: &str, namespace: &Namespace, interface: &str) -
         .with_context(|| format!("attaching to {interface}"))
 }
 
-fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+pub(crate) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = ebpf.program_mut(name).with_context(|| name.to_owned())?;
     Ok(program.try_into()?)
 }
 
 /// Index and hardware address of an interface.
-fn link(namespace: &Namespace, interface: &str) -> Result<(u32, [u8; 6])> {
+pub(crate) fn link(namespace: &Namespace, interface: &str) -> Result<(u32, [u8; 6])> {
     #[derive(Deserialize)]
     struct Link {
         ifindex: u32,

@@ -1,7 +1,7 @@
-//! `lb-bench l4` and `lb-bench l7`, the benchmarks of both layers, and `lb-bench identity`; called by
+//! `lb-bench l4` and `lb-bench l7`, the benchmarks of both layers, `lb-bench tcp` and `lb-bench identity`; called by
 //! `cargo xtask bench`, which builds all that they need.
 //!
-//! Not here: what is measured (`lb_tests::bench_l4`, `lb_tests::bench`). Progress goes to standard error, the table to
+//! Not here: what is measured (`lb_tests::bench_l4`, `lb_tests::bench`, `lb_tests::bench_tcp`). Progress goes to standard error, the table to
 //! standard output, JSON and page to files. Exit code 0 even where a claim doesn't hold: it measures, it does not judge.
 
 #![expect(clippy::print_stdout, reason = "the answer of a command line tool")]
@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use lb_tests::{
     bench::{self, Case, Plan},
     bench_l4::{self, Sizes},
+    bench_tcp,
     guard::{INTERRUPTED, Interrupts},
     preflight,
 };
@@ -31,6 +32,8 @@ enum Benchmark {
     L4(L4Options),
     /// wrk through lb (`AF_XDP` and kernel sockets), nginx and HAProxy, and without a balancer.
     L7(Options),
+    /// Our TCP over `AF_XDP` against the kernel's, under the same HTTP service.
+    Tcp(TcpOptions),
     /// Users with connection-bound logins through lb, nginx and HAProxy: who gets answers as someone else?
     Identity(IdentityOptions),
 }
@@ -62,6 +65,25 @@ struct L4Options {
 }
 
 #[derive(Args)]
+struct TcpOptions {
+    /// One round of short runs, and fewer connections: a look, not a result.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "idle"])]
+    quick: bool,
+    /// Runs of each stack under each load.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
+    rounds: u32,
+    /// Seconds of a run.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Idle connections.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    idle: u32,
+    /// Directory for tcp.json and tcp.html [default: `bench` in the target directory].
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct IdentityOptions {
     /// Users' requests through each proxy, in front of each size of pool.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -79,6 +101,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().benchmark {
         Benchmark::L4(options) => l4(options, &interrupts),
         Benchmark::L7(options) => l7(options, &interrupts),
+        Benchmark::Tcp(options) => tcp(options, &interrupts),
         Benchmark::Identity(options) => identity(options, &interrupts),
     };
     match done {
@@ -135,6 +158,31 @@ fn l7(options: Options, interrupts: &Interrupts) -> Result<()> {
         .with_context(|| format!("writing {}", html.display()))?;
     println!("\nwritten: {}, {}\n", json.display(), html.display());
     print!("{}", bench::table(&report));
+    Ok(())
+}
+
+fn tcp(options: TcpOptions, interrupts: &Interrupts) -> Result<()> {
+    check_machine()?;
+    preflight::check(&["taskset"])?;
+    let directory = directory(options.out)?;
+    let sizes = if options.quick {
+        bench_tcp::Sizes::quick()
+    } else {
+        bench_tcp::Sizes {
+            rounds: options.rounds,
+            seconds: options.seconds,
+            idle: options.idle,
+            ..bench_tcp::Sizes::full()
+        }
+    };
+    let report = bench_tcp::run(&sizes, interrupts, &|line| eprintln!("{line}"))?;
+    let (json, html) = (directory.join("tcp.json"), directory.join("tcp.html"));
+    fs::write(&json, serde_json::to_vec_pretty(&report)?)
+        .with_context(|| format!("writing {}", json.display()))?;
+    fs::write(&html, bench_tcp::page(&report))
+        .with_context(|| format!("writing {}", html.display()))?;
+    println!("\nwritten: {}, {}\n", json.display(), html.display());
+    print!("{}", bench_tcp::table(&report));
     Ok(())
 }
 

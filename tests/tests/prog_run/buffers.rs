@@ -8,7 +8,7 @@ use lb_ebpf::fixtures::{
     World, checks,
 };
 use lb_ebpf::tcp::Flags;
-use lb_ebpf::verdict::{Reason, Verdict};
+use lb_ebpf::verdict::{Part, Reason, Verdict};
 
 /// Of a jumbo frame, more than a page.
 const PAYLOAD: usize = 6000;
@@ -70,7 +70,7 @@ fn frames_in_several_buffers_give_the_same() {
             );
             assert_eq!(
                 (got, reason),
-                (action(verdict), verdict.reason()),
+                (action(verdict), verdict.without_worker().reason()),
                 "{place}"
             );
             assert_eq!(out.len(), bytes.len(), "{place}");
@@ -117,9 +117,16 @@ fn a_worker_gets_errors_in_one_buffer_only() {
     let mut check = |quoted, verdict: Verdict| {
         let frame = error_to_worker(quoted);
         let (got, reason, out) = kernel.run(&frame);
-        assert_eq!((got, reason), (action(verdict), verdict.reason()));
+        assert_eq!(
+            (got, reason),
+            (action(verdict), verdict.without_worker().reason())
+        );
         assert!(out == frame);
     };
-    check(8, Verdict::Worker { slot: 0 });
+    let worker = Verdict::Worker {
+        slot: 0,
+        part: Part::Connection,
+    };
+    check(8, worker);
     check(PAYLOAD, Verdict::Pass(Reason::WorkerIcmp));
 }

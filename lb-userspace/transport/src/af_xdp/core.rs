@@ -1,217 +1,241 @@
-//! The engine's state and rules, without I/O, clock or tasks: frames and times come in as arguments.
+//! The engine's state, without I/O, clock or tasks: frames and times come in as arguments.
 //!
-//! Invariants: `by_key` and `flows` name the same flows; a flow whose `in_line` is set stands in `line`;
-//! [`Accepting::unaccepted`] counts the flows of its address whose owner is `Handshake` or `Backlog`.
-//! Called by the driver (`engine`) for packets and time, and by `stream` for bytes.
+//! All rules of TCP are in [`lb_tcp::Endpoint`]. Here frames become segments and back, connections get wakers, and the driver
+//! is woken when somebody wants to send. Called by the driver (`engine`) for packets and time, and by `stream` for bytes.
 
-use std::collections::{HashMap, VecDeque};
-use std::io;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
-use slab::Slab;
+use lb_tcp::{
+    Attachment, Endpoint, Failure, FlowId, FlowKey, Header, Icmp, ListenError, Output, Payload,
+    Secret,
+};
 
-use super::device::Out;
-use super::flow::{Flow, FlowId, Owner};
-use super::frames::{Frames, Transmit};
-use super::packet::{self, FlowKey, Link, RST, Reject, Segment};
-use super::tcp::{Bare, Due, Moved, Phase, Stack, Tcb};
-use super::time_wait::{Answer, TimeWait};
-use super::timers::Timers;
+use super::frames::{Frames, Slot as _, Transmit};
+use super::packet::icmp::{IcmpError, IcmpKind};
+use super::packet::{self, Link, Packet, Reject};
 use super::{Counters, EngineConfig, PortConfig};
-
-/// Segments that one flow may send before the next one's turn: one send buffer of full segments, about.
-const SEGMENTS_PER_TURN: usize = 45;
 
 /// What every IPv4 host must accept (RFC 791 §3.1), and what fits a frame.
 const MIN_MTU: usize = 576;
 const MAX_MTU: usize = lb_xsk::FRAME_SIZE - packet::ETHERNET_LEN;
 
-/// Wait before a flow that wanted to send, but didn't, is asked again.
-const PAUSE: Duration = Duration::from_millis(1);
+/// Errors about connections that are not here, kept until the driver passes them on; more in one turn are a flood.
+const MAX_STRAYS: usize = 16;
 
 pub(super) struct Core {
-    config: EngineConfig,
-    ports: Vec<Port>,
-    flows: Slab<Flow>,
-    by_key: HashMap<FlowKey, FlowId>,
-    listeners: HashMap<SocketAddr, Accepting>,
-    /// Flows that may have something to send, in order.
-    line: VecDeque<FlowId>,
-    timers: Timers,
-    time_wait: TimeWait,
+    endpoint: Endpoint<Route, Waiting>,
+    ports: Vec<PortConfig>,
+    /// What happened to frames, beside what happened to segments.
     counters: Counters,
-    /// Time of the driver's last turn.
-    now: Instant,
+    /// Origin of the endpoint's time.
+    epoch: Instant,
+    now: lb_tcp::Instant,
     /// The driver, while it waits.
     driver: Option<Waker>,
+    /// Errors about connections that are not here.
+    strays: Vec<IcmpError>,
 }
 
-struct Port {
-    config: PortConfig,
-    stack: Stack,
+/// The way to a peer: port, and Ethernet header of its last frame, turned round.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    port: usize,
+    link: Link,
 }
 
-/// A listening address.
+/// Tasks that wait for a connection. A listener's waits as reader.
 #[derive(Debug, Default)]
-struct Accepting {
-    established: VecDeque<FlowId>,
-    unaccepted: usize,
-    waker: Option<Waker>,
+pub(super) struct Waiting {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
 }
 
-/// Result of [`Core::send`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Line {
-    /// Nobody wants to send.
-    Empty,
-    /// Some flows used up their share, or found no frame, and want more.
-    Waiting,
+impl Attachment for Waiting {
+    fn progressed(&mut self, readable: bool, writable: bool) {
+        if readable {
+            self.reader.take().into_iter().for_each(Waker::wake);
+        }
+        if writable {
+            self.writer.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// The way out of one port, while the question is still in its frame.
+struct OnePort<'a, T> {
+    tx: &'a mut T,
+    mtu: usize,
+    lost: &'a mut u64,
+}
+
+impl<T: Transmit> Output<Route> for OnePort<'_, T> {
+    fn has_room(&mut self, _: &Route) -> bool {
+        self.tx.room() > 0
+    }
+
+    fn mtu(&self, _: &Route) -> usize {
+        self.mtu
+    }
+
+    fn send(&mut self, key: &FlowKey, route: &Route, header: &Header, payload: Payload<'_>) {
+        *self.lost += u64::from(!transmit(self.tx, key, &route.link, header, payload));
+    }
+}
+
+/// The ways out of all ports.
+struct AllPorts<'a, F> {
+    frames: &'a mut [F],
+    ports: &'a [PortConfig],
+    lost: &'a mut u64,
+}
+
+impl<F: Frames> Output<Route> for AllPorts<'_, F> {
+    fn has_room(&mut self, route: &Route) -> bool {
+        self.frames[route.port].split().1.room() > 0
+    }
+
+    fn mtu(&self, route: &Route) -> usize {
+        self.ports[route.port].mtu
+    }
+
+    fn send(&mut self, key: &FlowKey, route: &Route, header: &Header, payload: Payload<'_>) {
+        let (_, tx) = self.frames[route.port].split();
+        *self.lost += u64::from(!transmit(tx, key, &route.link, header, payload));
+    }
+}
+
+/// Whether there was a frame. There is, or a promise of [`Output::has_room`] was broken.
+fn transmit<T: Transmit>(
+    tx: &mut T,
+    key: &FlowKey,
+    link: &Link,
+    header: &Header,
+    payload: Payload<'_>,
+) -> bool {
+    let Some(mut slot) = tx.reserve(packet::frame_len(key, header, payload)) else {
+        return false;
+    };
+    packet::emit(link, key, header, payload, &mut slot);
+    slot.send();
+    true
 }
 
 impl Core {
-    pub(super) fn new(config: EngineConfig, ports: &[PortConfig], now: Instant) -> Self {
-        let port = |config: &PortConfig| Port {
-            config: *config,
-            stack: Stack::new(config.mtu.clamp(MIN_MTU, MAX_MTU), now),
+    pub(super) fn new(config: EngineConfig, ports: &[PortConfig], epoch: Instant) -> Self {
+        let port = |config: &PortConfig| PortConfig {
+            mtu: config.mtu.clamp(MIN_MTU, MAX_MTU),
+            ..*config
         };
+        let now = lb_tcp::Instant::ZERO;
         Self {
-            config,
+            endpoint: Endpoint::new(config.tcp, secret(), now),
             ports: ports.iter().map(port).collect(),
-            flows: Slab::new(),
-            by_key: HashMap::new(),
-            listeners: HashMap::new(),
-            line: VecDeque::new(),
-            timers: Timers::default(),
-            time_wait: TimeWait::default(),
             counters: Counters::default(),
+            epoch,
             now,
             driver: None,
+            strays: Vec::new(),
         }
     }
 
     pub(super) fn counters(&self) -> Counters {
-        let (flows, time_wait) = (self.flows.len(), self.time_wait.len());
         Counters {
-            flows,
-            time_wait,
+            tcp: *self.endpoint.counters(),
+            flows: self.endpoint.flows(),
+            time_wait: self.endpoint.time_wait(),
+            memory: self.endpoint.pool().lent(),
             ..self.counters
         }
     }
 
+    pub(super) fn for_each_flow(&mut self, tell: impl FnMut(&FlowKey, lb_tcp::Info)) {
+        self.endpoint.for_each_flow(tell);
+    }
+
     /// Takes a frame that arrived on `port`. There must be room in `tx` for an answer.
     pub(super) fn receive<T: Transmit>(&mut self, port: usize, frame: &[u8], tx: &mut T) {
-        let parsed = packet::parse(frame, self.ports[port].config.rx_checksums);
-        let (link, segment) = match parsed {
-            Ok(parsed) => parsed,
+        let PortConfig { mtu, rx_checksums } = self.ports[port];
+        let Packet { link, key, segment } = match packet::parse(frame, rx_checksums) {
+            Ok(packet) => packet,
+            Err(Reject::NotTcp) => return self.receive_error(frame),
             Err(reason) => return self.count_reject(reason),
         };
-        self.counters.rx_segments += 1;
-        if let Some(&id) = self.by_key.get(&segment.key) {
-            return self.deliver(id, (port, link), &segment, tx);
+        let mut out = OnePort {
+            tx,
+            mtu,
+            lost: &mut self.counters.lost_output,
+        };
+        let route = Route { port, link };
+        self.endpoint
+            .input(self.now, &key, route, &segment, &mut out);
+    }
+
+    /// An ICMP error, if it is one. It came by the queue that the network card chose for its sender, so the connection it
+    /// is about may be another worker's.
+    fn receive_error(&mut self, frame: &[u8]) {
+        let error = match packet::icmp::parse_icmp(frame) {
+            Ok(error) => error,
+            Err(reason) => return self.count_reject(reason),
+        };
+        if !self.icmp(&error) && self.strays.len() < MAX_STRAYS {
+            self.counters.icmp_passed_on += 1;
+            self.strays.push(error);
         }
-        if let Some(record) = self.time_wait.get(&segment.key) {
-            match record.answer(&segment) {
-                Answer::Ignore => return,
-                Answer::Acknowledge => {
-                    let out = Out {
-                        link,
-                        tx,
-                        counters: &mut self.counters,
-                        sent: None,
-                    };
-                    let (seq, ack) = (record.next, record.ack);
-                    return Bare::Acknowledge { seq, ack }.send(&segment.key, out);
-                }
-                Answer::Reopen => self.time_wait.remove(&segment.key),
-            }
-        }
-        if !self.listeners.contains_key(&segment.key.local) {
-            self.counters.dropped_unknown_address += 1;
-        } else if segment.opens() {
-            self.open((port, link), &segment, tx);
-        } else if !segment.has(RST) {
-            let out = Out {
-                link,
-                tx,
-                counters: &mut self.counters,
-                sent: None,
-            };
-            Bare::refusal(&segment).send(&segment.key, out);
-        }
+    }
+
+    /// Tells TCP of an error. Whether the connection is here.
+    pub(super) fn icmp(&mut self, error: &IcmpError) -> bool {
+        let message = match error.kind {
+            IcmpKind::PacketTooBig { mtu } => Icmp::TooBig { mtu },
+            // RFC 1122 §4.2.3.9: time exceeded is a soft error as well.
+            IcmpKind::Unreachable { .. } | IcmpKind::TimeExceeded => Icmp::Unreachable,
+        };
+        let is_here = self.endpoint.icmp(self.now, &error.key, error.seq, message);
+        self.wake_driver();
+        is_here
+    }
+
+    /// Errors since the last call about connections that are not here.
+    pub(super) fn take_strays(&mut self) -> Vec<IcmpError> {
+        mem::take(&mut self.strays)
     }
 
     /// Moves the clock and lets timers fire.
     pub(super) fn advance(&mut self, now: Instant) {
-        self.now = now;
-        self.time_wait.expire(now);
-        while let Some(id) = self.timers.pop_due(now) {
-            let flow = &mut self.flows[id];
-            flow.armed = None;
-            if flow.deadline.is_none_or(|deadline| deadline > now) {
-                self.stand_in_line(id);
-            } else if flow.owner == Owner::Handshake {
-                // No RST: a forged SYN must not make us send to its alleged sender.
-                self.counters.handshake_timeouts += 1;
-                self.remove(id);
-            } else {
-                self.counters.orphan_timeouts += 1;
-                flow.deadline = None;
-                flow.tcb.abort();
-                self.stand_in_line(id);
-            }
-        }
+        let since = now.saturating_duration_since(self.epoch);
+        self.now = lb_tcp::Instant::ZERO + since;
+        self.endpoint.advance(self.now);
     }
 
     /// Lets each flow in line send its share, once.
-    pub(super) fn send<F: Frames>(&mut self, frames: &mut [F]) -> Line {
-        let mut result = Line::Empty;
-        for _ in 0..self.line.len() {
-            let Some(id) = self.line.pop_front() else {
-                break;
-            };
-            // A flow can be gone while its place in line remains.
-            let Some(flow) = self.flows.get_mut(id) else {
-                continue;
-            };
-            flow.in_line = false;
-            let port = flow.port;
-            let (_, tx) = frames[port].split();
-            let mut sent = 0;
-            while sent < SEGMENTS_PER_TURN && tx.room() > 0 {
-                let to = (flow.link, &mut *tx, &mut self.counters);
-                if !flow.tcb.output(&mut self.ports[port].stack, self.now, to) {
-                    break;
-                }
-                sent += 1;
-            }
-            let silent = sent == 0 && tx.room() > 0;
-            if self.settle(id) != Due::Now {
-                continue;
-            }
-            if silent {
-                // Due, with room, but nothing sent: never seen, but a busy loop would be the wrong answer.
-                self.arm(id, self.now + PAUSE);
-            } else {
-                self.stand_in_line(id);
-                result = Line::Waiting;
-            }
-        }
-        result
+    pub(super) fn send<F: Frames>(&mut self, frames: &mut [F]) {
+        self.endpoint.output(&mut AllPorts {
+            frames,
+            ports: &self.ports,
+            lost: &mut self.counters.lost_output,
+        });
+    }
+
+    /// Whether a flow used up its share, or found no frame, and wants more.
+    pub(super) fn wants_output(&self) -> bool {
+        self.endpoint.wants_output()
     }
 
     /// When [`advance`](Self::advance) has work.
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        [self.timers.next(), self.time_wait.next()]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = self.endpoint.next_timer()?;
+        self.epoch
+            .checked_add(Duration::from_micros(due.as_micros()))
     }
 
     /// Ready when a flow stands in line; else the driver is woken when one does.
     pub(super) fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.line.is_empty() {
+        if self.endpoint.wants_output() {
             return Poll::Ready(());
         }
         self.driver = Some(context.waker().clone());
@@ -227,124 +251,11 @@ impl Core {
         self.counters.flush_errors
     }
 
-    fn deliver<T: Transmit>(
-        &mut self,
-        id: FlowId,
-        (port, link): (usize, Link),
-        segment: &Segment<'_>,
-        tx: &mut T,
-    ) {
-        let flow = &mut self.flows[id];
-        (flow.port, flow.link) = (port, link);
-        let to = (link, tx, &mut self.counters);
-        let failed = flow.tcb.failure().is_some();
-        flow.tcb
-            .input(&mut self.ports[port].stack, segment, self.now, to);
-        self.counters.resets_received += u64::from(!failed && flow.tcb.failure().is_some());
-        if self.settle(id) == Due::Now {
-            self.stand_in_line(id);
+    /// After anything that may have put a flow in line.
+    fn wake_driver(&mut self) {
+        if self.endpoint.wants_output() {
+            self.driver.take().into_iter().for_each(Waker::wake);
         }
-    }
-
-    fn open<T: Transmit>(&mut self, from: (usize, Link), segment: &Segment<'_>, tx: &mut T) {
-        let Some(listener) = self.listeners.get_mut(&segment.key.local) else {
-            return;
-        };
-        if listener.unaccepted >= self.config.backlog {
-            self.counters.syns_ignored_backlog += 1;
-            return;
-        }
-        if self.flows.len() >= self.config.max_flows {
-            self.counters.syns_ignored_flows += 1;
-            return;
-        }
-        let Some(tcb) = Tcb::accept(&segment.key, &self.config) else {
-            return;
-        };
-        listener.unaccepted += 1;
-        let id = self.flows.insert(Flow {
-            key: segment.key,
-            tcb,
-            port: from.0,
-            link: from.1,
-            owner: Owner::Handshake,
-            in_line: false,
-            armed: None,
-            deadline: Some(self.now + self.config.handshake_timeout),
-            reader: None,
-            writer: None,
-        });
-        self.by_key.insert(segment.key, id);
-        self.deliver(id, from, segment, tx);
-    }
-
-    /// Follows a flow's state after anything happened to it, and says when it wants to send. A flow that
-    /// is over is gone afterwards.
-    fn settle(&mut self, id: FlowId) -> Due {
-        let flow = &mut self.flows[id];
-        match (flow.owner, flow.tcb.phase()) {
-            (Owner::Handshake | Owner::Nobody, Phase::Gone) => {
-                self.remove(id);
-                return Due::Never;
-            }
-            (Owner::Handshake, Phase::Open) => self.established(id),
-            // Bytes that nobody will read: the peer must learn it (RFC 2525 §2.17).
-            (Owner::Nobody, Phase::Open) if flow.tcb.has_unread() => flow.tcb.abort(),
-            _ => {}
-        }
-        let flow = &mut self.flows[id];
-        flow.wake();
-        let due = flow.tcb.due(&mut self.ports[flow.port].stack, self.now);
-        if due != Due::Now && flow.owner == Owner::Nobody && flow.tcb.phase() == Phase::TimeWait {
-            let (key, sent) = (flow.key, flow.tcb.sent());
-            self.time_wait.insert(key, sent.next, sent.ack, self.now);
-            self.remove(id);
-            return Due::Never;
-        }
-        let deadline = flow.deadline;
-        if let Due::At(at) = due {
-            self.arm(id, at);
-        }
-        if let Some(deadline) = deadline {
-            self.arm(id, deadline);
-        }
-        due
-    }
-
-    fn established(&mut self, id: FlowId) {
-        let flow = &mut self.flows[id];
-        flow.owner = Owner::Backlog;
-        flow.deadline = None;
-        self.counters.established += 1;
-        // A listener that goes takes its unaccepted flows with it, so there is one.
-        if let Some(listener) = self.listeners.get_mut(&flow.key.local) {
-            listener.established.push_back(id);
-            listener.waker.take().into_iter().for_each(Waker::wake);
-        }
-    }
-
-    fn remove(&mut self, id: FlowId) {
-        let mut flow = self.flows.remove(id);
-        self.timers.disarm(id, &mut flow.armed);
-        self.by_key.remove(&flow.key);
-        if flow.owner == Owner::Handshake
-            && let Some(listener) = self.listeners.get_mut(&flow.key.local)
-        {
-            listener.unaccepted -= 1;
-        }
-    }
-
-    fn arm(&mut self, id: FlowId, due: Instant) {
-        self.timers.arm(id, &mut self.flows[id].armed, due);
-    }
-
-    fn stand_in_line(&mut self, id: FlowId) {
-        let flow = &mut self.flows[id];
-        if !flow.in_line {
-            flow.in_line = true;
-            self.line.push_back(id);
-        }
-        self.driver.take().into_iter().for_each(Waker::wake);
     }
 
     fn count_reject(&mut self, reason: Reject) {
@@ -362,16 +273,21 @@ impl Core {
 /// What listeners ask for.
 impl Core {
     pub(super) fn listen(&mut self, address: SocketAddr) -> io::Result<()> {
-        if address.port() == 0 || address.ip().is_unspecified() {
-            let text = format!("{address}: expected an address and a port of this host, not 0");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        if self.listeners.contains_key(&address) {
-            let text = format!("{address} is listened on already");
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-        }
-        self.listeners.insert(address, Accepting::default());
-        Ok(())
+        self.endpoint
+            .listen(address, Waiting::default())
+            .map_err(|error| {
+                let (kind, text) = match error {
+                    ListenError::Unspecified => (
+                        io::ErrorKind::InvalidInput,
+                        format!("{address}: expected an address and a port of this host, not 0"),
+                    ),
+                    ListenError::InUse => (
+                        io::ErrorKind::AddrInUse,
+                        format!("{address} is listened on already"),
+                    ),
+                };
+                io::Error::new(kind, text)
+            })
     }
 
     pub(super) fn poll_accept(
@@ -379,103 +295,100 @@ impl Core {
         address: SocketAddr,
         context: &mut Context<'_>,
     ) -> Poll<(FlowId, FlowKey)> {
-        let Some(listener) = self.listeners.get_mut(&address) else {
-            return Poll::Pending;
-        };
-        let Some(id) = listener.established.pop_front() else {
-            listener.waker = Some(context.waker().clone());
-            return Poll::Pending;
-        };
-        listener.unaccepted -= 1;
-        let flow = &mut self.flows[id];
-        flow.owner = Owner::Stream;
-        Poll::Ready((id, flow.key))
+        if let Some(accepted) = self.endpoint.accept(&address) {
+            return Poll::Ready(accepted);
+        }
+        if let Some(waiting) = self.endpoint.listener_attachment(&address) {
+            waiting.reader = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Forgets an address and resets what was not accepted; accepted connections go on.
     pub(super) fn unlisten(&mut self, address: SocketAddr) {
-        if self.listeners.remove(&address).is_none() {
-            return;
-        }
-        let mut unaccepted = Vec::new();
-        for (id, flow) in &mut self.flows {
-            if flow.key.local == address && matches!(flow.owner, Owner::Handshake | Owner::Backlog)
-            {
-                flow.owner = Owner::Nobody;
-                flow.tcb.abort();
-                unaccepted.push(id);
-            }
-        }
-        for id in unaccepted {
-            self.stand_in_line(id);
-        }
+        self.endpoint.unlisten(&address);
+        self.wake_driver();
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.endpoint.stop();
+        self.wake_driver();
+    }
+
+    pub(super) fn reset_all(&mut self) {
+        self.endpoint.reset_all();
+        self.wake_driver();
     }
 }
 
-/// What streams ask for. An identity is valid from `poll_accept` until `release`.
+/// What streams ask for.
 impl Core {
     pub(super) fn poll_read(
         &mut self,
-        id: FlowId,
+        id: &FlowId,
         buffer: &mut [u8],
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let flow = &mut self.flows[id];
-        match flow.tcb.read(buffer) {
-            Moved::Bytes(count) => {
-                // The window may have grown enough to tell the peer.
-                self.stand_in_line(id);
-                Poll::Ready(Ok(count))
-            }
-            Moved::Nothing => {
-                flow.reader = Some(context.waker().clone());
+        let result = self.endpoint.read(id, buffer);
+        self.wake_driver();
+        match result {
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => {
+                if let Some(waiting) = self.endpoint.attachment(id) {
+                    waiting.reader = Some(context.waker().clone());
+                }
                 Poll::Pending
             }
-            Moved::End => Poll::Ready(Ok(0)),
-            Moved::Failed(kind) => Poll::Ready(Err(kind.into())),
+            Err(failure) => Poll::Ready(Err(kind(failure).into())),
         }
     }
 
     pub(super) fn poll_write(
         &mut self,
-        id: FlowId,
+        id: &FlowId,
         bytes: &[u8],
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let flow = &mut self.flows[id];
-        match flow.tcb.write(bytes) {
-            Moved::Bytes(count) => {
-                self.stand_in_line(id);
-                Poll::Ready(Ok(count))
-            }
-            Moved::Nothing => {
-                flow.writer = Some(context.waker().clone());
+        let result = self.endpoint.write(id, bytes);
+        self.wake_driver();
+        match result {
+            Ok(Some(0)) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => {
+                if let Some(waiting) = self.endpoint.attachment(id) {
+                    waiting.writer = Some(context.waker().clone());
+                }
                 Poll::Pending
             }
-            Moved::End => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            Moved::Failed(kind) => Poll::Ready(Err(kind.into())),
+            Err(failure) => Poll::Ready(Err(kind(failure).into())),
         }
     }
 
-    pub(super) fn shutdown(&mut self, id: FlowId) {
-        self.flows[id].tcb.shutdown();
-        self.stand_in_line(id);
+    pub(super) fn shutdown(&mut self, id: &FlowId) {
+        self.endpoint.shutdown(id);
+        self.wake_driver();
     }
 
-    /// The stream is dropped. Closes as close(2) does: with RST if bytes were left unread (RFC 2525
-    /// §2.17), else with FIN behind what was written.
+    /// The stream is dropped. Closes as close(2) does.
     pub(super) fn release(&mut self, id: FlowId) {
-        let flow = &mut self.flows[id];
-        flow.owner = Owner::Nobody;
-        (flow.reader, flow.writer) = (None, None);
-        if flow.tcb.has_unread() {
-            flow.tcb.abort();
-        } else {
-            flow.tcb.shutdown();
-        }
-        let deadline = self.now + self.config.orphan_timeout;
-        flow.deadline = Some(deadline);
-        self.arm(id, deadline);
-        self.stand_in_line(id);
+        self.endpoint.release(id);
+        self.wake_driver();
     }
+}
+
+/// How a failure is called in `std`.
+fn kind(failure: Failure) -> io::ErrorKind {
+    match failure {
+        Failure::Refused => io::ErrorKind::ConnectionRefused,
+        Failure::Reset => io::ErrorKind::ConnectionReset,
+        Failure::Aborted => io::ErrorKind::ConnectionAborted,
+        Failure::TimedOut => io::ErrorKind::TimedOut,
+        Failure::Unreachable => io::ErrorKind::HostUnreachable,
+    }
+}
+
+/// Random bytes of the operating system. The keys of `std`'s hash maps are that, and two of them don't tell each other.
+fn secret() -> Secret {
+    let random = || u128::from(RandomState::new().build_hasher().finish());
+    Secret::new((random() << 64 | random()).to_ne_bytes())
 }

@@ -2,7 +2,8 @@
 //!
 //! One turn: receive a burst, let the tasks that it woke run, send, tell the kernel once. Then wait for
 //! frames, for a flow that wants to send, or for the next timer, and nothing else: an idle engine costs
-//! nothing. The core is never borrowed across an await.
+//! nothing, unless it was told to look for packets a while before it sleeps. The core is never borrowed across an
+//! await.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -17,8 +18,10 @@ use std::time::{Duration, Instant};
 use lb_xsk::Flushed;
 use tokio::time::Sleep;
 
-use super::core::{Core, Line};
+use super::core::Core;
 use super::frames::{Frames, Receive, Transmit, XskFrames};
+use super::packet::icmp::IcmpError;
+use super::spin::Spin;
 use super::stream::Listener;
 use super::{Counters, EngineConfig, PortConfig};
 
@@ -29,12 +32,18 @@ pub const BURST: usize = 64;
 /// Wait for a device that takes no more packets.
 const RETRY: Duration = Duration::from_millis(1);
 
+/// Turns that an engine takes at its end to send RST to the clients that are left: room for some ten thousand.
+const LAST_TURNS: usize = 16;
+
 /// TCP for the sockets of one rx queue, one socket per interface.
 ///
 /// Belongs to one thread with a tokio `LocalSet`, where [`run`](Self::run) must be spawned.
-pub struct Engine<F = XskFrames> {
+pub struct Engine<F: Frames = XskFrames> {
     core: Rc<RefCell<Core>>,
     ports: Vec<F>,
+    spin: Spin,
+    /// Where errors go about connections that are not here.
+    others: Option<Box<dyn Fn(IcmpError)>>,
 }
 
 /// Access to an engine that runs.
@@ -66,7 +75,19 @@ impl<F: Frames> Engine<F> {
     pub fn with_frames(ports: Vec<(F, PortConfig)>, config: EngineConfig) -> Self {
         let (ports, configs): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
         let core = Rc::new(RefCell::new(Core::new(config, &configs, now())));
-        Self { core, ports }
+        let spin = Spin::new(config.spin);
+        Self {
+            core,
+            ports,
+            spin,
+            others: None,
+        }
+    }
+
+    /// Calls `tell` with each ICMP error about a connection that is not here. It may be that of another queue, whose engine
+    /// takes it by [`Handle::icmp`].
+    pub fn pass_on(&mut self, tell: impl Fn(IcmpError) + 'static) {
+        self.others = Some(Box::new(tell));
     }
 
     /// Access that stays valid while the engine runs.
@@ -81,7 +102,7 @@ impl<F: Frames> Engine<F> {
         self.handle().listen(address)
     }
 
-    /// Runs until the future is dropped; connections freeze then.
+    /// Runs until the future is dropped; connections that are left are reset then.
     ///
     /// # Errors
     /// Only if the runtime can't wait for a socket any more.
@@ -94,12 +115,16 @@ impl<F: Frames> Engine<F> {
                 let_tasks_run().await;
                 self.core.borrow_mut().advance(now());
             }
-            let line = self.core.borrow_mut().send(&mut self.ports);
+            let has_sent = self.send();
+            if received.count > 0 || has_sent {
+                self.spin.on_work(now());
+            }
             let flushed = self.flush();
             if flushed == Flushed::Later || self.is_full() {
                 self.core.borrow_mut().count_wait();
                 tokio::time::sleep(RETRY).await;
-            } else if line != Line::Empty || received.more {
+            } else if self.core.borrow().wants_output() || received.more || self.spin.goes_on(now())
+            {
                 // Lets the runtime look at kernel sockets too.
                 tokio::task::yield_now().await;
             } else {
@@ -124,7 +149,20 @@ impl<F: Frames> Engine<F> {
                 received.count += 1;
             }
         }
+        let strays = core.take_strays();
+        drop(core);
+        if let Some(tell) = &self.others {
+            strays.into_iter().for_each(tell);
+        }
         received
+    }
+
+    /// Whether anybody stood in line.
+    fn send(&mut self) -> bool {
+        let mut core = self.core.borrow_mut();
+        let has_work = core.wants_output();
+        core.send(&mut self.ports);
+        has_work
     }
 
     fn flush(&mut self) -> Flushed {
@@ -180,6 +218,27 @@ impl<F: Frames> Engine<F> {
     }
 }
 
+/// Whatever ends an engine, a panic included, its clients learn it: a connection without an engine is a port that never answers.
+impl<F: Frames> Drop for Engine<F> {
+    fn drop(&mut self) {
+        // A panic in the core leaves it borrowed by nobody, but not necessarily in order.
+        let Ok(mut core) = self.core.try_borrow_mut() else {
+            return;
+        };
+        core.reset_all();
+        for _ in 0..LAST_TURNS {
+            if !core.wants_output() {
+                break;
+            }
+            core.send(&mut self.ports);
+            for frames in &mut self.ports {
+                // Best effort: who can't be told now finds out at its next segment, from the host.
+                let _ = frames.flush();
+            }
+        }
+    }
+}
+
 impl Handle {
     /// Listens on an address and port; neither may be 0.
     ///
@@ -189,9 +248,36 @@ impl Handle {
         Listener::new(Rc::clone(&self.core), address)
     }
 
+    /// Takes an error that another engine passes on; ignored if it is about no connection of this one.
+    pub fn icmp(&self, error: &IcmpError) {
+        self.core.borrow_mut().icmp(error);
+    }
+
     /// A snapshot.
     pub fn counters(&self) -> Counters {
         self.core.borrow().counters()
+    }
+
+    /// Tells of every connection. Walks over all of them, and packets wait meanwhile: for a report.
+    pub fn for_each_flow(&self, tell: impl FnMut(&lb_tcp::FlowKey, lb_tcp::Info)) {
+        self.core.borrow_mut().for_each_flow(tell);
+    }
+
+    /// Stops accepting, for good. SYNs are ignored, so that clients try again and find the next process; what was not
+    /// accepted is reset; accepted connections go on.
+    pub fn stop(&self) {
+        self.core.borrow_mut().stop();
+    }
+
+    /// Resets every connection that is left. Once [`has_output`](Self::has_output) is false, all of their clients have been
+    /// told, and none waits for an answer that will not come.
+    pub fn reset_all(&self) {
+        self.core.borrow_mut().reset_all();
+    }
+
+    /// Whether segments wait to be sent.
+    pub fn has_output(&self) -> bool {
+        self.core.borrow().wants_output()
     }
 }
 

@@ -1,9 +1,9 @@
 //! TCP in this process, over `AF_XDP` frames: one [`Engine`] per worker and rx queue.
 //!
 //! ```text
-//!  Frames ─▶ packet ─▶ core ──▶ tcp (smoltcp) ──▶ Stream ─▶ TLS, HTTP
-//!    ▲                  │  by 4-tuple   │ buffers     │ wakes
-//!    └──── engine ◀─────┴── output of flows that want to send ◀──┘
+//!  Frames ─▶ packet ─▶ core ──▶ lb_tcp::Endpoint ──▶ Stream ─▶ TLS, HTTP
+//!    ▲                           │  by 4-tuple          │ wakes
+//!    └──── engine ◀─── packet ◀──┴── flows in line ◀────┘
 //! ```
 //!
 //! Rules that keep it fast and honest:
@@ -14,23 +14,17 @@
 //! * Nothing is dropped for want of a frame: a flow stays in line until it could send, and packets stay in the
 //!   rx ring until there is room for their answers.
 //! * Answers leave by the interface and to the hardware address that the question came from.
-//! * smoltcp is named in `tcp` and `device` alone. It brings the engine up and will be the partner of differential tests
-//!   when our own TCP replaces it. What it lacks is known: no SACK processing, a retransmission timeout of at
-//!   least 1 s, fixed buffers. So `AF_XDP` is not yet for lossy paths.
+//! * All that is TCP is in `lb-tcp`, which does no I/O. Here are frames, wakers and the driver.
 //!
-//! Deliberately not here: XDP programs and maps, ARP and ICMP (the host answers both), routes, VLAN tags,
-//! IP fragments and IPv6 extension headers (dropped and counted; the XDP program passes them to the host).
+//! Deliberately not here: XDP programs and maps, ARP and ICMP echo (the host answers both), routes, VLAN tags,
+//! IP fragments and IPv6 extension headers (dropped and counted; the XDP program sends none here).
 
 mod core;
-mod device;
 mod engine;
-mod flow;
 mod frames;
 mod packet;
+mod spin;
 mod stream;
-mod tcp;
-mod time_wait;
-mod timers;
 
 #[cfg(test)]
 mod tests;
@@ -40,46 +34,30 @@ use std::time::Duration;
 pub use engine::{BURST, Engine, Handle};
 pub use frames::{Frames, Receive, Slot, Transmit, XskFrames};
 pub use packet::RxChecksums;
+pub use packet::icmp::IcmpError;
 pub use stream::{Listener, Stream};
 
-/// Limits of one engine.
+/// Rules of one engine.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
-    /// Connections at most; a SYN above that is ignored. Each holds both buffers below, so the default
-    /// of 16,384 can take 1.3 GB.
-    pub max_flows: usize,
-    /// Connections of one listener that are not accepted yet, half-open ones included. A SYN above
-    /// that is ignored, so the client tries again, as with a kernel socket. 1024 by default.
-    pub backlog: usize,
-    /// Bytes received and not yet read, per connection: the window. 16 KiB by default: requests are small;
-    /// an upload gets at most one window per round trip.
-    pub receive_buffer: usize,
-    /// Bytes written and not yet acknowledged, per connection. 64 KiB by default: what one turn of the
-    /// proxy writes should fit.
-    pub send_buffer: usize,
-    /// A half-open connection is forgotten after this time. 10 s by default: three retransmissions.
-    pub handshake_timeout: Duration,
-    /// A connection whose stream is dropped is reset if its peer has not finished it after this time.
-    /// 60 s by default, as Linux' `tcp_fin_timeout`.
-    pub orphan_timeout: Duration,
-    /// An idle peer is probed at this interval. 60 s by default.
-    pub keepalive: Duration,
-    /// A peer is given up when it is silent for so long although it owes an answer. 5 min by default
-    /// (RFC 9293 §3.9.1.1).
-    pub user_timeout: Duration,
+    /// Rules of TCP, limits of connections and memory among them. By default those of `lb-tcp`, but idle peers are probed as on the
+    /// other transport: after a minute, then every 10 s, and given up after two minutes in all.
+    pub tcp: lb_tcp::Config,
+    /// How long an idle engine looks for packets before it sleeps. Zero by default: it takes CPU time that the kernel's network
+    /// stack, or another worker, may have better use for. 20 to 50 µs are worth it on a CPU of the worker's own.
+    pub spin: Duration,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            max_flows: 16_384,
-            backlog: 1024,
-            receive_buffer: 16 * 1024,
-            send_buffer: 64 * 1024,
-            handshake_timeout: Duration::from_secs(10),
-            orphan_timeout: Duration::from_mins(1),
-            keepalive: Duration::from_mins(1),
-            user_timeout: Duration::from_mins(5),
+            tcp: lb_tcp::Config {
+                keepalive: Duration::from_mins(1),
+                keepalive_interval: Duration::from_secs(10),
+                keepalive_probes: 6,
+                ..lb_tcp::Config::default()
+            },
+            spin: Duration::ZERO,
         }
     }
 }
@@ -88,7 +66,6 @@ impl Default for EngineConfig {
 #[derive(Clone, Copy, Debug)]
 pub struct PortConfig {
     /// Bytes of an IP packet at most. Below 576 (RFC 791) and above what fits a frame, the bound counts.
-    /// There is no path MTU discovery: ICMP errors reach the host, which knows nothing of our connections.
     /// Where clients sit behind narrower links than their MSS option says, a smaller value here helps.
     pub mtu: usize,
     /// Whether received checksums are verified.
@@ -98,24 +75,8 @@ pub struct PortConfig {
 /// What an engine has done since it began, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// TCP segments received.
-    pub rx_segments: u64,
-    /// TCP segments sent.
-    pub tx_segments: u64,
-    /// Connections whose handshake was completed.
-    pub established: u64,
-    /// RST segments sent, for whatever reason.
-    pub resets_sent: u64,
-    /// Connections that the peer reset.
-    pub resets_received: u64,
-    /// SYNs ignored because the listener's backlog was full.
-    pub syns_ignored_backlog: u64,
-    /// SYNs ignored because of [`EngineConfig::max_flows`].
-    pub syns_ignored_flows: u64,
-    /// Half-open connections forgotten.
-    pub handshake_timeouts: u64,
-    /// Connections reset because the peer did not finish after we had.
-    pub orphan_timeouts: u64,
+    /// What TCP counts.
+    pub tcp: lb_tcp::Counters,
     /// Dropped: neither IPv4 nor IPv6.
     pub dropped_not_ip: u64,
     /// Dropped: not TCP.
@@ -127,8 +88,8 @@ pub struct Counters {
     /// Dropped: wrong checksum. Climbing on a virtual Ethernet pair, it says that
     /// [`RxChecksums::Trust`] is missing.
     pub dropped_checksum: u64,
-    /// Dropped: nobody listens at the destination and no connection is known.
-    pub dropped_unknown_address: u64,
+    /// ICMP errors about no connection of this engine, passed on to the others.
+    pub icmp_passed_on: u64,
     /// Segments that found no frame although there had been room. Always 0, or a bug.
     pub lost_output: u64,
     /// Times that the engine had to wait for frames to be sent.
@@ -139,4 +100,28 @@ pub struct Counters {
     pub flows: usize,
     /// Closed connections that are remembered for late segments.
     pub time_wait: usize,
+    /// Bytes of buffers in use.
+    pub memory: usize,
+}
+
+impl Counters {
+    /// Everything by its name: TCP's as on Linux, ours with `Lb` in front.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let held = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let own = [
+            ("LbDroppedNotIp", self.dropped_not_ip),
+            ("LbDroppedNotTcp", self.dropped_not_tcp),
+            ("LbDroppedFragment", self.dropped_fragment),
+            ("LbDroppedMalformed", self.dropped_malformed),
+            ("LbDroppedChecksum", self.dropped_checksum),
+            ("LbIcmpPassedOn", self.icmp_passed_on),
+            ("LbLostOutput", self.lost_output),
+            ("LbWaitsForFrames", self.waits_for_frames),
+            ("LbFlushErrors", self.flush_errors),
+            ("LbFlows", held(self.flows)),
+            ("LbTimeWait", held(self.time_wait)),
+            ("LbMemoryBytes", held(self.memory)),
+        ];
+        self.tcp.named().chain(own)
+    }
 }

@@ -1,47 +1,32 @@
-//! What the engine must know of a frame before TCP sees it: whose it is, and that it is whole.
+//! Frames as segments, in both directions: Ethernet and IP around TCP.
 //!
-//! Invariant: a [`Segment`] is an unfragmented IPv4 or IPv6 packet with a complete TCP header, cut to the
+//! Invariant: a [`Packet`] is an unfragmented IPv4 or IPv6 packet with a complete TCP header, cut to the
 //! length that its IP header states (Ethernet pads short frames).
-//! Deliberately not here: TCP options and state. VLAN tags and IPv6 extension headers are not handled; the
+//! Deliberately not here: TCP (`lb_tcp::wire`). VLAN tags and IPv6 extension headers are not handled; the
 //! XDP program drops such segments. Errors about segments of ours are read by `icmp`.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the engine's TCP takes no errors yet")
-)]
 pub(super) mod icmp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use lb_tcp::{FlowKey, Header, Payload, Segment, wire};
 
 /// Bytes of an Ethernet header.
 pub(super) const ETHERNET_LEN: usize = 14;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-const PROTOCOL_TCP: u8 = 6;
 
-pub(super) const FIN: u8 = 0x01;
-pub(super) const SYN: u8 = 0x02;
-pub(super) const RST: u8 = 0x04;
-pub(super) const ACK: u8 = 0x10;
+/// As Linux' `ip_default_ttl`.
+const HOP_LIMIT: u8 = 64;
 
-/// Both ends of a connection, seen from here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FlowKey {
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
-}
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
 
 /// The Ethernet header of frames to a peer: the addresses of its last frame, swapped. So answers take the way
 /// that questions came, without routes or neighbours of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link([u8; ETHERNET_LEN]);
-
-impl Link {
-    pub(super) fn header(&self) -> &[u8; ETHERNET_LEN] {
-        &self.0
-    }
-}
 
 /// Why a frame was dropped before TCP saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,35 +53,14 @@ pub enum RxChecksums {
     Trust,
 }
 
-/// A TCP segment in its IP packet.
+/// A received frame, understood.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment<'a> {
+pub(super) struct Packet<'a> {
+    /// The way back.
+    pub(super) link: Link,
+    /// Its receiver is the local end.
     pub(super) key: FlowKey,
-    pub(super) flags: u8,
-    pub(super) seq: u32,
-    pub(super) ack: u32,
-    /// Sequence numbers that the segment occupies: payload, SYN and FIN.
-    pub(super) seq_len: u32,
-    /// The IP packet.
-    pub(super) ip: &'a [u8],
-    tcp: &'a [u8],
-}
-
-impl Segment<'_> {
-    pub(super) fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-
-    /// A SYN that asks for a new connection.
-    pub(super) fn opens(&self) -> bool {
-        self.flags & (SYN | ACK | RST | FIN) == SYN
-    }
-
-    fn checksum_holds(&self) -> bool {
-        let header = &self.ip[..self.ip.len() - self.tcp.len()];
-        let ends = (self.key.remote.ip(), self.key.local.ip());
-        header_holds(header) && holds(self.tcp, pseudo_header(ends, PROTOCOL_TCP, self.tcp.len()))
-    }
+    pub(super) segment: Segment<'a>,
 }
 
 /// What an IP header says, of a packet or of one that is quoted.
@@ -112,27 +76,32 @@ struct IpHeader {
 }
 
 /// Reads a frame.
-pub(super) fn parse(frame: &[u8], checksums: RxChecksums) -> Result<(Link, Segment<'_>), Reject> {
+pub(super) fn parse(frame: &[u8], checksums: RxChecksums) -> Result<Packet<'_>, Reject> {
     let (ethernet, ip) = frame.split_first_chunk().ok_or(Reject::Malformed)?;
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *ethernet;
     if ![ETHERTYPE_IPV4, ETHERTYPE_IPV6].contains(&[t0, t1]) {
         return Err(Reject::NotIp);
     }
     let link = Link([s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, t0, t1]);
-    let segment = parse_ip(ip)?;
-    if checksums == RxChecksums::Verify && !segment.checksum_holds() {
-        return Err(Reject::Checksum);
-    }
-    Ok((link, segment))
-}
-
-/// Reads an IP packet, sender as `remote`.
-pub(super) fn parse_ip(ip: &[u8]) -> Result<Segment<'_>, Reject> {
     let (header, packet) = parse_packet(ip)?;
-    if header.protocol != PROTOCOL_TCP {
+    if header.protocol != wire::PROTOCOL {
         return Err(Reject::NotTcp);
     }
-    parse_tcp(packet, &header)
+    let (network, tcp) = packet
+        .split_at_checked(header.len)
+        .ok_or(Reject::Malformed)?;
+    let (ports, segment) = wire::parse(tcp).map_err(|_| Reject::Malformed)?;
+    let (source, destination) = header.ends;
+    if checksums == RxChecksums::Verify
+        && !(header_holds(network) && wire::checksum_holds(source, destination, tcp))
+    {
+        return Err(Reject::Checksum);
+    }
+    let key = FlowKey {
+        local: SocketAddr::new(destination, ports.destination),
+        remote: SocketAddr::new(source, ports.source),
+    };
+    Ok(Packet { link, key, segment })
 }
 
 /// Header and bytes of a whole packet.
@@ -153,7 +122,7 @@ fn parse_header(ip: &[u8]) -> Result<IpHeader, Reject> {
     }
 }
 
-fn parse_ipv4(header: &[u8; 20]) -> Result<IpHeader, Reject> {
+fn parse_ipv4(header: &[u8; IPV4_LEN]) -> Result<IpHeader, Reject> {
     let len = usize::from(header[0] & 0x0f) * 4;
     let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
     if len < header.len() || total_len < len {
@@ -170,7 +139,7 @@ fn parse_ipv4(header: &[u8; 20]) -> Result<IpHeader, Reject> {
     })
 }
 
-fn parse_ipv6(header: &[u8; 40]) -> Result<IpHeader, Reject> {
+fn parse_ipv6(header: &[u8; IPV6_LEN]) -> Result<IpHeader, Reject> {
     let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
     let address = |at: usize| -> Result<IpAddr, Reject> {
         let octets = header[at..].first_chunk::<16>().ok_or(Reject::Malformed)?;
@@ -185,34 +154,74 @@ fn parse_ipv6(header: &[u8; 40]) -> Result<IpHeader, Reject> {
     })
 }
 
-fn parse_tcp<'a>(ip: &'a [u8], header: &IpHeader) -> Result<Segment<'a>, Reject> {
-    let (source, destination) = header.ends;
-    let tcp = &ip[header.len..];
-    let header = tcp.first_chunk::<20>().ok_or(Reject::Malformed)?;
-    let data_offset = usize::from(header[12] >> 4) * 4;
-    if data_offset < header.len() || data_offset > tcp.len() {
-        return Err(Reject::Malformed);
+/// Bytes of a frame with this segment.
+pub(super) fn frame_len(key: &FlowKey, header: &Header, payload: Payload<'_>) -> usize {
+    ETHERNET_LEN + ip_len(key) + wire::header_len(header) + payload.len()
+}
+
+/// Writes a frame of [`frame_len`] bytes. Packets are never fragmented on their way: IPv4's DF is set (RFC 1191), IPv6 knows no
+/// other way. So IPv4's identification has no use, and is 0 (RFC 6864 §4.1).
+pub(super) fn emit(
+    link: &Link,
+    key: &FlowKey,
+    header: &Header,
+    payload: Payload<'_>,
+    frame: &mut [u8],
+) {
+    let Some((ethernet, ip)) = frame.split_first_chunk_mut() else {
+        return;
+    };
+    *ethernet = link.0;
+    let Some((ip_header, tcp)) = ip.split_at_mut_checked(ip_len(key)) else {
+        return;
+    };
+    // A frame has fewer bytes than an IP packet may have.
+    let len = u16::try_from(tcp.len()).unwrap_or(u16::MAX);
+    match (key.local.ip(), key.remote.ip()) {
+        (IpAddr::V4(local), IpAddr::V4(remote)) => {
+            ip_header.copy_from_slice(&ipv4_header(local, remote, len));
+        }
+        (IpAddr::V6(local), IpAddr::V6(remote)) => {
+            ip_header.copy_from_slice(&ipv6_header(local, remote, len));
+        }
+        _ => debug_assert!(false, "ends of two families"),
     }
-    let flags = header[13];
-    let payload = u32::try_from(tcp.len() - data_offset).map_err(|_| Reject::Malformed)?;
-    let seq_len = payload + u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
-    let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let word = |at: usize| {
-        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let key = FlowKey {
-        local: SocketAddr::new(destination, port(2)),
-        remote: SocketAddr::new(source, port(0)),
-    };
-    Ok(Segment {
-        key,
-        flags,
-        seq: word(4),
-        ack: word(8),
-        seq_len,
-        ip,
-        tcp,
-    })
+    wire::emit(key, header, payload, tcp);
+}
+
+fn ip_len(key: &FlowKey) -> usize {
+    if key.local.is_ipv4() {
+        IPV4_LEN
+    } else {
+        IPV6_LEN
+    }
+}
+
+fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, tcp_len: u16) -> [u8; IPV4_LEN] {
+    const DONT_FRAGMENT: u8 = 0x40;
+    let mut header = [0; IPV4_LEN];
+    header[0] = 0x45;
+    let total_len = tcp_len.saturating_add(20);
+    header[2..4].copy_from_slice(&total_len.to_be_bytes());
+    header[6] = DONT_FRAGMENT;
+    header[8] = HOP_LIMIT;
+    header[9] = wire::PROTOCOL;
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..20].copy_from_slice(&destination.octets());
+    let checksum = !fold(sum(&header, 0));
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    header
+}
+
+fn ipv6_header(source: Ipv6Addr, destination: Ipv6Addr, tcp_len: u16) -> [u8; IPV6_LEN] {
+    let mut header = [0; IPV6_LEN];
+    header[0] = 0x60;
+    header[4..6].copy_from_slice(&tcp_len.to_be_bytes());
+    header[6] = wire::PROTOCOL;
+    header[7] = HOP_LIMIT;
+    header[8..24].copy_from_slice(&source.octets());
+    header[24..40].copy_from_slice(&destination.octets());
+    header
 }
 
 /// Whether the header of a packet is as it was sent; that of IPv6 doesn't say.
@@ -248,15 +257,19 @@ fn sum(bytes: &[u8], start: u64) -> u64 {
 }
 
 /// Folds the carries in.
-fn fold(mut total: u64) -> u64 {
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "folded until 16 bits are left"
+)]
+fn fold(mut total: u64) -> u16 {
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);
     }
-    total
+    total as u16
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
     /// SYN from 10.203.1.10:40000 to 10.203.1.100:443, seq 1, correct checksums.
@@ -280,12 +293,12 @@ pub(super) mod tests {
     fn reads_a_segment_and_the_way_back() {
         let mut frame = bytes(SYN_V4);
         frame.extend([0; 6]); // Ethernet padding.
-        let (link, segment) = parse(&frame, RxChecksums::Verify).unwrap();
-        assert_eq!(segment.key.local, "10.203.1.100:443".parse().unwrap());
-        assert_eq!(segment.key.remote, "10.203.1.10:40000".parse().unwrap());
-        assert!(segment.opens());
-        assert_eq!((segment.seq, segment.seq_len, segment.ip.len()), (1, 1, 40));
-        assert_eq!(link.header()[..], bytes("020000000001 020000000002 0800"));
+        let Packet { link, key, segment } = parse(&frame, RxChecksums::Verify).unwrap();
+        assert_eq!(key.local, "10.203.1.100:443".parse().unwrap());
+        assert_eq!(key.remote, "10.203.1.10:40000".parse().unwrap());
+        assert!(segment.opens() && segment.payload.is_empty());
+        assert_eq!(segment.header.seq.0, 1);
+        assert_eq!(link.0[..], bytes("020000000001 020000000002 0800"));
     }
 
     #[test]
@@ -317,6 +330,45 @@ pub(super) mod tests {
             Reject::Checksum
         );
         assert!(parse(&frame, RxChecksums::Trust).is_ok());
+    }
+
+    fn check_emit(local: &str, remote: &str, text: &[u8]) -> Vec<u8> {
+        let key = FlowKey {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+        };
+        let segment = Header {
+            seq: lb_tcp::Seq(1),
+            flags: lb_tcp::Flags::ACK,
+            window: 0xffff,
+            ..Header::default()
+        };
+        let ethertype = if key.local.is_ipv4() {
+            ETHERTYPE_IPV4
+        } else {
+            ETHERTYPE_IPV6
+        };
+        let link: Vec<u8> = [&[2; 12][..], &ethertype].concat();
+        let link = Link(link.try_into().unwrap());
+        let payload = Payload::from(text);
+        let mut frame = vec![0; frame_len(&key, &segment, payload)];
+        emit(&link, &key, &segment, payload, &mut frame);
+        let read = parse(&frame, RxChecksums::Verify).unwrap();
+        assert_eq!((read.key.local, read.key.remote), (key.remote, key.local));
+        assert_eq!(read.segment.header, segment);
+        assert_eq!(read.segment.payload, text);
+        frame
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let frame = check_emit("10.203.1.100:443", "10.203.1.10:40000", b"odd");
+        assert_eq!(
+            frame[14..34],
+            bytes("4500 002b 0000 4000 40 06 22ca 0acb0164 0acb010a")
+        );
+        let frame = check_emit("[fd00::1]:443", "[fd00::2]:40000", b"even");
+        assert_eq!(frame[14..22], bytes("60000000 0018 06 40"));
     }
 
     #[test]

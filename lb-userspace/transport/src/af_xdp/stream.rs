@@ -10,10 +10,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use lb_tcp::FlowId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::Core;
-use super::flow::FlowId;
 use crate::Accepted;
 
 /// A TCP connection of an [`Engine`](super::Engine).
@@ -26,7 +26,8 @@ use crate::Accepted;
 ///   else in the regular way.
 pub struct Stream {
     core: Rc<RefCell<Core>>,
-    id: FlowId,
+    /// There until the stream is dropped, which gives it back.
+    id: Option<FlowId>,
 }
 
 impl AsyncRead for Stream {
@@ -38,10 +39,13 @@ impl AsyncRead for Stream {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        let Some(id) = &self.id else {
+            return Poll::Ready(Ok(()));
+        };
         let room = buffer.initialize_unfilled();
         self.core
             .borrow_mut()
-            .poll_read(self.id, room, context)
+            .poll_read(id, room, context)
             .map_ok(|count| {
                 buffer.advance(count);
             })
@@ -57,7 +61,10 @@ impl AsyncWrite for Stream {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.core.borrow_mut().poll_write(self.id, bytes, context)
+        let Some(id) = &self.id else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        self.core.borrow_mut().poll_write(id, bytes, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -65,14 +72,18 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.core.borrow_mut().shutdown(self.id);
+        if let Some(id) = &self.id {
+            self.core.borrow_mut().shutdown(id);
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.core.borrow_mut().release(self.id);
+        if let Some(id) = self.id.take() {
+            self.core.borrow_mut().release(id);
+        }
     }
 }
 
@@ -100,7 +111,7 @@ impl crate::Listener for Listener {
             poll_fn(|context| self.core.borrow_mut().poll_accept(self.address, context)).await;
         let stream = Stream {
             core: Rc::clone(&self.core),
-            id,
+            id: Some(id),
         };
         Ok(Accepted {
             stream,

@@ -6,12 +6,14 @@ mod closing;
 mod transfer;
 mod wire;
 
+use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
 use self::wire::{Client, MTU, Wire};
 use super::{Counters, Engine, EngineConfig, Handle, Listener, PortConfig, RxChecksums, Stream};
@@ -28,6 +30,7 @@ struct Bench {
     server: SocketAddr,
     listener: Option<Listener>,
     handle: Handle,
+    engine: JoinHandle<io::Result<Infallible>>,
 }
 
 impl Bench {
@@ -45,7 +48,7 @@ impl Bench {
         let engine = Engine::with_frames(vec![(wire.port(tx_frames), port)], config);
         let handle = engine.handle();
         let listener = Some(handle.listen(server).unwrap());
-        tokio::task::spawn_local(engine.run());
+        let engine = tokio::task::spawn_local(engine.run());
         let client = Client::new(&wire, client.ip());
         Self {
             wire,
@@ -53,6 +56,7 @@ impl Bench {
             server,
             listener,
             handle,
+            engine,
         }
     }
 

@@ -12,9 +12,11 @@
 
 use std::net::SocketAddr;
 
+use lb_tcp::{FlowKey, Seq, wire};
+
 use super::{
-    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, FlowKey, IpHeader, PROTOCOL_TCP, Reject,
-    header_holds, holds, parse_header, parse_packet, pseudo_header,
+    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IpHeader, Reject, header_holds, holds,
+    parse_header, parse_packet, pseudo_header,
 };
 
 const PROTOCOL_ICMP: u8 = 1;
@@ -32,11 +34,11 @@ const LEAST_PLATEAU: usize = 68;
 
 /// An error about a segment of ours. Small and without borrows, so that it can be told to the worker who has sent that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::af_xdp) struct IcmpError {
+pub struct IcmpError {
     /// The connection of the segment, seen from here: its source is `local`.
     pub(in crate::af_xdp) key: FlowKey,
     /// Sequence number of the segment.
-    pub(in crate::af_xdp) seq: u32,
+    pub(in crate::af_xdp) seq: Seq,
     /// What has happened to it.
     pub(in crate::af_xdp) kind: IcmpKind,
 }
@@ -105,7 +107,7 @@ fn about(
     if quoted.is_fragment {
         return Err(Reject::Fragment);
     }
-    if quoted.protocol != PROTOCOL_TCP {
+    if quoted.protocol != wire::PROTOCOL {
         return Err(Reject::NotTcp);
     }
     let (local, remote) = quoted.ends;
@@ -122,7 +124,7 @@ fn about(
         local: SocketAddr::new(local, u16::from_be_bytes([*s0, *s1])),
         remote: SocketAddr::new(remote, u16::from_be_bytes([*d0, *d1])),
     };
-    let seq = u32::from_be_bytes(*seq);
+    let seq = Seq(u32::from_be_bytes(*seq));
     let kind = match kind {
         IcmpKind::PacketTooBig { mtu: 0 } => IcmpKind::PacketTooBig {
             mtu: plateau_below(quoted.total_len),

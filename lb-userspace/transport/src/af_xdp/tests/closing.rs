@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use lb_tcp::Flags;
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::TcpControl;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,7 +12,6 @@ use super::wire::{Client, raw_segment, read_frame};
 use super::{Bench, CLIENT, address, run};
 use crate::Listener as _;
 use crate::af_xdp::EngineConfig;
-use crate::af_xdp::packet::{ACK, SYN};
 
 #[test]
 fn client_may_close_its_half_and_still_receive() {
@@ -32,7 +32,7 @@ fn client_may_close_its_half_and_still_receive() {
         // The client closed first, so it keeps the TIME-WAIT.
         bench.until_counters(|counters| counters.flows == 0).await;
         assert_eq!(bench.handle.counters().time_wait, 0);
-        assert_eq!(bench.handle.counters().resets_sent, 0);
+        assert_eq!(bench.handle.counters().tcp.out_rsts, 0);
     });
 }
 
@@ -80,7 +80,7 @@ fn time_wait_answers_late_segments_and_lets_a_new_connection_in() {
         let answers = bench
             .exchange(raw_segment(from, to, TcpControl::Syn, (100, None)))
             .await;
-        let isn = read_frame(&answers[0]).seq.cast_signed();
+        let isn = read_frame(&answers[0]).seq.0.cast_signed();
         let next = isn.wrapping_add(1);
         bench
             .exchange(raw_segment(from, to, TcpControl::None, (101, Some(next))))
@@ -95,6 +95,7 @@ fn time_wait_answers_late_segments_and_lets_a_new_connection_in() {
                 .unwrap()
                 .stream,
         );
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let fin = raw_segment(from, to, TcpControl::Fin, (101, Some(next.wrapping_add(1))));
         bench.exchange(fin.clone()).await;
         assert_eq!(
@@ -108,8 +109,8 @@ fn time_wait_answers_late_segments_and_lets_a_new_connection_in() {
         let answers = bench.exchange(fin).await;
         assert_eq!(answers.len(), 1);
         let answer = read_frame(&answers[0]);
-        assert_eq!((answer.flags, answer.ack), (ACK, 102));
-        assert_eq!(answer.seq.cast_signed(), next.wrapping_add(1));
+        assert_eq!((answer.flags, answer.ack.0), (Flags::ACK, 102));
+        assert_eq!(answer.seq.0.cast_signed(), next.wrapping_add(1));
 
         // RFC 1337: an RST must not end the wait.
         assert!(
@@ -120,12 +121,16 @@ fn time_wait_answers_late_segments_and_lets_a_new_connection_in() {
         );
         assert_eq!(bench.handle.counters().time_wait, 1);
         let old_syn = raw_segment(from, to, TcpControl::Syn, (50, None));
-        assert_eq!(read_frame(&bench.exchange(old_syn).await[0]).flags, ACK);
+        assert_eq!(
+            read_frame(&bench.exchange(old_syn).await[0]).flags,
+            Flags::ACK
+        );
         let answers = bench
             .exchange(raw_segment(from, to, TcpControl::Syn, (9000, None)))
             .await;
         let answer = read_frame(&answers[0]);
-        assert_eq!((answer.flags, answer.ack), (SYN | ACK, 9001));
+        assert_eq!(answer.flags, Flags::SYN | Flags::ACK);
+        assert_eq!(answer.ack.0, 9001);
         assert_eq!(
             (
                 bench.handle.counters().flows,
@@ -142,7 +147,10 @@ fn answers_follow_the_peer_to_another_router() {
         let mut bench = Bench::start(EngineConfig::default());
         let (from, to) = (address(CLIENT), bench.server);
         let syn = raw_segment(from, to, TcpControl::Syn, (100, None));
-        let isn = read_frame(&bench.exchange(syn).await[0]).seq.cast_signed();
+        let isn = read_frame(&bench.exchange(syn).await[0])
+            .seq
+            .0
+            .cast_signed();
         let next = isn.wrapping_add(1);
         let mut fin = raw_segment(from, to, TcpControl::Fin, (101, Some(next)));
         fin[6..12].copy_from_slice(b"\x02other");
@@ -158,7 +166,7 @@ fn reset_by_the_client_is_an_error_for_reader_and_writer() {
         let (socket, mut stream) = bench.connect().await;
         bench.client.socket(socket).abort();
         bench
-            .until_counters(|counters| counters.resets_received == 1)
+            .until_counters(|counters| counters.tcp.estab_resets == 1)
             .await;
         assert_eq!(
             stream.read(&mut [0; 8]).await.unwrap_err().kind(),
@@ -170,7 +178,7 @@ fn reset_by_the_client_is_an_error_for_reader_and_writer() {
         );
         drop(stream);
         bench.until_counters(|counters| counters.flows == 0).await;
-        assert_eq!(bench.handle.counters().resets_sent, 0);
+        assert_eq!(bench.handle.counters().tcp.out_rsts, 0);
     });
 }
 
@@ -183,7 +191,7 @@ fn reader_that_waits_learns_of_the_reset() {
         tokio::task::yield_now().await;
         bench.client.socket(socket).abort();
         bench
-            .until_counters(|counters| counters.resets_received == 1)
+            .until_counters(|counters| counters.tcp.estab_resets == 1)
             .await;
         assert_eq!(
             reader.await.unwrap().unwrap_err().kind(),
@@ -204,13 +212,13 @@ fn dropping_a_stream_with_unread_bytes_resets_without_fin() {
             .unwrap();
         let done = |c: &mut Client| (c.socket(socket).send_queue() == 0).then_some(());
         bench.client.until(done).await;
-        let sent_before = bench.handle.counters().tx_segments;
+        let sent_before = bench.handle.counters().tcp.out_segs;
         drop(stream);
         let done = |c: &mut Client| (c.socket(socket).state() == State::Closed).then_some(());
         bench.client.until(done).await;
         let counters = bench.handle.counters();
-        assert_eq!((counters.resets_sent, counters.flows), (1, 0));
-        assert_eq!(counters.tx_segments, sent_before + 1);
+        assert_eq!((counters.tcp.out_rsts, counters.flows), (1, 0));
+        assert_eq!(counters.tcp.out_segs, sent_before + 1);
     });
 }
 
@@ -222,15 +230,15 @@ fn bytes_for_a_dropped_stream_reset_it() {
         drop(stream);
         let done = |c: &mut Client| (c.socket(socket).state() == State::CloseWait).then_some(());
         bench.client.until(done).await;
-        assert_eq!(bench.handle.counters().resets_sent, 0);
+        assert_eq!(bench.handle.counters().tcp.out_rsts, 0);
         bench.client.socket(socket).send_slice(b"too late").unwrap();
         let done = |c: &mut Client| (c.socket(socket).state() == State::Closed).then_some(());
         bench.client.until(done).await;
         let counters = bench.handle.counters();
         assert_eq!(
             (
-                counters.resets_sent,
-                counters.orphan_timeouts,
+                counters.tcp.out_rsts,
+                counters.tcp.abort_on_linger,
                 counters.flows
             ),
             (1, 0, 0)
@@ -249,8 +257,61 @@ fn peer_that_never_finishes_is_reset_after_the_orphan_timeout() {
         assert_eq!(bench.handle.counters().flows, 1);
         bench.until_counters(|counters| counters.flows == 0).await;
         let counters = bench.handle.counters();
-        assert_eq!((counters.orphan_timeouts, counters.resets_sent), (1, 1));
+        assert_eq!(
+            (counters.tcp.abort_on_linger, counters.tcp.out_rsts),
+            (1, 1)
+        );
         let done = |c: &mut Client| (c.socket(socket).state() == State::Closed).then_some(());
         bench.client.until(done).await;
+    });
+}
+
+#[test]
+fn after_a_stop_connections_finish_and_what_is_left_is_reset() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (busy, mut stream) = bench.connect().await;
+        let (idle, _held) = bench.connect().await;
+        bench.handle.stop();
+        let late = raw_segment(address(CLIENT), bench.server, TcpControl::Syn, (7, None));
+        assert!(bench.exchange(late).await.is_empty(), "a new client");
+        stream.write_all(b"answer").await.unwrap();
+        drop(stream);
+        let done = |c: &mut Client| (c.socket(busy).state() == State::CloseWait).then_some(());
+        bench.client.until(done).await;
+        assert_eq!(bench.client.socket(busy).recv_queue(), 6);
+        bench.client.socket(busy).close();
+        bench.until_counters(|counters| counters.flows == 1).await;
+
+        bench.handle.reset_all();
+        assert!(bench.handle.has_output());
+        let done = |c: &mut Client| (c.socket(idle).state() == State::Closed).then_some(());
+        bench.client.until(done).await;
+        assert!(!bench.handle.has_output());
+    });
+}
+
+/// However it ends: dropped with its worker's runtime, or by a panic.
+#[test]
+fn an_engine_that_ends_resets_its_clients() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (socket, _held) = bench.connect().await;
+        bench.engine.abort();
+        let done = |c: &mut Client| (c.socket(socket).state() == State::Closed).then_some(());
+        bench.client.until(done).await;
+    });
+}
+
+#[test]
+fn flows_are_told_with_their_ends_and_states() {
+    run(async || {
+        let mut bench = Bench::start(EngineConfig::default());
+        let (_, _stream) = bench.connect().await;
+        let mut flows = Vec::new();
+        bench
+            .handle
+            .for_each_flow(|key, info| flows.push((key.local, info.state)));
+        assert_eq!(flows, [(bench.server, lb_tcp::State::Established)]);
     });
 }

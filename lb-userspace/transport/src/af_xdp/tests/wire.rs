@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use lb_tcp::Header;
 use lb_xsk::Flushed;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -19,7 +20,7 @@ use smoltcp::wire::{
 };
 
 use crate::af_xdp::frames::{Frames, Receive, Slot, Transmit};
-use crate::af_xdp::packet::{self, ETHERNET_LEN, RxChecksums, Segment};
+use crate::af_xdp::packet::{self, ETHERNET_LEN, RxChecksums};
 
 pub(super) const MTU: usize = 1500;
 /// MAC addresses of the engine and of the client.
@@ -332,6 +333,7 @@ pub(super) fn raw_segment(
 }
 
 /// Reads a frame that the engine sent, and checks its checksums.
-pub(super) fn read_frame(frame: &[u8]) -> Segment<'_> {
-    packet::parse(frame, RxChecksums::Verify).unwrap().1
+pub(super) fn read_frame(frame: &[u8]) -> Header {
+    let packet = packet::parse(frame, RxChecksums::Verify).unwrap();
+    packet.segment.header
 }

@@ -1,0 +1,82 @@
+//! When an acknowledgement leaves (RFC 9293 §3.8.6.3, RFC 5681 §4.2).
+//!
+//! Every second full segment is acknowledged at once, and a lesser amount after `delayed_ack`, in the hope of data to go with. As
+//! on Linux the first segments of a connection are acknowledged one by one: its sender has a window of few segments, which
+//! grows by acknowledgements.
+//!
+//! Deliberately not here: what an acknowledgement says.
+
+use crate::{Env, Instant};
+
+/// Acknowledgements at the start of a connection that don't wait: `TCP_MAX_QUICKACKS` of Linux.
+const QUICK_ACKS: u8 = 16;
+
+/// A full segment of the peer before one was seen: what every host takes (RFC 9293 §3.7.1).
+const FIRST_MSS: u16 = 536;
+
+/// The acknowledgement that is owed, if one is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delay {
+    deadline: Option<Instant>,
+    is_due: bool,
+    quick: u8,
+    /// Largest payload that came. The MSS that we told says little: the peer's way may be narrower.
+    mss: u16,
+}
+
+impl Delay {
+    pub(super) const fn new() -> Self {
+        Self {
+            deadline: None,
+            is_due: false,
+            quick: QUICK_ACKS,
+            mss: FIRST_MSS,
+        }
+    }
+
+    /// A full segment of the peer, as far as seen.
+    pub(super) fn mss(&self) -> u32 {
+        self.mss.into()
+    }
+
+    /// A segment came, its size known before it is taken or not.
+    pub(super) fn saw(&mut self, payload: usize) {
+        let payload = u16::try_from(payload).unwrap_or(u16::MAX);
+        self.mss = self.mss.max(payload);
+    }
+
+    /// Text came in order; `unacked` bytes are not acknowledged with it.
+    pub(super) fn on_text(&mut self, unacked: u32, env: &Env<'_>) {
+        if self.quick > 0 || unacked > self.mss() || env.config.delayed_ack.is_zero() {
+            self.is_due = true;
+        } else if self.deadline.is_none() {
+            self.deadline = Some(env.now + env.config.delayed_ack);
+        }
+    }
+
+    pub(super) fn acknowledge_now(&mut self) {
+        self.is_due = true;
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.is_due
+    }
+
+    pub(super) fn on_timer(&mut self, env: &mut Env<'_>) {
+        if !self.is_due && self.deadline.is_some_and(|at| at <= env.now) {
+            env.counters.delayed_acks += 1;
+            self.is_due = true;
+        }
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.deadline.filter(|_| !self.is_due)
+    }
+
+    /// An acknowledgement left, with data or without.
+    pub(super) fn on_sent(&mut self) {
+        self.deadline = None;
+        self.is_due = false;
+        self.quick = self.quick.saturating_sub(1);
+    }
+}

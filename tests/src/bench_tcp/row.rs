@@ -1,0 +1,152 @@
+//! What is measured, and who: the loads of issue "the TCP engine", and the stacks that bear them.
+//!
+//! Not here: how a stack is set up (`rig`), which figures are wanted (`claims`).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Row {
+    /// 1 KB bodies, connections kept.
+    KeepAlive,
+    /// 1 KB bodies, a connection for each.
+    Close,
+    /// 64 KB bodies.
+    Body64K,
+    /// 1 MB bodies, one of a thousand data segments lost.
+    Body1MLoss1,
+    /// 1 MB bodies, ten of a thousand lost.
+    Body1MLoss10,
+    /// 1 KB bodies, connections kept, ten of a thousand lost.
+    KeepAliveLoss10,
+}
+
+impl Row {
+    /// In the order of the report.
+    pub const ALL: [Self; 6] = [
+        Self::KeepAlive,
+        Self::Close,
+        Self::Body64K,
+        Self::Body1MLoss1,
+        Self::Body1MLoss10,
+        Self::KeepAliveLoss10,
+    ];
+
+    /// For people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "1 KB, keep-alive",
+            Self::Close => "1 KB, connection per request",
+            Self::Body64K => "64 KB, keep-alive",
+            Self::Body1MLoss1 => "1 MB, keep-alive, 0.1 % loss",
+            Self::Body1MLoss10 => "1 MB, keep-alive, 1 % loss",
+            Self::KeepAliveLoss10 => "1 KB, keep-alive, 1 % loss",
+        }
+    }
+
+    /// Bytes of a body.
+    pub const fn body(self) -> u32 {
+        match self {
+            Self::KeepAlive | Self::Close | Self::KeepAliveLoss10 => 1 << 10,
+            Self::Body64K => 1 << 16,
+            Self::Body1MLoss1 | Self::Body1MLoss10 => 1 << 20,
+        }
+    }
+
+    /// Connections at a time: those of the first measurements, whose ratios the targets come from.
+    pub const fn connections(self) -> u32 {
+        match self {
+            Self::KeepAlive | Self::KeepAliveLoss10 => 128,
+            Self::Close => 64,
+            Self::Body64K => 16,
+            Self::Body1MLoss1 | Self::Body1MLoss10 => 4,
+        }
+    }
+
+    /// A header field that every request has besides `Host`.
+    pub const fn field(self) -> Option<&'static str> {
+        match self {
+            Self::Close => Some("Connection: close"),
+            _ => None,
+        }
+    }
+
+    /// Of a thousand data segments that the server sends, so many are lost.
+    pub const fn permille(self) -> u32 {
+        match self {
+            Self::KeepAlive | Self::Close | Self::Body64K => 0,
+            Self::Body1MLoss1 => 1,
+            Self::Body1MLoss10 | Self::KeepAliveLoss10 => 10,
+        }
+    }
+
+    /// Who bears it, in the order of a round.
+    pub const fn contenders(self) -> &'static [Contender] {
+        use Contender::{Kernel, KernelHost, KernelHostNoTso, KernelNoTso, Ours};
+        match self {
+            Self::KeepAlive | Self::Close => &[Ours, Kernel, KernelHost],
+            Self::Body64K => &[Ours, KernelNoTso, Kernel],
+            Self::Body1MLoss1 | Self::Body1MLoss10 | Self::KeepAliveLoss10 => {
+                &[Ours, KernelNoTso, KernelHostNoTso]
+            }
+        }
+    }
+}
+
+/// The server's stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Contender {
+    /// Our TCP over `AF_XDP`.
+    Ours,
+    /// Linux with CUBIC, as ours has it.
+    Kernel,
+    /// The same, without segmentation offload.
+    KernelNoTso,
+    /// Linux with the congestion control that this host has for default.
+    KernelHost,
+    /// The same, without segmentation offload.
+    KernelHostNoTso,
+}
+
+impl Contender {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Ours,
+        Self::Kernel,
+        Self::KernelNoTso,
+        Self::KernelHost,
+        Self::KernelHostNoTso,
+    ];
+
+    /// For people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Ours => "ours, AF_XDP",
+            Self::Kernel => "kernel, cubic",
+            Self::KernelNoTso => "kernel, cubic, TSO off",
+            Self::KernelHost => "kernel, host's default",
+            Self::KernelHostNoTso => "kernel, host's default, TSO off",
+        }
+    }
+
+    /// Whether the server's interface offloads segmentation. It makes no difference to ours, whose frames are the
+    /// wire's.
+    pub(super) const fn has_tso(self) -> bool {
+        matches!(self, Self::Kernel | Self::KernelHost)
+    }
+
+    /// Whether Linux is to have its host's congestion control.
+    pub(super) const fn is_as_host(self) -> bool {
+        matches!(self, Self::KernelHost | Self::KernelHostNoTso)
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.title())
+    }
+}

@@ -1,0 +1,269 @@
+//! Our TCP against the kernel's over veth: both families, both directions, loss, every way to close, options off in turn.
+//!
+//! The client is the kernel, so every byte crosses two independent implementations, and every byte is looked at. Needs
+//! root and the objects that `cargo xtask build-ebpf` built. Loss is by segment and seed, not by time, and no figure is
+//! judged: how fast ours is says `cargo xtask bench tcp`. Not here: rules of RFC 9293 that no kernel client can provoke
+//! (scripts of the engine's own package).
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers as well"
+)]
+
+#[path = "tcp/edge.rs"]
+mod edge;
+
+use std::{
+    fs,
+    io::{ErrorKind, Read as _, Write as _},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use edge::{Running, Service, Wires, families, while_serving};
+use lb_tests::tcp_server::{pattern, pattern_at};
+use socket2::SockRef;
+
+/// Transfers at a time: each direction, several times.
+const AT_ONCE: usize = 8;
+
+#[test]
+fn without_loss_every_byte_arrives() {
+    let wires = transfers(0, 1 << 20, &[]);
+    assert_eq!((wires.to_client.lost, wires.to_edge.lost), (0, 0));
+}
+
+#[test]
+fn at_one_percent_loss_every_byte_arrives() {
+    let wires = transfers(10, 4 << 20, &[]);
+    assert!(wires.to_client.lost > 0 && wires.to_edge.lost > 0);
+}
+
+#[test]
+fn at_five_percent_loss_every_byte_arrives() {
+    let wires = transfers(50, 1 << 20, &[]);
+    assert!(wires.to_client.lost > 0 && wires.to_edge.lost > 0);
+}
+
+#[test]
+fn without_timestamps_every_byte_arrives() {
+    transfers(10, 1 << 20, &["tcp_timestamps"]);
+}
+
+#[test]
+fn without_sack_every_byte_arrives() {
+    transfers(10, 1 << 20, &["tcp_sack"]);
+}
+
+#[test]
+fn without_window_scaling_every_byte_arrives() {
+    transfers(10, 1 << 20, &["tcp_window_scaling"]);
+}
+
+#[test]
+fn without_any_option_every_byte_arrives() {
+    let all = ["tcp_timestamps", "tcp_sack", "tcp_window_scaling"];
+    transfers(10, 1 << 20, &all);
+}
+
+/// The wire of these tests does lose: a handshake gets through, and then nothing does.
+#[test]
+fn where_all_data_is_lost_none_arrives() {
+    let wires = while_serving(1000, |running| {
+        let attempt = |ip| {
+            let mut stream = connect(Service::Hello.at(ip));
+            stream.write_all(&[0]).unwrap();
+            stream.set_read_timeout(Some(SHORT)).unwrap();
+            let read = stream.read(&mut [0]);
+            assert_eq!(
+                read.unwrap_err().kind(),
+                ErrorKind::WouldBlock,
+                "{ip}: read something"
+            );
+        };
+        in_client(running, || families().into_iter().for_each(attempt));
+        assert!(running.outcomes.try_recv().is_err(), "a service got FIN");
+    });
+    for traffic in [wires.to_client, wires.to_edge] {
+        assert!(
+            traffic.seen > 0 && traffic.lost == traffic.seen,
+            "{traffic:?}"
+        );
+    }
+}
+
+#[test]
+fn the_client_may_close_first() {
+    closing(|ip| {
+        // FIN in each direction is answered by the other's; `Echo` sends its own last.
+        let mut stream = connect(Service::Echo.at(ip));
+        stream.write_all(&pattern(LENGTH)).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        expect_pattern(&mut stream, LENGTH);
+        (Service::Echo, LENGTH)
+    });
+}
+
+#[test]
+fn the_server_may_close_first() {
+    closing(|ip| {
+        let mut stream = connect(Service::Download.at(ip));
+        ask(&mut stream, LENGTH);
+        expect_pattern(&mut stream, LENGTH);
+        drop(stream);
+        (Service::Download, 0)
+    });
+}
+
+#[test]
+fn a_half_closed_client_still_gets_all() {
+    closing(|ip| {
+        let mut stream = connect(Service::Download.at(ip));
+        ask(&mut stream, LENGTH);
+        stream.shutdown(Shutdown::Write).unwrap();
+        expect_pattern(&mut stream, LENGTH);
+        (Service::Download, 0)
+    });
+}
+
+#[test]
+fn a_half_closed_server_still_gets_all() {
+    closing(|ip| {
+        let mut stream = connect(Service::Hello.at(ip));
+        let mut greeting = Vec::new();
+        stream.read_to_end(&mut greeting).unwrap();
+        assert_eq!(greeting, b"h", "{ip}: one byte, then FIN");
+        stream.write_all(&pattern(LENGTH)).unwrap();
+        (Service::Hello, LENGTH)
+    });
+}
+
+#[test]
+fn a_reset_by_the_client_is_an_error_of_the_service() {
+    while_serving(0, |running| {
+        for ip in families() {
+            in_client(running, || {
+                let mut stream = connect(Service::Echo.at(ip));
+                stream.write_all(b"ping").unwrap();
+                stream.read_exact(&mut [0; 4]).unwrap();
+                // RFC 9293 §3.10.5: with nothing to linger for, close is abort.
+                SockRef::from(&stream)
+                    .set_linger(Some(Duration::ZERO))
+                    .unwrap();
+            });
+            let outcome = running.outcomes.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(
+                outcome,
+                (Service::Echo, Err(ErrorKind::ConnectionReset)),
+                "{ip}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_service_that_abandons_bytes_resets_the_client() {
+    while_serving(0, |running| {
+        in_client(running, || {
+            for ip in families() {
+                let mut stream = connect(Service::Abandon.at(ip));
+                stream.write_all(&pattern(1000)).unwrap();
+                let read = stream.read(&mut [0]);
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset, "{ip}");
+            }
+        });
+    });
+}
+
+/// Uploads and downloads of `length` bytes at once, in each family, with these options of the client off.
+fn transfers(permille: u32, length: usize, off: &[&str]) -> Wires {
+    let wires = while_serving(permille, |running| {
+        for option in off {
+            let path = format!("/proc/sys/net/ipv4/{option}");
+            in_client(running, || fs::write(&path, "0").unwrap());
+        }
+        for ip in families() {
+            in_client(running, || at_once(ip, length));
+        }
+        let wanted = families().len() * AT_ONCE;
+        for _ in 0..wanted {
+            let (service, outcome) = running.outcomes.recv_timeout(PATIENCE).unwrap();
+            let expected = match service {
+                Service::Download => 0,
+                _ => length,
+            };
+            assert_eq!(outcome, Ok(expected), "{service:?}");
+        }
+    });
+    eprintln!("{wires:?}");
+    wires
+}
+
+/// Half of them upload, the others download.
+fn at_once(ip: IpAddr, length: usize) {
+    let start = |number: usize| {
+        thread::spawn(move || {
+            if number.is_multiple_of(2) {
+                upload(ip, length);
+            } else {
+                let mut stream = connect(Service::Download.at(ip));
+                ask(&mut stream, length);
+                expect_pattern(&mut stream, length);
+            }
+        })
+    };
+    let clients: Vec<_> = (0..AT_ONCE).map(start).collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+}
+
+fn upload(ip: IpAddr, length: usize) {
+    let mut stream = connect(Service::Upload.at(ip));
+    stream.write_all(&pattern(length)).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, (length as u64).to_be_bytes(), "{ip}");
+}
+
+/// One connection of each family at a time, each of which ends for its service as `client` says.
+fn closing(client: impl Fn(IpAddr) -> (Service, usize) + Sync) {
+    while_serving(0, |running| {
+        for ip in families() {
+            let (service, count) = in_client(running, || client(ip));
+            let outcome = running.outcomes.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(outcome, (service, Ok(count)), "{ip}");
+        }
+    });
+}
+
+fn in_client<T: Send>(running: &Running<'_>, work: impl FnOnce() -> T + Send) -> T {
+    running.lab.client().run(work).unwrap()
+}
+
+fn connect(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn ask(stream: &mut TcpStream, length: usize) {
+    stream.write_all(&(length as u64).to_be_bytes()).unwrap();
+}
+
+/// The pattern, and then FIN.
+fn expect_pattern(stream: &mut TcpStream, length: usize) {
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    assert_eq!(got.len(), length);
+    let wrong = (0..length).find(|&place| got[place] != pattern_at(place));
+    assert_eq!(wrong, None);
+}
+
+/// Bytes of a connection whose end is what matters: more than a window.
+const LENGTH: usize = 100_000;
+/// Longer than any retransmission takes; only a connection that is stuck runs into it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for what isn't lost.
+const SHORT: Duration = Duration::from_millis(500);

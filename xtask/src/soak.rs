@@ -1,0 +1,60 @@
+//! `soak`: the TCP simulator for as long as one likes, with other seeds than those of every `cargo test`.
+//!
+//! Seeds begin where the clock says, so that no two soaks are the same, and each failure names the command that repeats it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+use crate::command;
+
+/// What to soak, and for how long.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What runs.
+    #[arg(value_enum)]
+    what: What,
+    /// At least so many minutes.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    minutes: u64,
+    /// The first seed.
+    #[arg(long, value_name = "SEED")]
+    first: Option<u64>,
+}
+
+/// What can be soaked.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Two ends of a simulated link: `lb-userspace/tcp/tests/sim`.
+    Tcp,
+}
+
+/// Seeds of a round, for each fault. Some tens of seconds.
+const ROUND: u64 = 1000;
+
+/// Runs the command.
+///
+/// # Errors
+/// A run failed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let What::Tcp = options.what;
+    let end = Instant::now() + Duration::from_mins(options.minutes);
+    let mut first = options.first.map_or_else(seed_of_now, Ok)?;
+    while Instant::now() < end {
+        let mut cargo = command::cargo();
+        cargo
+            .args(["test", "--locked", "-p", "lb-tcp", "--test", "sim"])
+            .env("LB_SIM_FIRST", first.to_string())
+            .env("LB_SIM_SEEDS", ROUND.to_string());
+        command::run(&mut cargo)?;
+        first += ROUND;
+    }
+    Ok(())
+}
+
+/// Far from those that `cargo test` takes.
+fn seed_of_now() -> Result<u64> {
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Ok(time.context("the clock is before 1970")?.as_secs() * ROUND)
+}
