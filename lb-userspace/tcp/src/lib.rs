@@ -20,6 +20,8 @@
 //! so is memory for bytes ([`Pool`]). The same calls in the same order give the same segments, which is what makes
 //! a failure in the simulator (`tests/`) replayable by its seed.
 //!
+//! Where it does something else than its RFCs say is listed, with the reasons, in `DEVIATIONS.md`.
+//!
 //! Deliberately not here: IP and Ethernet, tasks and wakers (`lb-transport` has them), MPTCP, ECN (a hand-over to a kernel
 //! socket could not keep it), TCP Fast Open, MD5 and AO.
 
