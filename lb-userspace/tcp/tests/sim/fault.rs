@@ -73,7 +73,8 @@ impl Fault {
                     faults.stalls.push(span(start, 3_000_000, rng));
                 }
             }
-            Self::Outage => faults.outages.push(span(start, 30_000_000, rng)),
+            // Shorter than a handshake is tried, after which one end gives up and the other may wait for ever.
+            Self::Outage => faults.outages.push(span(start, 15_000_000, rng)),
             Self::Everything => everything(link, least, start, rng),
         }
     }
