@@ -55,7 +55,7 @@ impl Fault {
                 let begins = rate(rng, 30_000);
                 faults.burst = Some((begins, u32::try_from(rng.range(150_000, 900_000)).unwrap()));
             }
-            Self::AckLoss => faults.ack_loss = rate(rng, 500_000),
+            Self::AckLoss => faults.ack_loss = rate(rng, 250_000),
             Self::Reorder => {
                 faults.reorder = rate(rng, 500_000);
                 faults.reorder_by = times(link.delay, rng);
@@ -73,7 +73,8 @@ impl Fault {
                     faults.stalls.push(span(start, 3_000_000, rng));
                 }
             }
-            Self::Outage => faults.outages.push(span(start, 30_000_000, rng)),
+            // Shorter than a handshake is tried, after which one end gives up and the other may wait for ever.
+            Self::Outage => faults.outages.push(span(start, 15_000_000, rng)),
             Self::Everything => everything(link, least, start, rng),
         }
     }

@@ -52,7 +52,11 @@ impl Scenario {
         let mut links = wires(mtu, &mut rng);
         let is_v6 = mtu >= 1280 && rng.chance(300_000);
         fault.strike(&mut links, if is_v6 { 1280 } else { 576 }, start, &mut rng);
-        let most = Self::most_bytes(&links, &mut rng);
+        let mut most = Self::most_bytes(&links, &mut rng);
+        if kinds.contains(&Kind::Smoltcp) {
+            // Without SACK it recovers a segment for each timeout, and timeouts double.
+            most = most.min(100_000);
+        }
         let keys = keys(is_v6, &mut rng);
         let mut setups = keys.map(|key| setup(key, mtu, &mut rng));
         for config in setups.iter_mut().map(|setup| &mut setup.config) {

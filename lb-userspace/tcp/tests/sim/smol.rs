@@ -48,10 +48,7 @@ impl Smol {
         let prefix = IpCidr::new(key.local.ip().into(), 8);
         interface.update_ip_addrs(|list| list.push(prefix).unwrap());
         let new = || SocketBuffer::new(vec![0; buffer]);
-        let mut socket = Socket::new(new(), new());
-        // A lost RST must not leave it waiting.
-        socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(10)));
-        socket.set_timeout(Some(smoltcp::time::Duration::from_secs(3600)));
+        let socket = Socket::new(new(), new());
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(socket);
         Self {
