@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lb_config::{
-    Affinity, Check, Config, Forward, Health, Http, L4, Mode, Protocol, Source, Verify,
+    AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, Protocol, Source, Verify,
     WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
@@ -20,6 +20,7 @@ use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{self, UpstreamTls};
 use lb_proxy::{Counters, HeaderMode, HeaderPolicy, Inbound, Server, Service, Timeouts};
+use lb_transport::af_xdp::EngineConfig;
 
 use crate::cli::Failure;
 use crate::control::health::{Probe, Target, Tls};
@@ -178,7 +179,23 @@ fn header_policy(http: &Http) -> HeaderPolicy {
 }
 
 impl Plan {
-    /// Sizes of the maps.
+    /// Rules of the workers' TCP.
+    pub(crate) fn engine(&self) -> EngineConfig {
+        let AfXdp {
+            connections,
+            memory_mib,
+            spin,
+        } = self.config.af_xdp;
+        let mut engine = EngineConfig {
+            spin,
+            ..EngineConfig::default()
+        };
+        engine.tcp.max_flows = usize::try_from(connections.get()).unwrap_or(usize::MAX);
+        engine.tcp.memory = usize::try_from(memory_mib).map_or(usize::MAX, |mib| mib << 20);
+        engine
+    }
+
+    /// How large the tables must be.
     pub(crate) fn sizing(&self) -> Sizing {
         Sizing {
             flows: self.config.flows.max.get(),

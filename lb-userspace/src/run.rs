@@ -190,6 +190,7 @@ fn worker_plans(plan: &Plan, decision: &mut Decision) -> Vec<worker::Plan> {
             queue,
             sockets: Vec::new(),
             listeners: listeners(plan, decision),
+            engine: plan.engine(),
         })
         .collect();
     for port in &mut decision.ports {

@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) sockets: Vec<(lb_xsk::Socket, PortConfig)>,
     /// Services, each with the transport that was chosen for it.
     pub(crate) listeners: Vec<ListenerPlan>,
+    /// Rules of its engine.
+    pub(crate) engine: EngineConfig,
 }
 
 /// One service on one worker.
@@ -190,7 +192,7 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
         inquiry,
     } = ties;
     let has_sockets = !plan.sockets.is_empty();
-    let mut engine = Engine::new(plan.sockets, EngineConfig::default())?;
+    let mut engine = Engine::new(plan.sockets, plan.engine)?;
     // Network cards spread ICMP errors by the address of the router that has sent them.
     engine.pass_on(move |error| {
         inquiry.tell_others(position, &move |other: &Handle| other.icmp(&error));

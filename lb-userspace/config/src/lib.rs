@@ -13,6 +13,9 @@
 //! |---|---|---|
 //! | `interfaces` | list of interfaces that get the XDP program | required |
 //! | `admin` | Unix socket of `lb status` | [`DEFAULT_ADMIN`] |
+//! | `af_xdp.connections` | connections of each worker's own TCP, at most [`MAX_CONNECTIONS`]; SYNs above that are not answered | [`DEFAULT_CONNECTIONS`] |
+//! | `af_xdp.memory_mib` | bytes of all their buffers together, 16 to 65536 MiB: windows shrink when half is used, SYNs are not answered when an eighth is left | 256 |
+//! | `af_xdp.spin_us` | how long an idle worker looks for packets before it sleeps, up to 1000 µs: 20 to 50 are worth it on a CPU of its own | 0 |
 //! | `flows.max` | L4 flows of each family that must fit, at most [`MAX_FLOWS`] | [`DEFAULT_FLOWS`] |
 //! | `flows.hash_key` | secret of at least [`MIN_HASH_KEY`] bytes; hosts with the same one and the same services choose the same server for every flow | random for each start |
 //! | `flows.orphaned_after` | with `lb run --pin`: how long no daemon may be there before services that ask for it (`when_daemon_gone`, and all that are proxied by `AF_XDP`) are left to the host's stack, 2 s to 24 h | [`DEFAULT_ORPHANED_AFTER`] |
@@ -84,9 +87,9 @@ use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
-    Affinity, Check, Config, Flows, Forward, Get, HashKey, HeaderMode, Health, Http, InterfaceName,
-    L4, Mode, Name, Nat, PortRange, Profile, Protocol, Schedule, Server, Service, Source, Tls,
-    Transport, UpstreamTls, Verify, WhenDaemonGone, WhenServerFails,
+    AfXdp, Affinity, Check, Config, Flows, Forward, Get, HashKey, HeaderMode, Health, Http,
+    InterfaceName, L4, Mode, Name, Nat, PortRange, Profile, Protocol, Schedule, Server, Service,
+    Source, Tls, Transport, UpstreamTls, Verify, WhenDaemonGone, WhenServerFails,
 };
 
 use error::Path;
@@ -123,6 +126,12 @@ pub fn parse(text: &str) -> Result<Config, Errors> {
 
 /// Under `/run`, because a socket must not outlive a reboot (file-hierarchy(7)).
 pub const DEFAULT_ADMIN: &str = "/run/lb/lb.sock";
+
+/// A million connections of a worker, idle ones for less than 1 KiB each.
+pub const DEFAULT_CONNECTIONS: NonZeroU32 = NonZeroU32::new(1 << 20).expect("not zero");
+
+/// Sixteen million.
+pub const MAX_CONNECTIONS: u32 = 1 << 24;
 
 /// A million connections: 64 MiB of one-cache-line entries.
 pub const DEFAULT_FLOWS: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero");

@@ -22,6 +22,8 @@ pub struct Config {
     pub interfaces: Vec<InterfaceName>,
     /// Unix socket of the admin interface; absolute, at most 107 bytes.
     pub admin: PathBuf,
+    /// TCP of the workers.
+    pub af_xdp: AfXdp,
     /// Flow table.
     pub flows: Flows,
     /// Source addresses of full NAT; not empty if any service has [`Source::Nat`].
@@ -87,6 +89,28 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// `[af_xdp]`: limits of each worker's own TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfXdp {
+    /// Connections at most; a SYN above that is not answered.
+    pub connections: NonZeroU32,
+    /// Bytes received and not read, or written and not acknowledged, of all connections together, in MiB. Windows shrink
+    /// when half is used; SYNs are not answered when an eighth is left.
+    pub memory_mib: u32,
+    /// How long an idle worker looks for packets before it sleeps.
+    pub spin: Duration,
+}
+
+impl Default for AfXdp {
+    fn default() -> Self {
+        Self {
+            connections: crate::DEFAULT_CONNECTIONS,
+            memory_mib: 256,
+            spin: Duration::ZERO,
+        }
     }
 }
 

@@ -11,16 +11,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Cost, Problem};
-use crate::model::{Config, Flows, Forward, L4, Mode, Nat, PortRange, Protocol, Source};
+use crate::model::{AfXdp, Config, Flows, Forward, L4, Mode, Nat, PortRange, Protocol, Source};
 use crate::reader::{Node, Read, Report, Schema, Table};
 use crate::service::{self, Draft};
 use crate::{
-    DEFAULT_ADMIN, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, DEFAULT_ORPHANED_AFTER, MAX_FLOWS,
-    MAX_NAT_ADDRESSES, MAX_SERVERS, MAX_SERVICES, value,
+    DEFAULT_ADMIN, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, DEFAULT_ORPHANED_AFTER, MAX_CONNECTIONS,
+    MAX_FLOWS, MAX_NAT_ADDRESSES, MAX_SERVERS, MAX_SERVICES, value,
 };
 
 /// The keys at the top of the file.
-pub(crate) const SCHEMA: Schema = &["interfaces", "admin", "flows", "nat", "service"];
+pub(crate) const SCHEMA: Schema = &["interfaces", "admin", "af_xdp", "flows", "nat", "service"];
 
 /// Reads the configuration; warnings are left in the report.
 pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
@@ -32,6 +32,7 @@ pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
         )
     });
     let admin = table.optional("admin", PathBuf::from(DEFAULT_ADMIN), value::socket);
+    let af_xdp = table.optional("af_xdp", AfXdp::default(), af_xdp);
     let flows = table.optional(
         "flows",
         Flows {
@@ -66,6 +67,7 @@ pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
             .map(|interface| interface.value)
             .collect(),
         admin: admin?,
+        af_xdp: af_xdp?,
         flows: flows?,
         nat: nat?.finish(),
         services: services?
@@ -84,6 +86,33 @@ fn labelled_service(node: &Node<'_>) -> Option<Draft> {
     };
     service::read(&node.labelled(subject))
 }
+
+fn af_xdp(node: &Node<'_>) -> Option<AfXdp> {
+    let expected = "a table, such as [af_xdp] with memory_mib = 512";
+    let table = node.table(expected, &["connections", "memory_mib", "spin_us"])?;
+    let default = AfXdp::default();
+    let connections = table.optional("connections", default.connections, |node| {
+        node.count(MAX_CONNECTIONS)
+    });
+    let memory_mib = table.optional("memory_mib", default.memory_mib, |node| {
+        node.number(MEMORY_MIB)
+    });
+    let spin = table.optional("spin_us", default.spin, |node| {
+        let micros = node.number(0..=MAX_SPIN_MICROS)?;
+        Some(Duration::from_micros(micros.into()))
+    });
+    Some(AfXdp {
+        connections: connections?,
+        memory_mib: memory_mib?,
+        spin: spin?,
+    })
+}
+
+/// Below, a hundred clients with full windows wait for each other; above, it is no cap.
+const MEMORY_MIB: RangeInclusive<u32> = 16..=65_536;
+
+/// Longer than a packet is worth waiting for with a CPU.
+const MAX_SPIN_MICROS: u32 = 1000;
 
 fn flows(node: &Node<'_>) -> Option<Flows> {
     let expected = "a table, such as [flows] with max = 1_000_000";

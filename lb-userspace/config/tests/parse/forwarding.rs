@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_config::{
-    Affinity, Forward, L4, Mode, Protocol, Source, WhenDaemonGone, WhenServerFails, parse,
+    AfXdp, Affinity, Forward, L4, Mode, Protocol, Source, WhenDaemonGone, WhenServerFails, parse,
 };
 
 use crate::check;
@@ -108,6 +108,33 @@ fn the_daemon_may_be_gone_for_a_minute_unless_told_otherwise() {
         ),
         &[
             r#"lb.toml:8:1: service "a": when_daemon_gone: is only for mode = "l4", and this is mode = "http"; remove it, or change the other"#,
+        ],
+    );
+}
+
+#[test]
+fn the_workers_tcp_has_limits_that_can_be_set() {
+    let rest = "listen = \"192.0.2.1:80\"\nmode = \"http\"\nservers = [\"10.0.0.1:80\"]\n";
+    let limits = |text: &str| {
+        let config = parse(&file(&format!("{rest}{text}"))).expect("no mistakes");
+        let AfXdp {
+            connections,
+            memory_mib,
+            spin,
+        } = config.af_xdp;
+        (connections.get(), memory_mib, spin.as_micros())
+    };
+    assert_eq!(limits(""), (1 << 20, 256, 0));
+    let told = "[af_xdp]\nconnections = 10\nmemory_mib = 16\nspin_us = 50\n";
+    assert_eq!(limits(told), (10, 16, 50));
+    check(
+        &file(&format!(
+            "{rest}[af_xdp]\nconnections = 0\nmemory_mib = 15\nspin_us = 1001\n"
+        )),
+        &[
+            "lb.toml:9:15: af_xdp.connections: `0` is not an integer from 1 to 16777216",
+            "lb.toml:10:14: af_xdp.memory_mib: `15` is not an integer from 16 to 65536",
+            "lb.toml:11:11: af_xdp.spin_us: `1001` is not an integer from 0 to 1000",
         ],
     );
 }
