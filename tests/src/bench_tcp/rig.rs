@@ -163,6 +163,14 @@ pub(super) fn counters() -> Result<String> {
     Ok(client::get(&url("counters"))?.1)
 }
 
+/// Bytes that the server has from its allocator.
+pub(super) fn heap() -> Result<u64> {
+    let (status, text) = client::get(&url("heap"))?;
+    ensure!(status == 200, "asking for the heap: status {status}");
+    text.parse()
+        .with_context(|| format!("{text} bytes of heap"))
+}
+
 /// `http://<virtual address>:<port>/<path>`.
 pub(super) fn url(path: &str) -> String {
     let (address, port) = ADDRESS;
