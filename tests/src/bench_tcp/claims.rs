@@ -1,16 +1,25 @@
 //! What this project claims of its TCP, and what became of it in this run.
 //!
-//! Invariant: computed from the report that they stand in. A claim without a result doesn't hold.
+//! Invariant: computed from the report that they stand in. A claim without a result doesn't hold; one whose load or stacks
+//! were left out on purpose is not made.
 
 use super::{Cell, Contender, Report, Row};
 use crate::bench::Show;
 
 /// All of them.
 pub(super) fn of(report: &Report) -> Vec<Show> {
-    let ratios = RATIOS.iter().map(|ratio| ratio.claim(report));
-    let mut shows: Vec<Show> = ratios.collect();
-    shows.push(engine_memory(report));
-    shows.extend(beside_flood(report));
+    let settings = &report.settings;
+    let runs = |contender| settings.contenders.contains(&contender);
+    let ratios = RATIOS.iter().filter(|ratio| {
+        settings.rows.contains(&ratio.row) && runs(ratio.peer) && runs(Contender::Ours)
+    });
+    let mut shows: Vec<Show> = ratios.map(|ratio| ratio.claim(report)).collect();
+    if settings.idle > 0 && runs(Contender::Ours) {
+        shows.push(engine_memory(report));
+    }
+    if settings.flood_clients > 0 && runs(Contender::Ours) {
+        shows.extend(beside_flood(report));
+    }
     shows
 }
 

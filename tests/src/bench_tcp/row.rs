@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use clap::{ValueEnum, builder::PossibleValue};
 use serde::{Deserialize, Serialize};
 
 /// One kind of load.
@@ -44,6 +45,18 @@ impl Row {
             Self::Body1MLoss1 => "1 MB, keep-alive, 0.1 % loss",
             Self::Body1MLoss10 => "1 MB, keep-alive, 1 % loss",
             Self::KeepAliveLoss10 => "1 KB, keep-alive, 1 % loss",
+        }
+    }
+
+    /// For command lines.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "keep-alive",
+            Self::Close => "close",
+            Self::Body64K => "64k",
+            Self::Body1MLoss1 => "1m-loss1",
+            Self::Body1MLoss10 => "1m-loss10",
+            Self::KeepAliveLoss10 => "keep-alive-loss10",
         }
     }
 
@@ -96,8 +109,43 @@ impl Row {
     }
 }
 
+/// What can be asked for alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A load.
+    Row(Row),
+    /// Memory of idle connections.
+    Idle,
+    /// Transfers beside a SYN flood.
+    Flood,
+}
+
+impl ValueEnum for Part {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Part; Row::ALL.len() + 2] = {
+            let mut all = [Part::Flood; Row::ALL.len() + 2];
+            let mut at = 0;
+            while at < Row::ALL.len() {
+                all[at] = Part::Row(Row::ALL[at]);
+                at += 1;
+            }
+            all[at] = Part::Idle;
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Row(row) => PossibleValue::new(row.name()).help(row.title()),
+            Self::Idle => PossibleValue::new("idle").help("memory of idle connections"),
+            Self::Flood => PossibleValue::new("flood").help("transfers beside a SYN flood"),
+        })
+    }
+}
+
 /// The server's stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Contender {
     /// Our TCP over `AF_XDP`.
