@@ -17,6 +17,7 @@ pub mod demo;
 pub mod forwarding;
 pub mod front;
 pub mod guard;
+pub mod heap;
 pub mod lab;
 pub mod lossy;
 pub mod pool;

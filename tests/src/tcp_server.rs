@@ -1,10 +1,10 @@
 //! A small HTTP server on either transport of `lb-transport`: the same service on kernel sockets and on ours.
 //!
 //! Invariant: everything above [`Listener`] is one piece of code, so that what differs in a measurement is the
-//! transport. `GET /bench/<n>` answers n bytes; `GET /counters` what the engine has counted. Not here: the load
-//! (`bench_tcp`), and anything of the proxy.
+//! transport. `GET /bench/<n>` answers n bytes; `GET /counters` what the engine has counted; `GET /heap` how many bytes
+//! the process has from its allocator. Not here: the load (`bench_tcp`), and anything of the proxy.
 
-use std::{cell::RefCell, convert::Infallible, net::SocketAddr, rc::Rc};
+use std::{convert::Infallible, mem, net::SocketAddr};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -30,7 +30,10 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-use crate::front::{self, Front};
+use crate::{
+    front::{self, Front},
+    heap,
+};
 
 /// What the server runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -48,7 +51,8 @@ pub enum Transport {
 pub enum Service {
     /// Serves HTTP by hyper.
     Hyper,
-    /// Answers one request and keeps the connection, in a list: what is left is the transport's own.
+    /// Answers one request and keeps the connection, in no list: what is left is the transport's own. Ends those that ask
+    /// for the heap.
     Hold,
 }
 
@@ -75,6 +79,8 @@ pub struct Options {
     max_flows: Option<usize>,
 }
 
+/// Where it says what it has from the allocator.
+const HEAP: &str = "/heap";
 /// Largest answer.
 const LARGEST: usize = 1 << 20;
 
@@ -140,7 +146,6 @@ async fn serve<L: Listener>(
     handle: Option<Handle>,
 ) -> Result<()> {
     let body = pattern(LARGEST);
-    let held = Rc::new(RefCell::new(Vec::new()));
     loop {
         let mut stream = listener.accept().await?.stream;
         match service {
@@ -155,10 +160,11 @@ async fn serve<L: Listener>(
                 spawn_local(http1::Builder::new().serve_connection(io, service));
             }
             Service::Hold => {
-                let (body, held) = (body.clone(), Rc::clone(&held));
+                let body = body.clone();
                 spawn_local(async move {
-                    if answer_once(&mut stream, &body).await.is_ok() {
-                        held.borrow_mut().push(stream);
+                    if let Ok(Then::Keep) = answer_once(&mut stream, &body).await {
+                        // Nobody looks for it again, and a list would grow by leaps.
+                        mem::forget(stream);
                     }
                 });
             }
@@ -177,6 +183,7 @@ fn answer(path: &str, body: &Bytes, handle: Option<&Handle>) -> Response<Full<By
             let counters = handle.map(|handle| format!("{:?}", handle.counters()));
             Some(counters.unwrap_or_default().into())
         }
+        None if path == HEAP => Some(heap::in_use().to_string().into()),
         None => None,
     };
     let status = match text {
@@ -188,8 +195,14 @@ fn answer(path: &str, body: &Bytes, handle: Option<&Handle>) -> Response<Full<By
     response
 }
 
-/// Reads a request without a body and answers 1 KB, whatever it asks for.
-async fn answer_once<S>(stream: &mut S, body: &Bytes) -> std::io::Result<()>
+/// What becomes of a connection.
+enum Then {
+    Keep,
+    End,
+}
+
+/// Reads a request without a body and answers 1 KB, whatever it asks for, unless that is the heap.
+async fn answer_once<S>(stream: &mut S, body: &Bytes) -> std::io::Result<Then>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
@@ -201,10 +214,16 @@ where
             more => length += more,
         }
     }
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1024\r\n\r\n")
-        .await?;
-    stream.write_all(&body[..1024]).await
+    let path = request[..length].split(|byte| *byte == b' ').nth(1);
+    let (body, then) = if path == Some(HEAP.as_bytes()) {
+        (heap::in_use().to_string().into(), Then::End)
+    } else {
+        (body.slice(..1024), Then::Keep)
+    };
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&body).await?;
+    Ok(then)
 }
 
 /// Bytes whose place in the stream shows in their value.
@@ -235,5 +254,6 @@ mod tests {
         check("/bench/", 404);
         check("/", 404);
         check("/counters", 200);
+        check("/heap", 200);
     }
 }

@@ -1,18 +1,22 @@
-//! The TCP benchmark at its smallest: every cell has a figure, every claim a result. No figure is judged.
+//! The TCP benchmark at its smallest: every stack has its figures, every claim a result. No figure is judged.
 //!
 //! Needs root, two CPUs, wrk and the objects of `cargo xtask build-ebpf` (`cargo xtask test` builds these).
 
 use lb_tests::{
-    bench_tcp::{self, Report, Sizes},
+    bench_tcp::{self, Contender, Report, Sizes},
     guard::Interrupts,
 };
 
 #[test]
-fn every_stack_is_measured_under_every_load() {
+fn every_stack_is_measured() {
     let sizes = Sizes::tiny();
     let report =
         bench_tcp::run(&sizes, &Interrupts::default(), &|line| eprintln!("{line}")).unwrap();
     assert!(report.failures.is_empty(), "{:?}", report.failures);
+    for contender in Contender::ALL {
+        let mut cells = report.medians.iter().map(|cell| cell.contender);
+        assert!(cells.any(|other| other == contender), "{contender}");
+    }
     for row in &sizes.rows {
         for contender in row.contenders() {
             let cell = report.cell(*row, *contender);
@@ -27,6 +31,8 @@ fn every_stack_is_measured_under_every_load() {
     }
     for cell in &report.idle {
         assert_eq!(cell.connections, sizes.idle, "{cell}");
+        // Resident memory may not grow at all; what is allocated does.
+        assert!(cell.transport_bytes > 0.0, "{cell}");
         assert!(cell.hyper_bytes > 0.0, "{cell}");
     }
     assert_eq!((report.idle.len(), report.flood.len()), (2, 2));

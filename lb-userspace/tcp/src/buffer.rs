@@ -10,8 +10,9 @@ use alloc::collections::VecDeque;
 
 use crate::pool::{CHUNK, Chunk, Payload, Pool};
 
-/// Slots of the queue that an empty buffer keeps: enough for a small message, 32 bytes.
-const KEPT_SLOTS: usize = 4;
+/// Slots of the queue that an empty buffer keeps: enough for a small message, and 24 bytes, the smallest piece that malloc
+/// gives.
+const KEPT_SLOTS: usize = 3;
 
 /// Bytes in chunks.
 #[derive(Debug, Default)]
@@ -113,6 +114,9 @@ impl Buffer {
 
     fn chunk_mut(&mut self, index: usize, pool: &mut Pool) -> Option<&mut Chunk> {
         if self.chunks.len() <= index {
+            if self.chunks.capacity() == 0 {
+                self.chunks.reserve_exact(KEPT_SLOTS);
+            }
             self.chunks.resize_with(index + 1, || None);
         }
         let slot = self.chunks.get_mut(index)?;

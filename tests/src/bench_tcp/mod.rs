@@ -29,7 +29,7 @@ pub use self::{
     idle::IdleCell,
     page::page,
     report::{Cell, Failure, Report, Sample},
-    row::{Contender, Row},
+    row::{Contender, Part, Row},
     table::table,
 };
 
@@ -53,15 +53,17 @@ use crate::{
 pub struct Sizes {
     /// Loads, in this order.
     pub rows: Vec<Row>,
+    /// Who bears them, of those that each load is for.
+    pub contenders: Vec<Contender>,
     /// Runs of each stack under each load.
     pub rounds: u32,
     /// Seconds of a run.
     pub seconds: u64,
     /// Runs of one sample at most, if other programs use the machine meanwhile.
     pub attempts: u32,
-    /// Idle connections that are wanted.
+    /// Idle connections that are wanted; with 0 they are not measured.
     pub idle: u32,
-    /// Clients beside the flood.
+    /// Clients beside the flood; with 0 there is none.
     pub flood_clients: u32,
     /// Megabytes that each of them fetches.
     pub flood_megabytes: u32,
@@ -70,10 +72,11 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// What the claims are about. Takes about 10 minutes.
+    /// What the claims are about. Takes about 15 minutes.
     pub fn full() -> Self {
         Self {
             rows: Row::ALL.into(),
+            contenders: Contender::ALL.into(),
             rounds: 5,
             seconds: 3,
             attempts: 3,
@@ -96,15 +99,56 @@ impl Sizes {
         }
     }
 
-    /// Enough to fill every cell of the report with something.
+    /// Enough to see that each kind of row and every stack gives a figure.
     pub fn tiny() -> Self {
         Self {
+            rows: vec![Row::KeepAlive, Row::Body64K, Row::Body1MLoss10],
             seconds: 1,
             attempts: 1,
             idle: 1_500,
             flood_clients: 10,
             flood_patience: 2,
             ..Self::quick()
+        }
+    }
+
+    /// The same, without what is not among these; none of them leave it as it is.
+    #[must_use]
+    pub fn only(mut self, parts: &[Part], contenders: &[Contender]) -> Self {
+        if !parts.is_empty() {
+            self.rows.retain(|row| parts.contains(&Part::Row(*row)));
+            if !parts.contains(&Part::Idle) {
+                self.idle = 0;
+            }
+            if !parts.contains(&Part::Flood) {
+                self.flood_clients = 0;
+            }
+        }
+        if !contenders.is_empty() {
+            self.contenders = contenders.into();
+        }
+        self
+    }
+
+    /// Those that are to run.
+    fn of<'a>(&'a self, candidates: &'a [Contender]) -> impl Iterator<Item = Contender> + 'a {
+        let wanted = |contender: &Contender| self.contenders.contains(contender);
+        candidates.iter().copied().filter(wanted)
+    }
+
+    const fn holders(&self) -> &'static [Contender] {
+        if self.idle == 0 {
+            &[]
+        } else {
+            &idle::CONTENDERS
+        }
+    }
+
+    const fn flooded(&self) -> &'static [Contender] {
+        if self.flood_clients == 0 {
+            &[]
+        } else {
+            &flood::CONTENDERS
         }
     }
 }
@@ -121,7 +165,7 @@ pub fn run(
     let mut report = Report::new(Machine::here()?, sizes.clone(), &rig.host_congestion);
     for &row in &sizes.rows {
         for round in 1..=sizes.rounds {
-            for &contender in row.contenders() {
+            for contender in sizes.of(row.contenders()) {
                 interrupts.check()?;
                 let sample = quiet_sample(&rig, row, contender, round, sizes);
                 interrupts.check()?;
@@ -129,13 +173,13 @@ pub fn run(
             }
         }
     }
-    for contender in idle::CONTENDERS {
+    for contender in sizes.of(sizes.holders()) {
         interrupts.check()?;
         let held = idle::run(&rig, contender, sizes.idle);
         interrupts.check()?;
         progress(&report.add_idle(contender, held));
     }
-    for contender in flood::CONTENDERS {
+    for contender in sizes.of(sizes.flooded()) {
         interrupts.check()?;
         let flooded = flood::run(&rig, contender, sizes);
         interrupts.check()?;

@@ -13,7 +13,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use super::{Contender, cpu::Cpus};
+use super::{Contender, cpu::Cpus, row::Segmentation};
 use crate::{
     address::VIP_HTTP,
     binaries, client,
@@ -86,16 +86,7 @@ impl Rig {
     /// Starts a server and waits until it serves.
     pub(super) fn serve(&self, setup: Setup) -> Result<Server> {
         let (edge, client) = (self.lab.edge(), self.lab.client());
-        let switch = if setup.contender.has_tso() {
-            "on"
-        } else {
-            "off"
-        };
-        offloads(
-            &edge,
-            "lb-front",
-            &["tx", "on", "tso", switch, "gso", switch],
-        )?;
+        segment(&edge, setup.contender.segmentation())?;
         let wire = match setup.permille {
             0 => None,
             permille => {
@@ -111,9 +102,10 @@ impl Rig {
     }
 
     fn start_process(&self, setup: Setup) -> Result<Process> {
-        let transport = match setup.contender {
-            Contender::Ours => "af-xdp",
-            _ => "kernel",
+        let transport = if setup.contender.is_ours() {
+            "af-xdp"
+        } else {
+            "kernel"
         };
         let service = match setup.service {
             Service::Hyper => "hyper",
@@ -163,6 +155,14 @@ pub(super) fn counters() -> Result<String> {
     Ok(client::get(&url("counters"))?.1)
 }
 
+/// Bytes that the server has from its allocator.
+pub(super) fn heap() -> Result<u64> {
+    let (status, text) = client::get(&url("heap"))?;
+    ensure!(status == 200, "asking for the heap: status {status}");
+    text.parse()
+        .with_context(|| format!("{text} bytes of heap"))
+}
+
 /// `http://<virtual address>:<port>/<path>`.
 pub(super) fn url(path: &str) -> String {
     let (address, port) = ADDRESS;
@@ -181,6 +181,29 @@ fn two_cpus() -> Result<Cpus> {
     Ok(Cpus { server, client })
 }
 
+/// Sets who cuts what the server hands over in large pieces.
+fn segment(edge: &Namespace, how: Segmentation) -> Result<()> {
+    // TCP doesn't ask whether an interface has GSO ("gso off" changes nothing for it, since Linux 4.17), but it asks how
+    // many segments a piece may have.
+    let (tso, gso, most) = match how {
+        Segmentation::Tso => ("on", "on", GSO_MAX_SEGS),
+        Segmentation::Gso => ("off", "on", GSO_MAX_SEGS),
+        Segmentation::Off => ("off", "off", "1"),
+    };
+    offloads(edge, "lb-front", &["tx", "on", "tso", tso, "gso", gso])?;
+    let output = edge
+        .command("ip")
+        .args(["link", "set", "dev", "lb-front", "gso_max_segs", most])
+        .output()
+        .context("starting ip")?;
+    ensure!(
+        output.status.success(),
+        "gso_max_segs {most} on lb-front: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
 fn offloads(namespace: &Namespace, interface: &str, settings: &[&str]) -> Result<()> {
     let output = namespace
         .command("ethtool")
@@ -197,3 +220,5 @@ fn offloads(namespace: &Namespace, interface: &str, settings: &[&str]) -> Result
 }
 
 const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+/// What an interface has unless told otherwise.
+const GSO_MAX_SEGS: &str = "65535";

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use clap::{ValueEnum, builder::PossibleValue};
 use serde::{Deserialize, Serialize};
 
 /// One kind of load.
@@ -47,6 +48,18 @@ impl Row {
         }
     }
 
+    /// For command lines.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "keep-alive",
+            Self::Close => "close",
+            Self::Body64K => "64k",
+            Self::Body1MLoss1 => "1m-loss1",
+            Self::Body1MLoss10 => "1m-loss10",
+            Self::KeepAliveLoss10 => "keep-alive-loss10",
+        }
+    }
+
     /// Bytes of a body.
     pub const fn body(self) -> u32 {
         match self {
@@ -83,41 +96,107 @@ impl Row {
         }
     }
 
-    /// Who bears it, in the order of a round.
+    /// Who bears it, in the order of a round. Ours runs under the settings of each peer, so that no pair differs in more
+    /// than the stack.
     pub const fn contenders(self) -> &'static [Contender] {
-        use Contender::{Kernel, KernelHost, KernelHostNoTso, KernelNoTso, Ours};
+        use Contender::{
+            Kernel, KernelHost, KernelHostNoTso, KernelNoGso, KernelNoTso, Ours, OursNoGso,
+            OursNoTso,
+        };
         match self {
             Self::KeepAlive | Self::Close => &[Ours, Kernel, KernelHost],
-            Self::Body64K => &[Ours, KernelNoTso, Kernel],
-            Self::Body1MLoss1 | Self::Body1MLoss10 | Self::KeepAliveLoss10 => {
-                &[Ours, KernelNoTso, KernelHostNoTso]
-            }
+            Self::Body64K => &[Ours, Kernel, OursNoTso, KernelNoTso, OursNoGso, KernelNoGso],
+            Self::Body1MLoss1 | Self::Body1MLoss10 => &[
+                OursNoTso,
+                KernelNoTso,
+                KernelHostNoTso,
+                OursNoGso,
+                KernelNoGso,
+            ],
+            // A body is a segment.
+            Self::KeepAliveLoss10 => &[OursNoTso, KernelNoTso, KernelHostNoTso],
         }
     }
 }
 
-/// The server's stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What can be asked for alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A load.
+    Row(Row),
+    /// Memory of idle connections.
+    Idle,
+    /// Transfers beside a SYN flood.
+    Flood,
+}
+
+impl ValueEnum for Part {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Part; Row::ALL.len() + 2] = {
+            let mut all = [Part::Flood; Row::ALL.len() + 2];
+            let mut at = 0;
+            while at < Row::ALL.len() {
+                all[at] = Part::Row(Row::ALL[at]);
+                at += 1;
+            }
+            all[at] = Part::Idle;
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Row(row) => PossibleValue::new(row.name()).help(row.title()),
+            Self::Idle => PossibleValue::new("idle").help("memory of idle connections"),
+            Self::Flood => PossibleValue::new("flood").help("transfers beside a SYN flood"),
+        })
+    }
+}
+
+/// The server's stack, and what its interface does for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Contender {
     /// Our TCP over `AF_XDP`.
     Ours,
+    /// The same, on an interface without TSO.
+    OursNoTso,
+    /// The same, on an interface without TSO and GSO.
+    OursNoGso,
     /// Linux with CUBIC, as ours has it.
     Kernel,
-    /// The same, without segmentation offload.
+    /// The same, on an interface without TSO.
     KernelNoTso,
+    /// The same, on an interface without TSO and GSO.
+    KernelNoGso,
     /// Linux with the congestion control that this host has for default.
     KernelHost,
-    /// The same, without segmentation offload.
+    /// The same, on an interface without TSO.
     KernelHostNoTso,
+}
+
+/// Who cuts what a stack hands over in large pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Segmentation {
+    /// TSO and GSO on: nobody on veth, so that large pieces cross it whole.
+    Tso,
+    /// TSO off, GSO on: the kernel, in front of the interface, as without `ethtool -K gso` as well.
+    Gso,
+    /// TSO and GSO off, for TCP too: the stack itself, so that every segment crosses all of it alone. What ours hands over
+    /// at a packet socket is still cut in front of the interface.
+    Off,
 }
 
 impl Contender {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Ours,
+        Self::OursNoTso,
+        Self::OursNoGso,
         Self::Kernel,
         Self::KernelNoTso,
+        Self::KernelNoGso,
         Self::KernelHost,
         Self::KernelHostNoTso,
     ];
@@ -126,17 +205,28 @@ impl Contender {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ours => "ours, AF_XDP",
+            Self::OursNoTso => "ours, AF_XDP, TSO off",
+            Self::OursNoGso => "ours, AF_XDP, TSO and GSO off",
             Self::Kernel => "kernel, cubic",
             Self::KernelNoTso => "kernel, cubic, TSO off",
+            Self::KernelNoGso => "kernel, cubic, TSO and GSO off",
             Self::KernelHost => "kernel, host's default",
             Self::KernelHostNoTso => "kernel, host's default, TSO off",
         }
     }
 
-    /// Whether the server's interface offloads segmentation. It makes no difference to ours, whose frames are the
-    /// wire's.
-    pub(super) const fn has_tso(self) -> bool {
-        matches!(self, Self::Kernel | Self::KernelHost)
+    /// How the server's interface is set.
+    pub(super) const fn segmentation(self) -> Segmentation {
+        match self {
+            Self::Ours | Self::Kernel | Self::KernelHost => Segmentation::Tso,
+            Self::OursNoTso | Self::KernelNoTso | Self::KernelHostNoTso => Segmentation::Gso,
+            Self::OursNoGso | Self::KernelNoGso => Segmentation::Off,
+        }
+    }
+
+    /// Whether it is our TCP.
+    pub(super) const fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::OursNoTso | Self::OursNoGso)
     }
 
     /// Whether Linux is to have its host's congestion control.

@@ -78,6 +78,12 @@ struct TcpOptions {
     /// Idle connections.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     idle: u32,
+    /// These loads alone; the result goes to tcp-part.json and tcp-part.html, beside that of all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<bench_tcp::Part>,
+    /// These stacks alone, likewise.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    contenders: Vec<bench_tcp::Contender>,
     /// Directory for tcp.json and tcp.html [default: `bench` in the target directory].
     #[arg(long)]
     out: Option<PathBuf>,
@@ -175,8 +181,15 @@ fn tcp(options: TcpOptions, interrupts: &Interrupts) -> Result<()> {
             ..bench_tcp::Sizes::full()
         }
     };
+    let name = if options.only.is_empty() && options.contenders.is_empty() {
+        "tcp"
+    } else {
+        "tcp-part"
+    };
+    let sizes = sizes.only(&options.only, &options.contenders);
     let report = bench_tcp::run(&sizes, interrupts, &|line| eprintln!("{line}"))?;
-    let (json, html) = (directory.join("tcp.json"), directory.join("tcp.html"));
+    let json = directory.join(name).with_extension("json");
+    let html = json.with_extension("html");
     fs::write(&json, serde_json::to_vec_pretty(&report)?)
         .with_context(|| format!("writing {}", json.display()))?;
     fs::write(&html, bench_tcp::page(&report))

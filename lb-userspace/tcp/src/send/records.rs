@@ -22,8 +22,8 @@ use crate::{Instant, Seq};
 /// Records at most before no new data leaves: 11 MB of full segments.
 pub(super) const MAX_RECORDS: usize = 8192;
 
-/// Records for which an idle connection keeps memory, so that small exchanges allocate nothing.
-const KEPT: usize = 4;
+/// Records for which an idle connection keeps memory, so that small exchanges allocate nothing: 48 bytes.
+const KEPT: usize = 2;
 
 /// What became of a segment, as far as we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +189,9 @@ impl Records {
             state: State::InFlight,
             retransmitted: false,
         };
+        if self.queue.capacity() == 0 {
+            self.queue.reserve_exact(KEPT);
+        }
         self.queue.push_back(record);
         self.count(&record);
         self.nxt += len;
