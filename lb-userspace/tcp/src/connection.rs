@@ -219,6 +219,11 @@ impl Connection {
         self.state
     }
 
+    /// SND.UNA: it moves as the peer acknowledges.
+    pub(crate) fn una(&self) -> Seq {
+        self.sender.una()
+    }
+
     /// How it failed, if it did.
     pub fn failure(&self) -> Option<Failure> {
         self.failure

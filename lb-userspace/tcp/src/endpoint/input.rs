@@ -262,7 +262,6 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             is_in_line: false,
             is_indexed: true,
             armed: Armed::NO,
-            deadline: None,
             connection,
             route: arrival.route.clone(),
             attachment: A::default(),

@@ -92,9 +92,8 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        flow.owner = Owner::Nobody;
+        flow.owner = self.shared.nobody(&flow.connection);
         flow.attachment = A::default();
-        flow.deadline = Some(self.shared.now + self.shared.config.orphan_timeout);
         if flow.is_indexed {
             self.settle(id);
         } else {
@@ -168,7 +167,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
     }
 
     /// Closes as close(2) does: with RST if bytes were left unread (RFC 2525 §2.17), else with FIN behind what was written. The
-    /// endpoint then finishes the connection, within [`orphan_timeout`](crate::Config::orphan_timeout).
+    /// endpoint then finishes the connection, for as long as its peer goes on: see [`orphan_timeout`](crate::Config::orphan_timeout).
     #[expect(
         clippy::needless_pass_by_value,
         reason = "the right to use the flow ends here"
@@ -257,7 +256,6 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             is_in_line: false,
             is_indexed: true,
             armed: Armed::NO,
-            deadline: None,
             connection,
             route,
             attachment: A::default(),
