@@ -101,6 +101,11 @@ impl Buffer {
         self.start = 0;
     }
 
+    /// Reads a field: see `Endpoint::touch`.
+    pub(crate) fn touch(&self) -> u64 {
+        self.start as u64
+    }
+
     fn slice(&self, at: usize, len: usize) -> &[u8] {
         match self.chunks.get(at / CHUNK) {
             Some(Some(chunk)) => {

@@ -26,6 +26,7 @@ mod input;
 mod listeners;
 mod slab;
 mod time_wait;
+mod touch;
 mod tuple;
 mod user;
 mod wheel;

@@ -82,6 +82,11 @@ impl Wheel {
         self.link(id, at);
     }
 
+    /// Reads the timer of a flow: see `Endpoint::touch`.
+    pub(super) fn touch(&self, id: u32) -> u64 {
+        self.nodes.get(id).map_or(0, |node| node.at)
+    }
+
     /// Needed before a flow goes: numbers are used again.
     pub(super) fn disarm(&mut self, id: u32, armed: &mut Armed) {
         if *armed != Armed::NO {
