@@ -46,7 +46,7 @@ use self::listeners::Listeners;
 use self::slab::Slab;
 use self::time_wait::{Remains, TimeWait};
 use self::tuple::Tuple;
-use self::wheel::{Armed, Wheel};
+use self::wheel::{Popped, Wheel};
 use crate::{
     Config, Connection, Counters, Env, Flags, Header, Instant, Payload, Pool, Secret, State,
 };
@@ -218,10 +218,11 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         let now = self.shared.now;
         self.time_wait.expire(now, &mut self.shared.counters);
         for _ in 0..TIMERS_PER_TURN {
-            let Some(id) = self.wheel.pop_due(now) else {
-                break;
-            };
-            self.fire(id);
+            match self.wheel.pop(now) {
+                Some(Popped::Due(id)) => self.fire(id),
+                Some(Popped::Moved) => {}
+                None => break,
+            }
         }
     }
 
@@ -291,7 +292,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             self.line.pop_back();
             flow.is_in_line = false;
             let again = self.shared.now + PAUSE;
-            self.wheel.arm(id, &mut flow.armed, again);
+            self.wheel.arm(id, Some(again));
         }
     }
 
@@ -299,7 +300,6 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        flow.armed = Armed::NO;
         let mut env = self.shared.env();
         let is_over = flow.connection.state() == State::Closed;
         if !is_over && flow.deadline().is_some_and(|deadline| deadline <= env.now) {
@@ -384,9 +384,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             return self.retire(id);
         }
         let timers = [flow.connection.next_timer(&env), flow.deadline()];
-        if let Some(due) = timers.into_iter().flatten().min() {
-            self.wheel.arm(id, &mut flow.armed, due);
-        }
+        self.wheel.arm(id, timers.into_iter().flatten().min());
     }
 
     fn stand_in_line(&mut self, id: u32) {
@@ -405,7 +403,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         };
         flow.is_indexed = false;
         self.index.remove(flow.hash, id);
-        self.wheel.disarm(id, &mut flow.armed);
+        self.wheel.disarm(id);
         if let Some(end) = flow.connection.time_wait() {
             let ours = self.shared.secret.timestamp_offset(&flow.key);
             // A connection that came from elsewhere has another clock, which a record has no place for.

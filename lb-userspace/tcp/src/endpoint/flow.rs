@@ -2,7 +2,6 @@
 
 use super::FlowKey;
 use super::index::Hash;
-use super::wheel::Armed;
 use crate::{Connection, Instant, Seq};
 
 /// Who answers for a flow.
@@ -37,7 +36,6 @@ pub(super) struct Flow<R, A> {
     /// Segments between its ends are for it. No longer, once it is over: its user may still hold it when its
     /// peer opens the next connection between the same ends.
     pub(super) is_indexed: bool,
-    pub(super) armed: Armed,
     pub(super) connection: Connection,
     /// The way that the peer's last segment came.
     pub(super) route: R,

@@ -30,7 +30,11 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             }
             for id in ids.into_iter().flatten() {
                 let timer = self.wheel.touch(id);
-                black_box(self.flows.get(id).map_or(timer, |flow| flow.touch() ^ timer));
+                black_box(
+                    self.flows
+                        .get(id)
+                        .map_or(timer, |flow| flow.touch() ^ timer),
+                );
             }
         }
     }

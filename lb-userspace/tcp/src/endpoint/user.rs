@@ -4,7 +4,6 @@ use core::net::SocketAddr;
 
 use super::flow::{Flow, Owner};
 use super::input::mss;
-use super::wheel::Armed;
 use super::{Attachment, Endpoint, FlowId, FlowKey, ListenError, Output};
 use crate::connection::Open;
 use crate::{Connection, Failure, Info, Pressure, Snapshot, State};
@@ -220,7 +219,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             return Err(id);
         };
         let (key, route) = (flow.key, flow.route.clone());
-        self.wheel.disarm(id.0, &mut flow.armed);
+        self.wheel.disarm(id.0);
         flow.is_indexed = false;
         self.index.remove(flow.hash, id.0);
         self.remove(id.0);
@@ -255,7 +254,6 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             owner: Owner::User,
             is_in_line: false,
             is_indexed: true,
-            armed: Armed::NO,
             connection,
             route,
             attachment: A::default(),
