@@ -10,9 +10,6 @@ use alloc::collections::VecDeque;
 
 use crate::pool::{CHUNK, Chunk, Payload, Pool};
 
-/// Slots of the queue that an empty buffer keeps: enough for a small message, 32 bytes.
-const KEPT_SLOTS: usize = 4;
-
 /// Bytes in chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
@@ -95,9 +92,7 @@ impl Buffer {
         for chunk in self.chunks.drain(..).flatten() {
             pool.give_back(chunk);
         }
-        if self.chunks.capacity() > KEPT_SLOTS {
-            self.chunks = VecDeque::new();
-        }
+        pool.take_slots_back(&mut self.chunks);
         self.start = 0;
     }
 
@@ -118,6 +113,7 @@ impl Buffer {
 
     fn chunk_mut(&mut self, index: usize, pool: &mut Pool) -> Option<&mut Chunk> {
         if self.chunks.len() <= index {
+            pool.lend_slots(&mut self.chunks);
             self.chunks.resize_with(index + 1, || None);
         }
         let slot = self.chunks.get_mut(index)?;

@@ -40,6 +40,7 @@ use self::rtt::Rtt;
 use self::timers::{Early, Late};
 use self::window::PeerWindow;
 
+pub(crate) use self::records::Record;
 pub(crate) use self::snapshot::SenderSnapshot;
 use crate::buffer::Buffer;
 use crate::pool::{CHUNK, Payload, Pressure};

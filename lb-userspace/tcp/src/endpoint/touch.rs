@@ -41,8 +41,12 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
 }
 
 impl<R, A> Flow<R, A> {
-    /// Reads something of each cache line.
+    /// Reads something of each cache line. Fields of each part, 64 bytes apart at most, since the order of fields is the
+    /// compiler's.
     fn touch(&self) -> u64 {
-        u64::from(self.key.remote.port()) ^ u64::from(self.is_in_line) ^ self.connection.touch()
+        u64::from(self.key.local.port())
+            ^ u64::from(self.key.remote.port())
+            ^ u64::from(self.is_in_line)
+            ^ self.connection.touch()
     }
 }
