@@ -204,7 +204,8 @@ fn kernel_clients_talk_to_the_engine() {
     for counters in counters {
         let lost = (counters.lost_output, counters.flush_errors);
         assert_eq!(lost, (0, 0), "{counters:?}");
-        assert_eq!(counters.tcp.out_rsts, 0, "{counters:?}");
+        // A segment that is late for its connection gets RST as well, and that is no fault.
+        assert_eq!(counters.tcp.estab_resets, 0, "{counters:?}");
     }
     for statistics in statistics {
         assert_eq!(

@@ -110,6 +110,18 @@ pub fn emit(key: &FlowKey, header: &Header, payload: Payload<'_>, bytes: &mut [u
     }
 }
 
+/// Writes the header of a segment with so many bytes of payload into `bytes`, which must be exactly as long. Its checksum field holds the
+/// sum of the pseudo-header, to which whoever cuts the segment adds the rest (`CHECKSUM_PARTIAL` on Linux).
+pub fn emit_partial(key: &FlowKey, header: &Header, payload_len: usize, bytes: &mut [u8]) {
+    debug_assert_eq!(bytes.len(), header_len(header));
+    let len = bytes.len() + payload_len;
+    write_header(key, header, bytes);
+    let sum = checksum::pseudo_header(key.local.ip(), key.remote.ip(), len);
+    if let Some(field) = bytes.get_mut(16..18) {
+        field.copy_from_slice(&sum.fold().to_ne_bytes());
+    }
+}
+
 /// Whether the checksum of a segment holds (RFC 9293 §3.1).
 pub fn checksum_holds(source: IpAddr, destination: IpAddr, segment: &[u8]) -> bool {
     let mut sum = checksum::pseudo_header(source, destination, segment.len());

@@ -55,6 +55,14 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The socket for segments that the kernel cuts could not be made.
+    #[error("cannot {step} a packet socket: {source}; needs CAP_NET_RAW and CAP_NET_ADMIN")]
+    Packet {
+        /// The step that failed.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A socket option could not be read.
     #[error("cannot read {option}: {source}")]
     Option {

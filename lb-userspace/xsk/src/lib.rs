@@ -24,6 +24,7 @@
 //! waiting. Used by `lb-transport`; bound by `lb-userspace`.
 
 mod error;
+mod gso;
 mod interface;
 mod mapping;
 mod receive;
@@ -34,6 +35,7 @@ mod sys;
 mod transmit;
 
 pub use error::{Error, RingSizeError};
+pub use gso::Cut;
 pub use interface::{interface_index, queue_count, strips_tags};
 pub use receive::{Packet, Receiver};
 pub use socket::{

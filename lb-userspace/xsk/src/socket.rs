@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, RingSizeError};
+use crate::gso::{Cut, Cutter};
 use crate::mapping::Mapping;
 use crate::receive::Receiver;
 use crate::ring::{BadLayout, Consumer, Entry, Offsets, Producer};
@@ -77,6 +78,8 @@ pub struct SocketConfig {
     pub tx: RingSize,
     /// Copy or zero-copy.
     pub mode: BindMode,
+    /// Whether a packet socket stands beside, for segments that the kernel cuts. True.
+    pub cuts: bool,
 }
 
 impl SocketConfig {
@@ -89,6 +92,7 @@ impl SocketConfig {
             rx,
             tx,
             mode: BindMode::Auto,
+            cuts: true,
         }
     }
 }
@@ -134,6 +138,7 @@ pub struct Socket {
     data_path: DataPath,
     tx_budget: u32,
     tx_calls: u64,
+    cutter: Option<Cutter>,
 }
 
 impl Socket {
@@ -181,6 +186,10 @@ impl Socket {
             tx,
         );
         let data_path = bind(fd.as_fd(), config)?;
+        let cutter = config
+            .cuts
+            .then(|| Cutter::open(config.ifindex))
+            .transpose()?;
         let (ifindex, queue) = (config.ifindex, config.queue);
         Ok(Self {
             fd,
@@ -191,6 +200,7 @@ impl Socket {
             data_path,
             tx_budget,
             tx_calls: 0,
+            cutter,
         })
     }
 
@@ -232,6 +242,23 @@ impl Socket {
             if self.transmitter.tx.pending() == pending {
                 return Ok(Flushed::Later);
             }
+        }
+    }
+
+    /// Whether [`send_cut`](Self::send_cut) has a way.
+    pub fn cuts(&self) -> bool {
+        self.cutter.is_some()
+    }
+
+    /// Sends a frame that is too large for the wire, for the kernel to cut: `head` is all of its headers, the TCP checksum being the sum
+    /// of the pseudo-header. If it is [`Flushed::Later`], nothing was sent. It overtakes what was not flushed yet.
+    ///
+    /// # Errors
+    /// What another try can't mend, and `Unsupported` if the socket was bound without that way.
+    pub fn send_cut(&self, head: &[u8], payload: &[u8], cut: Cut) -> io::Result<Flushed> {
+        match &self.cutter {
+            Some(cutter) => cutter.send(head, payload, cut),
+            None => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

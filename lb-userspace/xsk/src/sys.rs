@@ -1,16 +1,16 @@
-//! The system calls of `AF_XDP` with Rust types: nothing here knows about frames or rings' contents.
+//! The system calls of `AF_XDP`, and of the packet socket beside it, with Rust types: nothing here knows about frames or rings' contents.
 //!
 //! JUSTIFICATION, of each block in here: a system call of which `std` has no safe form. `nix` and `rustix` have some, but none
 //! of `SOL_XDP`, of an ioctl of ethtool, or of an empty message; half of the calls by them would save no unsafe module.
 //!
-//! Called by `socket` and `interface`.
+//! Called by `socket`, `gso` and `interface`.
 #![expect(
     unsafe_code,
     reason = "system calls that libc offers only as unsafe functions"
 )]
 
 use std::ffi::CStr;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -47,12 +47,22 @@ unsafe impl OptionValue for libc::xdp_options {}
 
 /// `setsockopt(SOL_XDP)`.
 pub(crate) fn set<T: OptionValue>(fd: BorrowedFd<'_>, option: i32, value: &T) -> io::Result<()> {
+    set_at(fd, libc::SOL_XDP, option, value)
+}
+
+/// `setsockopt`.
+pub(crate) fn set_at<T: OptionValue>(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    option: i32,
+    value: &T,
+) -> io::Result<()> {
     // JUSTIFICATION: as this module says.
     // SAFETY: the kernel reads `size_of::<T>()` bytes from a valid reference.
     check(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
-            libc::SOL_XDP,
+            level,
             option,
             ptr::from_ref(value).cast(),
             socklen::<T>(),
@@ -101,6 +111,51 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, ifindex: u32, queue: u32, flags: u16) -> 
     // JUSTIFICATION: as this module says.
     // SAFETY: the kernel reads `len` bytes from a valid address structure.
     check(unsafe { libc::bind(fd.as_raw_fd(), ptr::from_ref(&address).cast(), len) })
+}
+
+/// A new packet socket that receives nothing.
+pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // JUSTIFICATION: as this module says.
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // JUSTIFICATION: as this module says.
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `bind` of a packet socket to one interface, and to no protocol.
+pub(crate) fn bind_packet(fd: BorrowedFd<'_>, ifindex: u32) -> io::Result<()> {
+    // JUSTIFICATION: as this module says.
+    // SAFETY: all-zero bytes are a valid `sockaddr_ll`.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = PACKET_FAMILY;
+    address.sll_ifindex = ifindex.cast_signed();
+    let len = socklen::<libc::sockaddr_ll>();
+    // JUSTIFICATION: as this module says.
+    // SAFETY: the kernel reads `len` bytes from a valid address structure.
+    check(unsafe { libc::bind(fd.as_raw_fd(), ptr::from_ref(&address).cast(), len) })
+}
+
+/// Sends one message, whole or not at all.
+pub(crate) fn send_message(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<()> {
+    // JUSTIFICATION: as this module says.
+    // SAFETY: all-zero bytes are a valid `msghdr`: no name, no control data, no parts.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    // An `IoSlice` has the layout of `iovec` (std promises it); the kernel only reads through this pointer.
+    message.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
+    message.msg_iovlen = parts.len();
+    // JUSTIFICATION: as this module says.
+    // SAFETY: the parts live, and are only read, until the call returns.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Asks the kernel to work on the tx ring.
@@ -235,6 +290,9 @@ fn check(result: i32) -> io::Result<()> {
 
 #[expect(clippy::cast_possible_truncation, reason = "the constant is 44")]
 const FAMILY: libc::sa_family_t = libc::AF_XDP as libc::sa_family_t;
+
+#[expect(clippy::cast_possible_truncation, reason = "the constant is 17")]
+const PACKET_FAMILY: libc::sa_family_t = libc::AF_PACKET as libc::sa_family_t;
 
 #[expect(
     clippy::cast_possible_truncation,

@@ -10,26 +10,20 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use lb_tcp::{
-    Attachment, Endpoint, Failure, FlowId, FlowKey, Header, Icmp, ListenError, Output, Payload,
-    Secret,
-};
+use lb_tcp::{Attachment, Endpoint, Failure, FlowId, FlowKey, Icmp, ListenError, Secret};
 
-use super::frames::{Frames, Slot as _, Transmit};
+use super::frames::{Frames, Transmit};
+use super::output::{AllPorts, OnePort, Port, Route};
 use super::packet::icmp::{IcmpError, IcmpKind};
-use super::packet::{self, Link, Packet, Reject};
+use super::packet::{self, Packet, Reject};
 use super::{Counters, EngineConfig, PortConfig};
-
-/// What every IPv4 host must accept (RFC 791 §3.1), and what fits a frame.
-const MIN_MTU: usize = 576;
-const MAX_MTU: usize = lb_xsk::FRAME_SIZE - packet::ETHERNET_LEN;
 
 /// Errors about connections that are not here, kept until the driver passes them on; more in one turn are a flood.
 const MAX_STRAYS: usize = 16;
 
 pub(super) struct Core {
     endpoint: Endpoint<Route, Waiting>,
-    ports: Vec<PortConfig>,
+    ports: Vec<Port>,
     /// What happened to frames, beside what happened to segments.
     counters: Counters,
     /// Origin of the endpoint's time.
@@ -39,13 +33,6 @@ pub(super) struct Core {
     driver: Option<Waker>,
     /// Errors about connections that are not here.
     strays: Vec<IcmpError>,
-}
-
-/// The way to a peer: port, and Ethernet header of its last frame, turned round.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Route {
-    port: usize,
-    link: Link,
 }
 
 /// Tasks that wait for a connection. A listener's waits as reader.
@@ -66,75 +53,12 @@ impl Attachment for Waiting {
     }
 }
 
-/// The way out of one port, while the question is still in its frame.
-struct OnePort<'a, T> {
-    tx: &'a mut T,
-    mtu: usize,
-    lost: &'a mut u64,
-}
-
-impl<T: Transmit> Output<Route> for OnePort<'_, T> {
-    fn has_room(&mut self, _: &Route) -> bool {
-        self.tx.room() > 0
-    }
-
-    fn mtu(&self, _: &Route) -> usize {
-        self.mtu
-    }
-
-    fn send(&mut self, key: &FlowKey, route: &Route, header: &Header, payload: Payload<'_>) {
-        *self.lost += u64::from(!transmit(self.tx, key, &route.link, header, payload));
-    }
-}
-
-/// The ways out of all ports.
-struct AllPorts<'a, F> {
-    frames: &'a mut [F],
-    ports: &'a [PortConfig],
-    lost: &'a mut u64,
-}
-
-impl<F: Frames> Output<Route> for AllPorts<'_, F> {
-    fn has_room(&mut self, route: &Route) -> bool {
-        self.frames[route.port].split().1.room() > 0
-    }
-
-    fn mtu(&self, route: &Route) -> usize {
-        self.ports[route.port].mtu
-    }
-
-    fn send(&mut self, key: &FlowKey, route: &Route, header: &Header, payload: Payload<'_>) {
-        let (_, tx) = self.frames[route.port].split();
-        *self.lost += u64::from(!transmit(tx, key, &route.link, header, payload));
-    }
-}
-
-/// Whether there was a frame. There is, or a promise of [`Output::has_room`] was broken.
-fn transmit<T: Transmit>(
-    tx: &mut T,
-    key: &FlowKey,
-    link: &Link,
-    header: &Header,
-    payload: Payload<'_>,
-) -> bool {
-    let Some(mut slot) = tx.reserve(packet::frame_len(key, header, payload)) else {
-        return false;
-    };
-    packet::emit(link, key, header, payload, &mut slot);
-    slot.send();
-    true
-}
-
 impl Core {
     pub(super) fn new(config: EngineConfig, ports: &[PortConfig], epoch: Instant) -> Self {
-        let port = |config: &PortConfig| PortConfig {
-            mtu: config.mtu.clamp(MIN_MTU, MAX_MTU),
-            ..*config
-        };
         let now = lb_tcp::Instant::ZERO;
         Self {
             endpoint: Endpoint::new(config.tcp, secret(), now),
-            ports: ports.iter().map(port).collect(),
+            ports: ports.iter().map(Port::new).collect(),
             counters: Counters::default(),
             epoch,
             now,
@@ -159,7 +83,7 @@ impl Core {
 
     /// Takes a frame that arrived on `port`. There must be room in `tx` for an answer.
     pub(super) fn receive<T: Transmit>(&mut self, port: usize, frame: &[u8], tx: &mut T) {
-        let PortConfig { mtu, rx_checksums } = self.ports[port];
+        let PortConfig { mtu, rx_checksums } = self.ports[port].config;
         let Packet { link, key, segment } = match packet::parse(frame, rx_checksums) {
             Ok(packet) => packet,
             Err(Reject::NotTcp) => return self.receive_error(frame),
@@ -214,16 +138,24 @@ impl Core {
 
     /// Lets each flow in line send its share, once.
     pub(super) fn send<F: Frames>(&mut self, frames: &mut [F]) {
-        self.endpoint.output(&mut AllPorts {
+        let mut out = AllPorts {
             frames,
-            ports: &self.ports,
-            lost: &mut self.counters.lost_output,
-        });
+            ports: &mut self.ports,
+            counters: &mut self.counters,
+        };
+        out.depart_all();
+        self.endpoint.output(&mut out);
+        out.depart_all();
     }
 
-    /// Whether a flow used up its share, or found no frame, and wants more.
+    /// Whether a flow used up its share, or found no room, and wants more.
     pub(super) fn wants_output(&self) -> bool {
-        self.endpoint.wants_output()
+        self.endpoint.wants_output() || self.is_held()
+    }
+
+    /// Whether a port could not take what it was given.
+    pub(super) fn is_held(&self) -> bool {
+        self.ports.iter().any(Port::is_held)
     }
 
     /// When [`advance`](Self::advance) has work.

@@ -120,7 +120,7 @@ impl<F: Frames> Engine<F> {
                 self.spin.on_work(now());
             }
             let flushed = self.flush();
-            if flushed == Flushed::Later || self.is_full() {
+            if flushed == Flushed::Later || self.is_full() || self.core.borrow().is_held() {
                 self.core.borrow_mut().count_wait();
                 tokio::time::sleep(RETRY).await;
             } else if self.core.borrow().wants_output() || received.more || self.spin.goes_on(now())

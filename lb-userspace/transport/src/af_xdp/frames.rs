@@ -6,7 +6,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll, ready};
 
-use lb_xsk::Flushed;
+use lb_xsk::{Cut, Flushed};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -54,6 +54,21 @@ pub trait Frames {
     /// Sends what is queued and gives received frames back.
     fn flush(&mut self) -> io::Result<Flushed>;
 
+    /// Whether [`send_cut`](Self::send_cut) has a way.
+    fn cuts(&self) -> bool {
+        false
+    }
+
+    /// Sends a frame that is too large for the wire, for somebody to cut it: the headers in `head`, with a partial
+    /// checksum, then `payload`. If it is [`Flushed::Later`], nothing was sent. It overtakes what was not flushed.
+    ///
+    /// # Errors
+    /// If it will not be sent, now or later.
+    fn send_cut(&mut self, head: &[u8], payload: &[u8], cut: Cut) -> io::Result<Flushed> {
+        let (_, _, _) = (head, payload, cut);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Ready when frames have arrived since the last `Ready`. A caller that gets `Ready` must receive
     /// until nothing is left before it asks again: the news is told once.
     fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -88,6 +103,14 @@ impl Frames for XskFrames {
 
     fn flush(&mut self) -> io::Result<Flushed> {
         self.socket.get_mut().flush()
+    }
+
+    fn cuts(&self) -> bool {
+        self.socket.get_ref().cuts()
+    }
+
+    fn send_cut(&mut self, head: &[u8], payload: &[u8], cut: Cut) -> io::Result<Flushed> {
+        self.socket.get_ref().send_cut(head, payload, cut)
     }
 
     fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

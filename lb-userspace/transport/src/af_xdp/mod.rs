@@ -22,9 +22,11 @@
 mod core;
 mod engine;
 mod frames;
+mod output;
 mod packet;
 mod spin;
 mod stream;
+mod train;
 
 #[cfg(test)]
 mod tests;
@@ -90,6 +92,8 @@ pub struct Counters {
     pub dropped_checksum: u64,
     /// ICMP errors about no connection of this engine, passed on to the others.
     pub icmp_passed_on: u64,
+    /// Super-segments: several full segments of a flow in a row, given to the kernel in one piece to cut.
+    pub super_segments: u64,
     /// Segments that found no frame although there had been room. Always 0, or a bug.
     pub lost_output: u64,
     /// Times that the engine had to wait for frames to be sent.
@@ -115,6 +119,7 @@ impl Counters {
             ("LbDroppedMalformed", self.dropped_malformed),
             ("LbDroppedChecksum", self.dropped_checksum),
             ("LbIcmpPassedOn", self.icmp_passed_on),
+            ("LbSuperSegments", self.super_segments),
             ("LbLostOutput", self.lost_output),
             ("LbWaitsForFrames", self.waits_for_frames),
             ("LbFlushErrors", self.flush_errors),

@@ -28,6 +28,13 @@ const IPV6_LEN: usize = 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link([u8; ETHERNET_LEN]);
 
+#[cfg(test)]
+impl Link {
+    pub(super) fn new(header: [u8; ETHERNET_LEN]) -> Self {
+        Self(header)
+    }
+}
+
 /// Why a frame was dropped before TCP saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reject {
@@ -168,15 +175,39 @@ pub(super) fn emit(
     payload: Payload<'_>,
     frame: &mut [u8],
 ) {
-    let Some((ethernet, ip)) = frame.split_first_chunk_mut() else {
-        return;
-    };
+    let len = wire::header_len(header) + payload.len();
+    if let Some(tcp) = emit_network(link, key, len, frame) {
+        wire::emit(key, header, payload, tcp);
+    }
+}
+
+/// Writes the headers of a frame with so many bytes of payload, for somebody who cuts it; how many bytes.
+pub(super) fn emit_head(
+    link: &Link,
+    key: &FlowKey,
+    header: &Header,
+    payload_len: usize,
+    head: &mut [u8],
+) -> Option<usize> {
+    let tcp_len = wire::header_len(header);
+    let len = ETHERNET_LEN + ip_len(key) + tcp_len;
+    let tcp = emit_network(link, key, tcp_len + payload_len, head.get_mut(..len)?)?;
+    wire::emit_partial(key, header, payload_len, tcp);
+    Some(len)
+}
+
+/// Writes the Ethernet and IP headers of `tcp_len` bytes; what is behind them.
+fn emit_network<'a>(
+    link: &Link,
+    key: &FlowKey,
+    tcp_len: usize,
+    frame: &'a mut [u8],
+) -> Option<&'a mut [u8]> {
+    let (ethernet, ip) = frame.split_first_chunk_mut()?;
     *ethernet = link.0;
-    let Some((ip_header, tcp)) = ip.split_at_mut_checked(ip_len(key)) else {
-        return;
-    };
-    // A frame has fewer bytes than an IP packet may have.
-    let len = u16::try_from(tcp.len()).unwrap_or(u16::MAX);
+    let (ip_header, tcp) = ip.split_at_mut_checked(ip_len(key))?;
+    // An IP packet has no more bytes than that.
+    let len = u16::try_from(tcp_len).unwrap_or(u16::MAX);
     match (key.local.ip(), key.remote.ip()) {
         (IpAddr::V4(local), IpAddr::V4(remote)) => {
             ip_header.copy_from_slice(&ipv4_header(local, remote, len));
@@ -186,7 +217,7 @@ pub(super) fn emit(
         }
         _ => debug_assert!(false, "ends of two families"),
     }
-    wire::emit(key, header, payload, tcp);
+    Some(tcp)
 }
 
 fn ip_len(key: &FlowKey) -> usize {

@@ -3,6 +3,7 @@
 
 mod admission;
 mod closing;
+mod cut;
 mod transfer;
 mod wire;
 

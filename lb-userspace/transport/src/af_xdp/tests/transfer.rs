@@ -29,6 +29,37 @@ fn a_megabyte_survives_both_directions() {
 }
 
 #[test]
+fn a_device_that_cuts_gets_super_segments() {
+    for (server, client) in [
+        (SERVER, CLIENT),
+        ("[fd00:203::64]:443", "[fd00:203::a]:50000"),
+    ] {
+        run(async || {
+            let mut bench = Bench::with_addresses(EngineConfig::default(), server, client, 64);
+            bench.wire.cut();
+            check_echo(&mut bench, &pattern(MEGABYTE)).await;
+            let counters = bench.handle.counters();
+            assert!(counters.super_segments > 20, "{counters:?}");
+            assert_eq!((counters.dropped_checksum, counters.lost_output), (0, 0));
+        });
+    }
+}
+
+#[test]
+fn super_segments_wait_for_a_busy_device_and_survive_losses() {
+    run(async || {
+        let mut bench = Bench::with_addresses(EngineConfig::default(), SERVER, CLIENT, 3);
+        bench.wire.cut();
+        bench.wire.slow_down();
+        bench.wire.lose_every(50);
+        check_echo(&mut bench, &pattern(MEGABYTE)).await;
+        let counters = bench.handle.counters();
+        assert!(counters.super_segments > 20, "{counters:?}");
+        assert_eq!(counters.lost_output, 0);
+    });
+}
+
+#[test]
 fn lost_frames_are_sent_again() {
     run(async || {
         let mut bench = Bench::start(EngineConfig::default());

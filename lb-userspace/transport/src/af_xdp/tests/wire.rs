@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_tcp::Header;
-use lb_xsk::Flushed;
+use lb_xsk::{Cut, Flushed};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
@@ -42,6 +42,8 @@ struct Lines {
     /// Every second flush finds the device busy.
     is_slow: bool,
     flushes: usize,
+    /// The device cuts super-segments.
+    cuts: bool,
 }
 
 /// Both ends of a wire.
@@ -55,6 +57,10 @@ impl Wire {
 
     pub(super) fn slow_down(&self) {
         self.0.borrow_mut().is_slow = true;
+    }
+
+    pub(super) fn cut(&self) {
+        self.0.borrow_mut().cuts = true;
     }
 
     /// Puts a frame on the wire towards the engine.
@@ -129,6 +135,23 @@ impl Frames for Port {
             return Ok(Flushed::Later);
         }
         lines.to_client.append(&mut lines.queued);
+        Ok(Flushed::Done)
+    }
+
+    fn cuts(&self) -> bool {
+        self.tx.wire.0.borrow().cuts
+    }
+
+    fn send_cut(&mut self, head: &[u8], payload: &[u8], cut: Cut) -> io::Result<Flushed> {
+        let lines = &mut *self.tx.wire.0.borrow_mut();
+        lines.flushes += 1;
+        if lines.is_slow && lines.flushes.is_multiple_of(2) {
+            return Ok(Flushed::Later);
+        }
+        assert!(lines.queued.is_empty(), "a train overtakes frames");
+        lines
+            .to_client
+            .extend(super::cut::pieces(head, payload, cut));
         Ok(Flushed::Done)
     }
 
