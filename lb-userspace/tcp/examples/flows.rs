@@ -26,11 +26,11 @@ use lb_tcp::{
 
 /// Bytes of a request, and of an answer.
 const LEN: u32 = 100;
-const ROUNDS: usize = 1_000_000;
+const ROUNDS: u32 = 1_000_000;
 /// Packets of a round.
 const PACKETS: f64 = 3.0;
 /// Packets that a worker takes at a time.
-const BURST: usize = 64;
+const BURST: u32 = 64;
 
 fn main() {
     println!(
@@ -144,7 +144,7 @@ impl Bench {
     }
 
     /// Nanoseconds for each, in bursts of so many.
-    fn rounds(&mut self, count: usize, burst: usize) -> f64 {
+    fn rounds(&mut self, count: u32, burst: u32) -> f64 {
         let start = time::Instant::now();
         for _ in 0..count / burst {
             self.burst.clear();
@@ -154,7 +154,7 @@ impl Bench {
             }
             self.round();
         }
-        start.elapsed().as_secs_f64() * 1e9 / (count / burst * burst) as f64
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(count / burst * burst)
     }
 
     /// What the worker does with a burst of requests, and then with one of acknowledgements.
@@ -168,7 +168,9 @@ impl Bench {
             peer.nxt += LEN;
             self.arrive(index, header, &[0x41; LEN as usize]);
         }
-        burst.iter().for_each(|&index| self.serve(index));
+        for &index in &burst {
+            self.serve(index);
+        }
         self.advance();
         self.endpoint.output(&mut self.out);
         assert_eq!(self.out.sent.len(), burst.len());
@@ -237,7 +239,7 @@ impl Bench {
             self.out.send(&key(1), &(), &header, Payload::default());
             std::hint::black_box(wire::parse(&self.out.buffer)).ok();
         }
-        start.elapsed().as_secs_f64() * 1e9 / ROUNDS as f64
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS)
     }
 
     fn own_bytes(&self) -> usize {

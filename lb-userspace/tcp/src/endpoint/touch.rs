@@ -50,3 +50,25 @@ impl<R, A> Flow<R, A> {
             ^ self.connection.touch()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use crate::Config;
+    use crate::endpoint::tests::{Bench, key};
+
+    #[test]
+    fn a_burst_of_any_length_and_of_flows_that_are_not_here_changes_nothing() {
+        let mut bench = Bench::new(Config::default());
+        let (_, id) = bench.accepted(1);
+        bench.accepted(2);
+        bench.endpoint.release(id);
+        let before = std::format!("{:?}", bench.endpoint);
+        let burst: Vec<_> = (0..200).map(key).collect();
+        for len in [0, 1, 63, 64, 65, 200] {
+            bench.endpoint.touch(&burst[..len]);
+        }
+        assert_eq!(std::format!("{:?}", bench.endpoint), before);
+    }
+}
