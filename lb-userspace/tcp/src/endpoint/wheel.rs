@@ -360,7 +360,9 @@ mod tests {
             wheel.arm(id, Some(ms(70_000)));
             wheel.arm(id, Some(ms(70)));
         }
-        [1, 2, 0].into_iter().for_each(|id| wheel.disarm(id));
+        for id in [1, 2, 0] {
+            wheel.disarm(id);
+        }
         assert_eq!(wheel.next(), None);
         wheel.disarm(7);
     }
