@@ -82,7 +82,8 @@ pub(super) enum Popped {
 pub(super) struct Wheel {
     /// By flow.
     timers: Pages<Timer>,
-    /// First place of each slot: twice the number of its flow, and one more if it is the far one.
+    /// First place of each slot: twice the number of its flow, and one more if it is the far one. (Flows are fewer than 2³¹:
+    /// so many would need terabytes.)
     heads: [[u32; SLOTS]; LEVELS],
     /// Slots in use, a bit each.
     used: [u64; LEVELS],
