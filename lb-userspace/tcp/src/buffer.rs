@@ -10,10 +10,6 @@ use alloc::collections::VecDeque;
 
 use crate::pool::{CHUNK, Chunk, Payload, Pool};
 
-/// Slots of the queue that an empty buffer keeps: enough for a small message, and 24 bytes, the smallest piece that malloc
-/// gives.
-const KEPT_SLOTS: usize = 3;
-
 /// Bytes in chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
@@ -96,10 +92,13 @@ impl Buffer {
         for chunk in self.chunks.drain(..).flatten() {
             pool.give_back(chunk);
         }
-        if self.chunks.capacity() > KEPT_SLOTS {
-            self.chunks = VecDeque::new();
-        }
+        pool.take_slots_back(&mut self.chunks);
         self.start = 0;
+    }
+
+    /// Reads a field: see `Endpoint::touch`.
+    pub(crate) fn touch(&self) -> u64 {
+        self.start as u64
     }
 
     fn slice(&self, at: usize, len: usize) -> &[u8] {
@@ -114,9 +113,7 @@ impl Buffer {
 
     fn chunk_mut(&mut self, index: usize, pool: &mut Pool) -> Option<&mut Chunk> {
         if self.chunks.len() <= index {
-            if self.chunks.capacity() == 0 {
-                self.chunks.reserve_exact(KEPT_SLOTS);
-            }
+            pool.lend_slots(&mut self.chunks);
             self.chunks.resize_with(index + 1, || None);
         }
         let slot = self.chunks.get_mut(index)?;

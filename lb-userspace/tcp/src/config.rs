@@ -51,8 +51,9 @@ pub struct Config {
     pub keepalive_probes: u32,
     /// A peer that owes an acknowledgement for so long is given up (RFC 9293 §3.8.3, RFC 5482). 5 min.
     pub user_timeout: Duration,
-    /// A connection that nobody reads any more is reset when its peer has not finished it in this time.
-    /// 60 s, as `tcp_fin_timeout`.
+    /// A connection that its user has released is reset when its peer has neither acknowledged anything nor finished it in this
+    /// time: however long the rest of an answer takes, it may. 60 s, as `tcp_fin_timeout`, which ends FIN-WAIT-2 only: before
+    /// that state, Linux gives an orphan up by `tcp_orphan_retries`, about as early.
     pub orphan_timeout: Duration,
     /// TIME-WAIT. 60 s, as `TCP_TIMEWAIT_LEN`; RFC 9293 §3.4.2 says four minutes.
     pub time_wait: Duration,

@@ -219,6 +219,16 @@ impl Connection {
         self.state
     }
 
+    /// Reads something of each cache line: see `Endpoint::touch`.
+    pub(crate) fn touch(&self) -> u64 {
+        self.heard.as_micros() ^ self.sender.touch() ^ self.receiver.touch()
+    }
+
+    /// SND.UNA: it moves as the peer acknowledges.
+    pub(crate) fn una(&self) -> Seq {
+        self.sender.una()
+    }
+
     /// How it failed, if it did.
     pub fn failure(&self) -> Option<Failure> {
         self.failure

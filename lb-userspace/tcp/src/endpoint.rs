@@ -26,6 +26,7 @@ mod input;
 mod listeners;
 mod slab;
 mod time_wait;
+mod touch;
 mod tuple;
 mod user;
 mod wheel;
@@ -39,14 +40,16 @@ use core::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
-use self::flow::{Flow, Owner};
+use self::flow::{Flow, Orphan, Owner};
 use self::index::{Hash, Index};
 use self::listeners::Listeners;
 use self::slab::Slab;
 use self::time_wait::{Remains, TimeWait};
 use self::tuple::Tuple;
-use self::wheel::{Armed, Wheel};
-use crate::{Config, Counters, Env, Flags, Header, Instant, Payload, Pool, Secret, State};
+use self::wheel::{Popped, Wheel};
+use crate::{
+    Config, Connection, Counters, Env, Flags, Header, Instant, Payload, Pool, Secret, State,
+};
 
 pub use self::listeners::ListenError;
 pub use self::user::Exported;
@@ -156,6 +159,14 @@ impl Shared {
     fn set_now(&mut self, now: Instant) {
         self.now = self.now.max(now);
     }
+
+    /// The owner of a flow that nobody holds from now on, or whose peer has just acknowledged something.
+    fn nobody(&self, connection: &Connection) -> Owner {
+        Owner::Nobody(Orphan {
+            una: connection.una(),
+            deadline: self.now + self.config.orphan_timeout,
+        })
+    }
 }
 
 impl<R: Clone, A: Attachment> Endpoint<R, A> {
@@ -207,10 +218,11 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         let now = self.shared.now;
         self.time_wait.expire(now, &mut self.shared.counters);
         for _ in 0..TIMERS_PER_TURN {
-            let Some(id) = self.wheel.pop_due(now) else {
-                break;
-            };
-            self.fire(id);
+            match self.wheel.pop(now) {
+                Some(Popped::Due(id)) => self.fire(id),
+                Some(Popped::Moved) => {}
+                None => break,
+            }
         }
     }
 
@@ -280,7 +292,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             self.line.pop_back();
             flow.is_in_line = false;
             let again = self.shared.now + PAUSE;
-            self.wheel.arm(id, &mut flow.armed, again);
+            self.wheel.arm(id, Some(again));
         }
     }
 
@@ -288,10 +300,9 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        flow.armed = Armed::NO;
         let mut env = self.shared.env();
-        if flow.deadline.is_some_and(|deadline| deadline <= env.now) {
-            flow.deadline = None;
+        let is_over = flow.connection.state() == State::Closed;
+        if !is_over && flow.deadline().is_some_and(|deadline| deadline <= env.now) {
             flow.connection.abort(&mut env);
             env.counters.abort_on_linger += 1;
         } else if flow
@@ -328,9 +339,12 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             (_, State::Closed) | (Owner::Handshake(_), State::SynReceived) => {}
             (Owner::Handshake(serial), _) => self.established(id, serial),
             // Bytes that nobody will read: the peer must learn it (RFC 2525 §2.17).
-            (Owner::Nobody, _) if flow.connection.has_unread() => {
+            (Owner::Nobody(_), _) if flow.connection.has_unread() => {
                 flow.connection.abort(&mut self.shared.env());
                 self.shared.counters.abort_on_data += 1;
+            }
+            (Owner::Nobody(orphan), _) if flow.connection.una() != orphan.una => {
+                flow.owner = self.shared.nobody(&flow.connection);
             }
             _ => {}
         }
@@ -348,7 +362,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
                 listener.attachment.progressed(true, false);
             }
             listener => {
-                flow.owner = Owner::Nobody;
+                flow.owner = self.shared.nobody(&flow.connection);
                 if let Some(listener) = listener {
                     listener.ended();
                 }
@@ -369,10 +383,8 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         if matches!(flow.connection.state(), State::TimeWait | State::Closed) {
             return self.retire(id);
         }
-        let timers = [flow.connection.next_timer(&env), flow.deadline];
-        if let Some(due) = timers.into_iter().flatten().min() {
-            self.wheel.arm(id, &mut flow.armed, due);
-        }
+        let timers = [flow.connection.next_timer(&env), flow.deadline()];
+        self.wheel.arm(id, timers.into_iter().flatten().min());
     }
 
     fn stand_in_line(&mut self, id: u32) {
@@ -391,7 +403,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         };
         flow.is_indexed = false;
         self.index.remove(flow.hash, id);
-        self.wheel.disarm(id, &mut flow.armed);
+        self.wheel.disarm(id);
         if let Some(end) = flow.connection.time_wait() {
             let ours = self.shared.secret.timestamp_offset(&flow.key);
             // A connection that came from elsewhere has another clock, which a record has no place for.
@@ -406,7 +418,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         }
         match flow.owner {
             Owner::Queue | Owner::User => {}
-            Owner::Nobody => self.remove(id),
+            Owner::Nobody(_) => self.remove(id),
             Owner::Handshake(serial) => {
                 if let Some(listener) = self.listeners.of(&flow.key.local, serial) {
                     listener.ended();

@@ -3,15 +3,24 @@
 //! Invariant: chunks lent are at most the limit, so an endpoint's memory is bounded however many connections it has. An idle
 //! connection holds none. Of those that come back about as many are kept as are lent, so that the memory of a burst
 //! goes back to the allocator as the burst ebbs.
+//!
+//! The short queues in which connections keep their chunks and records are lent as well, last back, first out: an idle connection holds
+//! none, and one that wakes gets memory that is in the cache, which its own would not be.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+
+use crate::send::Record;
 
 /// Bytes of a chunk: a page, and more than two full segments.
 pub(crate) const CHUNK: usize = 4096;
 
 /// Free chunks that are kept however few are lent: 1 MiB.
 const SPARE: usize = 256;
+
+/// Places of a queue that is kept. One that has grown beyond goes back to the allocator.
+const MAX_QUEUE: usize = 4;
 
 /// A chunk on loan.
 pub(crate) type Chunk = Box<[u8; CHUNK]>;
@@ -20,6 +29,8 @@ pub(crate) type Chunk = Box<[u8; CHUNK]>;
 #[derive(Debug)]
 pub struct Pool {
     free: Vec<Chunk>,
+    slots: Queues<Option<Chunk>>,
+    records: Queues<Record>,
     lent: usize,
     limit: usize,
 }
@@ -40,6 +51,8 @@ impl Pool {
     pub fn new(bytes: usize) -> Self {
         Self {
             free: Vec::new(),
+            slots: Queues(Vec::new()),
+            records: Queues(Vec::new()),
             lent: 0,
             limit: bytes / CHUNK,
         }
@@ -80,6 +93,51 @@ impl Pool {
         self.lent -= 1;
         if self.free.len() < self.lent.max(SPARE) {
             self.free.push(chunk);
+        }
+    }
+}
+
+/// Queues of chunks, and of records.
+impl Pool {
+    /// For a queue that is about to be used: memory, if it has none.
+    pub(crate) fn lend_slots(&mut self, queue: &mut VecDeque<Option<Chunk>>) {
+        self.slots.lend(queue);
+    }
+
+    /// Takes the memory of an empty queue.
+    pub(crate) fn take_slots_back(&mut self, queue: &mut VecDeque<Option<Chunk>>) {
+        self.slots.take_back(queue);
+    }
+
+    /// As [`lend_slots`](Self::lend_slots).
+    pub(crate) fn lend_records(&mut self, queue: &mut VecDeque<Record>) {
+        self.records.lend(queue);
+    }
+
+    /// As [`take_slots_back`](Self::take_slots_back).
+    pub(crate) fn take_records_back(&mut self, queue: &mut VecDeque<Record>) {
+        self.records.take_back(queue);
+    }
+}
+
+/// Empty queues, at most [`SPARE`].
+#[derive(Debug)]
+struct Queues<T>(Vec<VecDeque<T>>);
+
+impl<T> Queues<T> {
+    fn lend(&mut self, queue: &mut VecDeque<T>) {
+        if queue.capacity() == 0
+            && let Some(spare) = self.0.pop()
+        {
+            *queue = spare;
+        }
+    }
+
+    fn take_back(&mut self, queue: &mut VecDeque<T>) {
+        debug_assert!(queue.is_empty(), "memory that is in use");
+        let queue = core::mem::take(queue);
+        if (1..=MAX_QUEUE).contains(&queue.capacity()) && self.0.len() < SPARE {
+            self.0.push(queue);
         }
     }
 }

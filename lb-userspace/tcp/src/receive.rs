@@ -271,6 +271,14 @@ impl Receiver {
         self.delay.mss()
     }
 
+    /// Reads something of each cache line: see `Endpoint::touch`.
+    pub(crate) fn touch(&self) -> u64 {
+        u64::from(self.nxt.0 ^ self.window.touch())
+            ^ self.buffer.touch()
+            ^ self.ranges.as_slice().len() as u64
+            ^ u64::from(self.delay.is_due())
+    }
+
     /// Gives all memory back. What arrives from now on is acknowledged and forgotten.
     pub(crate) fn clear(&mut self, env: &mut Env<'_>) {
         self.discards = true;

@@ -40,6 +40,7 @@ use self::rtt::Rtt;
 use self::timers::{Early, Late};
 use self::window::PeerWindow;
 
+pub(crate) use self::records::Record;
 pub(crate) use self::snapshot::SenderSnapshot;
 use crate::buffer::Buffer;
 use crate::pool::{CHUNK, Payload, Pressure};
@@ -394,6 +395,19 @@ impl Sender {
             in_recovery: !matches!(self.phase, Phase::Open),
             reordering: self.rack.reordering_seen(),
         }
+    }
+
+    /// Reads something of each cache line: see `Endpoint::touch`.
+    pub(crate) fn touch(&self) -> u64 {
+        let words = [self.cwnd(), self.una().0, self.end.0, self.total_retrans];
+        words.into_iter().fold(0, |sum, word| sum ^ u64::from(word))
+            ^ self.buffer.touch()
+            ^ self.records.len() as u64
+            ^ self.congestion.touch()
+            ^ self.last_sent.as_micros()
+            ^ u64::from(self.early == Early::Off)
+            ^ u64::from(self.late == Late::Off)
+            ^ u64::from(self.rtt.backoff())
     }
 
     /// Gives all memory back; nothing is sent any more.

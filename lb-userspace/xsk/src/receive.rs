@@ -55,8 +55,7 @@ impl Receiver {
                 self.commit();
                 return None;
             };
-            let len = u64::from(descriptor.len);
-            if descriptor.addr < self.end && len <= self.end - descriptor.addr {
+            if self.holds(&descriptor) {
                 return Some(Packet {
                     receiver: self,
                     descriptor,
@@ -64,6 +63,39 @@ impl Receiver {
             }
             // The kernel checks addresses itself, so this is a bug on either side: counted, not followed.
             self.invalid += 1;
+        }
+    }
+
+    /// Shows the next packets, `count` at most, and leaves them where they are.
+    pub fn look_ahead(&mut self, count: usize, mut see: impl FnMut(&[u8])) {
+        for ahead in (0..).take(count) {
+            let Some(descriptor) = self.rx.peek(ahead) else {
+                return;
+            };
+            if self.holds(&descriptor) {
+                see(self.bytes(&descriptor));
+            }
+        }
+    }
+
+    /// Whether a descriptor lies in the rx frames.
+    fn holds(&self, descriptor: &libc::xdp_desc) -> bool {
+        let len = u64::from(descriptor.len);
+        descriptor.addr < self.end && len <= self.end - descriptor.addr
+    }
+
+    /// The bytes of a descriptor from the rx ring for which [`holds`](Self::holds).
+    fn bytes(&self, descriptor: &libc::xdp_desc) -> &[u8] {
+        debug_assert!(self.holds(descriptor), "bytes of somebody else");
+        let Ok(offset) = usize::try_from(descriptor.addr) else {
+            return &[];
+        };
+        // JUSTIFICATION: the packet is where the kernel wrote it; a copy of each would cost as much as parsing it.
+        // SAFETY: the range lies in the rx frames. The kernel gave the frame to us with the descriptor, and gets it back when the
+        // `Packet` made of that is dropped, which borrows this receiver, as do the bytes. Nobody writes to it until then.
+        unsafe {
+            let start = self.frames.start().add(offset);
+            std::slice::from_raw_parts(start.as_ptr(), descriptor.len as usize)
         }
     }
 
@@ -97,16 +129,7 @@ impl Deref for Packet<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let Ok(offset) = usize::try_from(self.descriptor.addr) else {
-            return &[];
-        };
-        // JUSTIFICATION: the packet is where the kernel wrote it; a copy of each would cost as much as parsing it.
-        // SAFETY: `receive` checked that the range lies in the rx frames. The kernel gave the frame to us
-        // with the descriptor and gets it back on drop, and no other `Packet` of this receiver exists.
-        unsafe {
-            let start = self.receiver.frames.start().add(offset);
-            std::slice::from_raw_parts(start.as_ptr(), self.descriptor.len as usize)
-        }
+        self.receiver.bytes(&self.descriptor)
     }
 }
 

@@ -209,6 +209,20 @@ impl<T: Entry> Consumer<T> {
         Some(value)
     }
 
+    /// The entry that is taken after `ahead` others, if it is there.
+    pub(crate) fn peek(&mut self, ahead: u32) -> Option<T> {
+        if self.produced.wrapping_sub(self.next) <= ahead {
+            self.produced = self.shared.producer().load(Ordering::Acquire);
+            if self.produced.wrapping_sub(self.next) <= ahead {
+                return None;
+            }
+        }
+        let entry = self.shared.entry(self.next.wrapping_add(ahead));
+        // JUSTIFICATION: as in `Producer::push`.
+        // SAFETY: as in `pop`; that nobody has taken it yet changes nothing.
+        Some(entry.with(|place| unsafe { place.read() }))
+    }
+
     /// Gives the places of all taken entries back to the kernel.
     pub(crate) fn release(&mut self) {
         self.shared.consumer().store(self.next, Ordering::Release);
@@ -242,6 +256,22 @@ mod tests {
         }
         let consumer = Consumer::new(Arc::clone(&mapping), AT, SIZE).unwrap();
         (Producer::new(mapping, AT, SIZE).unwrap(), consumer)
+    }
+
+    #[test]
+    fn a_look_ahead_takes_nothing_and_ends_at_what_was_published() {
+        for start in [0, u32::MAX - 1] {
+            let (mut producer, mut consumer) = ring(start);
+            (0..3).for_each(|value| producer.push(value).unwrap());
+            assert_eq!(consumer.peek(0), None, "from {start}");
+            producer.publish();
+            assert_eq!([2, 3].map(|ahead| consumer.peek(ahead)), [Some(2), None]);
+            assert_eq!(consumer.pop(), Some(0));
+            assert_eq!(
+                [0, 1, 2].map(|ahead| consumer.peek(ahead)),
+                [Some(1), Some(2), None]
+            );
+        }
     }
 
     fn check_order_from(start: u32) {

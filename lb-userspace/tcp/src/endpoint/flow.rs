@@ -2,8 +2,7 @@
 
 use super::FlowKey;
 use super::index::Hash;
-use super::wheel::Armed;
-use crate::{Connection, Instant};
+use crate::{Connection, Instant, Seq};
 
 /// Who answers for a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +14,16 @@ pub(super) enum Owner {
     /// Whoever has its [`FlowId`](super::FlowId).
     User,
     /// Nobody any more: the endpoint finishes it.
-    Nobody,
+    Nobody(Orphan),
+}
+
+/// Patience with the peer of a flow that nobody holds. It starts anew whenever the peer acknowledges something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Orphan {
+    /// SND.UNA when it was last looked at.
+    pub(super) una: Seq,
+    /// Its end, unless SND.UNA moves.
+    pub(super) deadline: Instant,
 }
 
 #[derive(Debug)]
@@ -28,11 +36,18 @@ pub(super) struct Flow<R, A> {
     /// Segments between its ends are for it. No longer, once it is over: its user may still hold it when its
     /// peer opens the next connection between the same ends.
     pub(super) is_indexed: bool,
-    pub(super) armed: Armed,
-    /// End of patience with the peer of a flow without owner.
-    pub(super) deadline: Option<Instant>,
     pub(super) connection: Connection,
     /// The way that the peer's last segment came.
     pub(super) route: R,
     pub(super) attachment: A,
+}
+
+impl<R, A> Flow<R, A> {
+    /// When patience with the peer ends, if nobody holds the flow.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.owner {
+            Owner::Nobody(orphan) => Some(orphan.deadline),
+            _ => None,
+        }
+    }
 }

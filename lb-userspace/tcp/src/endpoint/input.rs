@@ -8,7 +8,6 @@ use super::index::Hash;
 use super::listeners::Admission;
 use super::time_wait::Answer;
 use super::tuple::Tuple;
-use super::wheel::Armed;
 use super::{Attachment, Endpoint, FlowKey, Icmp, Output, Shared};
 use crate::connection::Open;
 use crate::{Connection, Flags, Instant, Pressure, Segment, Seq, cookie};
@@ -261,8 +260,6 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             owner,
             is_in_line: false,
             is_indexed: true,
-            armed: Armed::NO,
-            deadline: None,
             connection,
             route: arrival.route.clone(),
             attachment: A::default(),

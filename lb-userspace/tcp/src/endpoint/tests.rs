@@ -18,7 +18,7 @@ const fn seconds(count: u64) -> Instant {
 
 /// What was told to a waiting task.
 #[derive(Debug, Default)]
-struct Told {
+pub(super) struct Told {
     readable: usize,
     writable: usize,
 }
@@ -71,8 +71,8 @@ impl Output<u8> for Wire {
     }
 }
 
-struct Bench {
-    endpoint: Endpoint<u8, Told>,
+pub(super) struct Bench {
+    pub(super) endpoint: Endpoint<u8, Told>,
     wire: Wire,
     now: Instant,
     /// Shift count that peers tell.
@@ -81,14 +81,14 @@ struct Bench {
 
 /// A peer's end of a connection: numbers that it sends and expects next.
 #[derive(Clone, Copy, Debug)]
-struct Peer {
+pub(super) struct Peer {
     port: u16,
     seq: Seq,
     ack: Seq,
 }
 
 impl Bench {
-    fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         let now = seconds(1000);
         let mut endpoint = Endpoint::new(config, Secret::new([3; 16]), now);
         endpoint.listen(server(), Told::default()).unwrap();
@@ -156,7 +156,7 @@ impl Bench {
     }
 
     /// An accepted connection.
-    fn accepted(&mut self, port: u16) -> (Peer, FlowId) {
+    pub(super) fn accepted(&mut self, port: u16) -> (Peer, FlowId) {
         let peer = self.connect(port);
         let (id, key) = self.endpoint.accept(&server()).unwrap();
         assert_eq!(key.remote.port(), port);
@@ -178,7 +178,7 @@ fn server() -> SocketAddr {
     SERVER.parse().unwrap()
 }
 
-fn key(port: u16) -> FlowKey {
+pub(super) fn key(port: u16) -> FlowKey {
     FlowKey {
         local: server(),
         remote: ([10, 203, 1, 10], port).into(),

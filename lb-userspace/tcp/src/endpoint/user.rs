@@ -4,7 +4,6 @@ use core::net::SocketAddr;
 
 use super::flow::{Flow, Owner};
 use super::input::mss;
-use super::wheel::Armed;
 use super::{Attachment, Endpoint, FlowId, FlowKey, ListenError, Output};
 use crate::connection::Open;
 use crate::{Connection, Failure, Info, Pressure, Snapshot, State};
@@ -92,9 +91,8 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        flow.owner = Owner::Nobody;
+        flow.owner = self.shared.nobody(&flow.connection);
         flow.attachment = A::default();
-        flow.deadline = Some(self.shared.now + self.shared.config.orphan_timeout);
         if flow.is_indexed {
             self.settle(id);
         } else {
@@ -168,7 +166,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
     }
 
     /// Closes as close(2) does: with RST if bytes were left unread (RFC 2525 §2.17), else with FIN behind what was written. The
-    /// endpoint then finishes the connection, within [`orphan_timeout`](crate::Config::orphan_timeout).
+    /// endpoint then finishes the connection, for as long as its peer goes on: see [`orphan_timeout`](crate::Config::orphan_timeout).
     #[expect(
         clippy::needless_pass_by_value,
         reason = "the right to use the flow ends here"
@@ -221,7 +219,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             return Err(id);
         };
         let (key, route) = (flow.key, flow.route.clone());
-        self.wheel.disarm(id.0, &mut flow.armed);
+        self.wheel.disarm(id.0);
         flow.is_indexed = false;
         self.index.remove(flow.hash, id.0);
         self.remove(id.0);
@@ -256,8 +254,6 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             owner: Owner::User,
             is_in_line: false,
             is_indexed: true,
-            armed: Armed::NO,
-            deadline: None,
             connection,
             route,
             attachment: A::default(),

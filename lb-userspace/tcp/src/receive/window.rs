@@ -60,6 +60,11 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Reads a field: see `Endpoint::touch`.
+    pub(super) fn touch(&self) -> u32 {
+        self.drained
+    }
+
     /// A window after a SYN, which told at most 65,535 bytes as it has no scale (RFC 7323 §2.2).
     pub(super) fn new(nxt: Seq, scale: u8, env: &Env<'_>) -> Self {
         let scale = scale.min(MAX_SCALE);

@@ -61,6 +61,11 @@ pub(super) struct Cubic {
 }
 
 impl Cubic {
+    /// Reads a field: see `Endpoint::touch`.
+    pub(super) fn touch(&self) -> u64 {
+        self.last.as_micros()
+    }
+
     pub(super) fn new(mss: u32, initial_window: u32) -> Self {
         let mut cubic = Self {
             cwnd: 0,

@@ -147,6 +147,7 @@ impl Sender {
         self.buffer.advance(bytes as usize, env.pool);
         if self.queued() == 0 {
             self.buffer.clear(env.pool);
+            self.records.release(env.pool);
         }
     }
 

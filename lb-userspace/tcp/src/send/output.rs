@@ -205,7 +205,7 @@ impl Sender {
             self.silent_since = env.now;
         }
         let count = len + u32::from(fin) + u32::from(syn);
-        self.records.push(count, env.now);
+        self.records.push(count, env.now, env.pool);
         self.on_sent(count, env);
         if matches!(self.late, Late::Retransmit(_)) {
             self.arm_early(env);

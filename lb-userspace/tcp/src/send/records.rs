@@ -17,17 +17,14 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use crate::segment::{SackBlocks, SeqRange};
-use crate::{Instant, Seq};
+use crate::{Instant, Pool, Seq};
 
 /// Records at most before no new data leaves: 11 MB of full segments.
 pub(super) const MAX_RECORDS: usize = 8192;
 
-/// Records for which an idle connection keeps memory, so that small exchanges allocate nothing: 48 bytes.
-const KEPT: usize = 2;
-
 /// What became of a segment, as far as we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// On its way.
     InFlight,
     /// The peer has it, behind a gap.
@@ -38,7 +35,7 @@ pub(super) enum State {
 
 /// A segment that has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(crate) struct Record {
     pub(super) start: Seq,
     /// Sequence numbers; SYN and FIN count.
     pub(super) len: u32,
@@ -181,7 +178,7 @@ impl Records {
     }
 
     /// A new segment of `len` numbers from SND.NXT has left.
-    pub(super) fn push(&mut self, len: u32, now: Instant) {
+    pub(super) fn push(&mut self, len: u32, now: Instant, pool: &mut Pool) {
         let record = Record {
             start: self.nxt,
             len,
@@ -189,9 +186,7 @@ impl Records {
             state: State::InFlight,
             retransmitted: false,
         };
-        if self.queue.capacity() == 0 {
-            self.queue.reserve_exact(KEPT);
-        }
+        pool.lend_records(&mut self.queue);
         self.queue.push_back(record);
         self.count(&record);
         self.nxt += len;
@@ -237,7 +232,7 @@ impl Records {
         self.lost_from = self.lost_from.max(ack);
         self.fresh_from = self.fresh_from.max(ack);
         if self.queue.is_empty() {
-            self.release();
+            self.disorder = None;
         } else if let Some(disorder) = &mut self.disorder {
             let resent = &mut disorder.resent;
             while resent.front().is_some_and(|r| !r.range.end.follows(ack)) {
@@ -302,6 +297,13 @@ impl Records {
                     .map(Resent::of),
             );
             resent.make_contiguous().sort_by_key(|r| r.sent_at);
+        }
+    }
+
+    /// Gives memory back that nothing in flight needs.
+    pub(super) fn release(&mut self, pool: &mut Pool) {
+        if self.queue.is_empty() {
+            pool.take_records_back(&mut self.queue);
         }
     }
 
@@ -396,12 +398,5 @@ impl Records {
 
     fn first_resent(&self) -> Option<Resent> {
         self.disorder.as_ref()?.resent.front().copied()
-    }
-
-    fn release(&mut self) {
-        self.disorder = None;
-        if self.queue.capacity() > KEPT {
-            self.queue = VecDeque::new();
-        }
     }
 }

@@ -93,12 +93,12 @@ impl Sender {
     }
 
     /// The first `count` numbers have left.
-    fn put_in_flight(&mut self, count: u32, env: &Env<'_>) {
+    fn put_in_flight(&mut self, count: u32, env: &mut Env<'_>) {
         let mss = u32::from(self.mss);
         let mut left = count;
         while left > 0 {
             let len = left.min(mss);
-            self.records.push(len, env.now);
+            self.records.push(len, env.now, env.pool);
             left -= len;
         }
         for index in 0..self.records.len() {

@@ -237,7 +237,6 @@ fn config(rng: &mut Rng) -> Config {
         keepalive: Duration::from_secs(rng.pick(&[0, 10, 7200])),
         // Bad luck with three probes in a row is no end.
         user_timeout: Duration::from_hours(1),
-        orphan_timeout: Duration::from_hours(1),
         // At 1, every SYN is answered with a cookie.
         backlog: rng.pick(&[1, 16, 16]),
         ..Config::default()

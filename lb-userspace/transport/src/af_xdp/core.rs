@@ -12,7 +12,7 @@ use std::{io, mem};
 
 use lb_tcp::{Attachment, Endpoint, Failure, FlowId, FlowKey, Icmp, ListenError, Secret};
 
-use super::frames::{Frames, Transmit};
+use super::frames::{Frames, Receive, Transmit};
 use super::output::{AllPorts, OnePort, Port, Route};
 use super::packet::icmp::{IcmpError, IcmpKind};
 use super::packet::{self, Packet, Reject};
@@ -33,6 +33,8 @@ pub(super) struct Core {
     driver: Option<Waker>,
     /// Errors about connections that are not here.
     strays: Vec<IcmpError>,
+    /// Whose the frames are that come next.
+    ahead: Vec<FlowKey>,
 }
 
 /// Tasks that wait for a connection. A listener's waits as reader.
@@ -64,6 +66,7 @@ impl Core {
             now,
             driver: None,
             strays: Vec::new(),
+            ahead: Vec::new(),
         }
     }
 
@@ -81,6 +84,16 @@ impl Core {
         self.endpoint.for_each_flow(tell);
     }
 
+    /// Reads what the next `count` frames will need into the cache: see [`Endpoint::touch`].
+    pub(super) fn read_ahead(&mut self, rx: &mut impl Receive, count: usize) {
+        self.ahead.clear();
+        rx.look_ahead(count, |frame| self.ahead.extend(packet::peek_key(frame)));
+        // One packet would wait here as long as it does later.
+        if self.ahead.len() > 1 {
+            self.endpoint.touch(&self.ahead);
+        }
+    }
+
     /// Takes a frame that arrived on `port`. There must be room in `tx` for an answer.
     pub(super) fn receive<T: Transmit>(&mut self, port: usize, frame: &[u8], tx: &mut T) {
         let PortConfig { mtu, rx_checksums } = self.ports[port].config;
@@ -89,6 +102,7 @@ impl Core {
             Err(Reject::NotTcp) => return self.receive_error(frame),
             Err(reason) => return self.count_reject(reason),
         };
+        debug_assert_eq!(packet::peek_key(frame), Some(key), "read ahead for another");
         let mut out = OnePort {
             tx,
             mtu,

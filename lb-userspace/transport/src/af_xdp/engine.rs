@@ -138,6 +138,7 @@ impl<F: Frames> Engine<F> {
         let mut received = Received::default();
         for (port, frames) in self.ports.iter_mut().enumerate() {
             let (rx, tx) = frames.split();
+            core.read_ahead(rx, BURST);
             for n in 0..=BURST {
                 // Without room packets stay in the ring: an answer must never be dropped.
                 if n == BURST || tx.room() == 0 {

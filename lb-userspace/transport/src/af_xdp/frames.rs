@@ -19,6 +19,9 @@ pub trait Receive {
 
     /// The next received frame.
     fn receive(&mut self) -> Option<Self::Packet<'_>>;
+
+    /// Shows the next frames, `count` at most, and leaves them where they are.
+    fn look_ahead(&mut self, count: usize, see: impl FnMut(&[u8]));
 }
 
 /// Frames to send.
@@ -126,6 +129,10 @@ impl Receive for lb_xsk::Receiver {
 
     fn receive(&mut self) -> Option<lb_xsk::Packet<'_>> {
         lb_xsk::Receiver::receive(self)
+    }
+
+    fn look_ahead(&mut self, count: usize, see: impl FnMut(&[u8])) {
+        lb_xsk::Receiver::look_ahead(self, count, see);
     }
 }
 

@@ -84,16 +84,7 @@ struct IpHeader {
 
 /// Reads a frame.
 pub(super) fn parse(frame: &[u8], checksums: RxChecksums) -> Result<Packet<'_>, Reject> {
-    let (ethernet, ip) = frame.split_first_chunk().ok_or(Reject::Malformed)?;
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *ethernet;
-    if ![ETHERTYPE_IPV4, ETHERTYPE_IPV6].contains(&[t0, t1]) {
-        return Err(Reject::NotIp);
-    }
-    let link = Link([s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, t0, t1]);
-    let (header, packet) = parse_packet(ip)?;
-    if header.protocol != wire::PROTOCOL {
-        return Err(Reject::NotTcp);
-    }
+    let (link, header, packet) = parse_link(frame)?;
     let (network, tcp) = packet
         .split_at_checked(header.len)
         .ok_or(Reject::Malformed)?;
@@ -109,6 +100,32 @@ pub(super) fn parse(frame: &[u8], checksums: RxChecksums) -> Result<Packet<'_>, 
         remote: SocketAddr::new(source, ports.source),
     };
     Ok(Packet { link, key, segment })
+}
+
+/// The ends of a frame's connection, if it is likely to be TCP: nothing else is looked at.
+pub(super) fn peek_key(frame: &[u8]) -> Option<FlowKey> {
+    let (_, header, packet) = parse_link(frame).ok()?;
+    let &[s0, s1, d0, d1] = packet.get(header.len..)?.first_chunk()?;
+    let (source, destination) = header.ends;
+    Some(FlowKey {
+        local: SocketAddr::new(destination, u16::from_be_bytes([d0, d1])),
+        remote: SocketAddr::new(source, u16::from_be_bytes([s0, s1])),
+    })
+}
+
+/// The way back, and header and bytes of a whole packet of TCP.
+fn parse_link(frame: &[u8]) -> Result<(Link, IpHeader, &[u8]), Reject> {
+    let (ethernet, ip) = frame.split_first_chunk().ok_or(Reject::Malformed)?;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *ethernet;
+    if ![ETHERTYPE_IPV4, ETHERTYPE_IPV6].contains(&[t0, t1]) {
+        return Err(Reject::NotIp);
+    }
+    let link = Link([s0, s1, s2, s3, s4, s5, d0, d1, d2, d3, d4, d5, t0, t1]);
+    let (header, packet) = parse_packet(ip)?;
+    if header.protocol != wire::PROTOCOL {
+        return Err(Reject::NotTcp);
+    }
+    Ok((link, header, packet))
 }
 
 /// Header and bytes of a whole packet.

@@ -136,6 +136,79 @@ fn a_peer_that_never_finishes_is_reset_after_the_orphan_timeout() {
     );
 }
 
+/// Releases a connection with an answer of 16 KB, of which the peer's window lets 2 KB out.
+fn released_with_much_to_send(bench: &mut Bench) -> Peer {
+    let (peer, id) = bench.accepted(1);
+    let narrow = Header {
+        window: 2000,
+        ..header(Flags::ACK, peer.seq.0, peer.ack.0)
+    };
+    bench.exchange(peer.port, narrow, b"");
+    let answer = [7; 16_000];
+    assert_eq!(bench.endpoint.write(&id, &answer), Ok(Some(answer.len())));
+    bench.endpoint.release(id);
+    peer
+}
+
+/// The highest number that was sent.
+fn last_sent(sent: &[Sent]) -> Option<Seq> {
+    let len = |sent: &Sent| u32::try_from(sent.payload.len()).unwrap();
+    let ends = sent.iter().map(|sent| sent.header.seq + len(sent));
+    ends.reduce(Seq::max)
+}
+
+#[test]
+fn a_released_connection_whose_peer_is_slow_is_finished() {
+    let mut bench = Bench::new(Config::default());
+    let mut peer = released_with_much_to_send(&mut bench);
+    let fin = peer.ack + 16_000;
+    let mut sent = bench.output();
+    let mut minutes = 0;
+    while peer.ack != fin {
+        peer.ack = last_sent(&sent).unwrap_or(peer.ack);
+        sent = bench.sleep(Duration::from_secs(50));
+        let narrow = Header {
+            window: 2000,
+            ..header(Flags::ACK, peer.seq.0, peer.ack.0)
+        };
+        sent.extend(bench.exchange(peer.port, narrow, b""));
+        assert!(!flags(&sent).contains(&RST_ACK), "after {minutes} minutes");
+        minutes += 1;
+    }
+    assert!(minutes > 5, "several times the orphan timeout");
+    peer.ack += 1;
+    bench.say(&peer, FIN_ACK, b"");
+    assert_eq!((bench.endpoint.flows(), bench.endpoint.time_wait()), (0, 1));
+    assert_eq!(bench.counters().abort_on_linger, 0);
+}
+
+#[test]
+fn a_released_connection_whose_peer_stands_still_is_reset() {
+    let mut bench = Bench::new(Config::default());
+    let mut peer = released_with_much_to_send(&mut bench);
+    let sent = bench.output();
+    bench.sleep(Duration::from_secs(50));
+    // It takes what is on its way, closes its window, and answers probes for ever.
+    peer.ack = last_sent(&sent).unwrap();
+    let mut closed = Header {
+        window: 0,
+        ..header(Flags::ACK, peer.seq.0, peer.ack.0)
+    };
+    bench.exchange(peer.port, closed, b"");
+    for _ in 0..5 {
+        let sent = bench.sleep(Duration::from_secs(11));
+        assert!(!flags(&sent).contains(&RST_ACK), "{sent:?}");
+        closed.seq = peer.seq;
+        bench.exchange(peer.port, closed, b"");
+    }
+    let sent = bench.sleep(Duration::from_secs(6));
+    assert!(flags(&sent).contains(&RST_ACK), "{sent:?}");
+    assert_eq!(
+        (bench.endpoint.flows(), bench.counters().abort_on_linger),
+        (0, 1)
+    );
+}
+
 #[test]
 fn whoever_waits_learns_of_a_reset() {
     let mut bench = Bench::new(Config::default());

@@ -217,11 +217,11 @@ impl World {
             assert!(!flow.is_in_line || endpoint.line.contains(&id));
             assert!(flow.is_indexed || matches!(flow.owner, Owner::User | Owner::Queue));
             if flow.is_indexed && flow.connection.wants_output(&env) {
-                assert!(flow.is_in_line || flow.armed != Armed::NO, "{flow:?}");
+                assert!(flow.is_in_line || endpoint.wheel.is_armed(id), "{flow:?}");
             }
             let needs_timer = flow.connection.next_timer(&env).is_some();
             if flow.is_indexed && needs_timer {
-                assert!(flow.is_in_line || flow.armed != Armed::NO, "{flow:?}");
+                assert!(flow.is_in_line || endpoint.wheel.is_armed(id), "{flow:?}");
             }
         }
         assert_eq!(endpoint.index.len(), indexed);

@@ -171,6 +171,12 @@ impl Receive for Rx {
     fn receive(&mut self) -> Option<Vec<u8>> {
         self.0.0.borrow_mut().to_engine.pop_front()
     }
+
+    fn look_ahead(&mut self, count: usize, see: impl FnMut(&[u8])) {
+        let wire = self.0.0.borrow();
+        let next = wire.to_engine.iter().take(count);
+        next.map(Vec::as_slice).for_each(see);
+    }
 }
 
 impl Transmit for Tx {
