@@ -114,14 +114,15 @@ pub(super) fn run(rig: &Rig, contender: Contender, sizes: &Sizes) -> Result<Floo
     let mut generator = Generator::load(rig)?;
     let (count, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (flooded, rate) = thread::scope(|scope| {
+        let start = Instant::now();
         let flood = scope.spawn(|| generator.run(rig, &count, &over));
         thread::sleep(HEAD_START);
-        let (before, start) = (count.load(Ordering::Relaxed), Instant::now());
         let flooded = transfer(rig, sizes, Duration::from_secs(sizes.flood_patience));
-        let rate = float(count.load(Ordering::Relaxed) - before) / start.elapsed().as_secs_f64();
         over.store(true, Ordering::Relaxed);
         let flood = flood.join();
         flood.map_err(|_| anyhow::anyhow!("the generator panicked"))??;
+        // Of the whole flood: it counts by the burst, and one of them can take longer than a short transfer.
+        let rate = float(count.load(Ordering::Relaxed)) / start.elapsed().as_secs_f64();
         Ok::<_, anyhow::Error>((flooded?, rate))
     })?;
     let cell = FloodCell {
