@@ -114,8 +114,11 @@ async fn port(name: &str, resolver: &Resolver) -> anyhow::Result<Port> {
 fn bind_all(ports: &mut [Port]) -> Result<(), lb_xsk::Error> {
     let result = ports.iter_mut().try_for_each(|port| {
         for queue in 0..port.queues {
-            port.sockets
-                .push(Socket::bind(&SocketConfig::new(port.ifindex, queue))?);
+            port.sockets.push(Socket::bind(&SocketConfig {
+                // Where it is known to work: see `SocketConfig::cuts`.
+                cuts: port.config.rx_checksums == RxChecksums::Trust,
+                ..SocketConfig::new(port.ifindex, queue)
+            })?);
         }
         Ok(())
     });

@@ -36,7 +36,12 @@ pub struct Front {
 pub fn sockets() -> Result<Vec<Socket>> {
     let index = lb_xsk::interface_index(FRONT)?;
     (0..lb_xsk::queue_count(FRONT)?)
-        .map(|queue| Ok(Socket::bind(&SocketConfig::new(index, queue))?))
+        .map(|queue| {
+            Ok(Socket::bind(&SocketConfig {
+                cuts: true,
+                ..SocketConfig::new(index, queue)
+            })?)
+        })
         .collect()
 }
 

@@ -78,7 +78,8 @@ pub struct SocketConfig {
     pub tx: RingSize,
     /// Copy or zero-copy.
     pub mode: BindMode,
-    /// Whether a packet socket stands beside, for segments that the kernel cuts. True.
+    /// Whether a packet socket stands beside, for segments that the kernel cuts. False: over virtio-net in qemu (Linux 6.1) what it
+    /// sent did not all arrive, for a reason not found yet; over virtual Ethernet pairs it does.
     pub cuts: bool,
 }
 
@@ -92,7 +93,7 @@ impl SocketConfig {
             rx,
             tx,
             mode: BindMode::Auto,
-            cuts: true,
+            cuts: false,
         }
     }
 }
