@@ -40,7 +40,12 @@ pub use self::{
     stats::Spread,
     table::table,
 };
-pub(crate) use self::{chart::figure, cpu::Window, page::escape, stats::float};
+pub(crate) use self::{
+    chart::figure,
+    cpu::Window,
+    page::{claims_table, escape},
+    stats::float,
+};
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{
-    Case, Cell, Contender, Report,
+    Case, Cell, Contender, Report, Show,
     chart::{self, Bar, figure},
     stats::Spread,
 };
@@ -64,25 +64,40 @@ fn head(html: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn claims(html: &mut String, report: &Report) -> fmt::Result {
-    html.push_str(
+    let got = |got: f64| figure(got, if got.fract() == 0.0 { 0 } else { 2 });
+    claims_table(
+        html,
+        &report.shows,
+        "at most",
+        (|target| target.to_string(), got),
+    )
+}
+
+/// What was claimed, and what came of it. `wanted` heads the column of targets; targets and results are written by their own
+/// functions.
+pub(crate) fn claims_table(
+    html: &mut String,
+    shows: &[Show],
+    wanted: &str,
+    (target, got): (impl Fn(f64) -> String, impl Fn(f64) -> String),
+) -> fmt::Result {
+    writeln!(
+        html,
         "<h2>Claims</h2><div class=\"scroll\"><table class=\"words\"><thead><tr><th>on this machine</th>\
-         <th style=\"text-align:left\">claim</th><th>at most</th><th>measured</th></tr></thead><tbody>\n",
-    );
-    for show in &report.shows {
+         <th style=\"text-align:left\">claim</th><th>{wanted}</th><th>measured</th></tr></thead><tbody>"
+    )?;
+    for show in shows {
         let (class, word) = if show.holds {
             ("holds", "holds")
         } else {
             ("fails", "does not hold")
         };
-        let got = show.got.map_or_else(
-            || "no result".to_owned(),
-            |got| figure(got, if got.fract() == 0.0 { 0 } else { 2 }),
-        );
+        let got = show.got.map_or_else(|| "no result".to_owned(), &got);
         writeln!(
             html,
             "<tr><td class=\"{class}\">{word}</td><td>{}</td><td>{} {}</td><td>{got}</td></tr>",
             escape(&show.claim),
-            show.target,
+            target(show.target),
             escape(&show.unit),
         )?;
     }

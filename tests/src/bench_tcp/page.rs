@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use super::{Cell, Report, Row};
 use crate::{
-    bench::{self, Spread, escape},
+    bench::{self, Spread, claims_table, escape},
     bench_l4::{Bar, plot},
 };
 
@@ -39,7 +39,7 @@ fn write(html: &mut String, report: &Report) -> fmt::Result {
         escape(&report.host_congestion),
         escape(&machine.versions.join(", ")),
     )?;
-    claims(html, report)?;
+    claims_table(html, &report.shows, "wanted", (figure, figure))?;
     plots(html, report)?;
     figures(html, report)?;
     html.push_str("<h2>How it was measured</h2><ul>\n");
@@ -47,30 +47,6 @@ fn write(html: &mut String, report: &Report) -> fmt::Result {
         writeln!(html, "<li>{}</li>", escape(sentence))?;
     }
     html.push_str("<li>Every run is in the JSON file beside this page.</li></ul></body></html>\n");
-    Ok(())
-}
-
-fn claims(html: &mut String, report: &Report) -> fmt::Result {
-    html.push_str(
-        "<h2>Claims</h2><div class=\"scroll\"><table class=\"words\"><thead><tr><th>on this machine</th>\
-         <th style=\"text-align:left\">claim</th><th>wanted</th><th>measured</th></tr></thead><tbody>\n",
-    );
-    for show in &report.shows {
-        let (class, word) = if show.holds {
-            ("holds", "holds")
-        } else {
-            ("fails", "does not hold")
-        };
-        let got = show.got.map_or_else(|| "no result".to_owned(), figure);
-        writeln!(
-            html,
-            "<tr><td class=\"{class}\">{word}</td><td>{}</td><td>{} {}</td><td>{got}</td></tr>",
-            escape(&show.claim),
-            figure(show.target),
-            escape(&show.unit),
-        )?;
-    }
-    html.push_str("</tbody></table></div>\n");
     Ok(())
 }
 
