@@ -100,7 +100,7 @@ pub(crate) struct Tcp {
     pub(crate) unread_bytes: u32,
 }
 
-/// What workers told, and what the tables hold. Call it between two packets: it reads in place.
+/// What workers told, and then what the tables hold, which are read in place.
 pub(crate) fn list(
     control: &Control,
     query: &Query,

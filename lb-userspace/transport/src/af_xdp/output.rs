@@ -127,6 +127,9 @@ impl<F: Frames> AllPorts<'_, F> {
     /// Lets a port's train leave, if there is one; it is held if there is no way for it now.
     fn depart(&mut self, port: usize) {
         let (port, frames) = (&mut self.ports[port], &mut self.frames[port]);
+        if port.train.is_empty() {
+            return;
+        }
         let mut head = [0; MAX_HEAD];
         match port.train.departure(&mut head) {
             None => {}
