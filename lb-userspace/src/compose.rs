@@ -3,14 +3,16 @@
 //! [`load`] reads the file and every file it names, so that `lb check` and `lb run` find the same
 //! mistakes, all of them at once, before anything on the host is changed.
 
+mod routes;
+
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lb_config::{
-    AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, Protocol, Source, Verify,
-    WhenDaemonGone, WhenServerFails,
+    AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, PoolOf, Protocol, Source,
+    Verify, WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
     SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_FLAG_PASS_IF_ORPHANED,
@@ -19,7 +21,7 @@ use lb_ebpf::abi::{
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{self, UpstreamTls};
-use lb_proxy::{Counters, HeaderMode, HeaderPolicy, Inbound, Server, Service, Timeouts};
+use lb_proxy::{ClientTimeouts, Counters, Service};
 use lb_transport::af_xdp::EngineConfig;
 
 use crate::cli::Failure;
@@ -41,7 +43,8 @@ pub(crate) struct Plan {
 pub(crate) struct PlannedService {
     /// The proxy's service; `None` for L4.
     pub(crate) http: Option<Arc<Service>>,
-    probe: Option<Probe>,
+    /// Of each of its pools.
+    probes: Vec<Option<Probe>>,
 }
 
 /// Reads the configuration and the files it names.
@@ -93,25 +96,34 @@ fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedServ
         Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
         Mode::L4(_) => None,
     };
-    let probe = match &service.health {
-        Health::Unchecked => None,
-        Health::Checked { check, .. } => Some(match check {
-            Check::Tcp => Probe::Tcp,
-            Check::Http(get) => Probe::Http(get.clone()),
-            Check::Https(get, tls) => {
-                let tls = upstream_tls(tls, directory)?;
-                let config = Arc::clone(tls.config());
-                Probe::Https(
-                    get.clone(),
-                    Tls {
-                        config,
-                        server_name: tls.server_name().clone(),
-                    },
-                )
-            }
-        }),
+    let pools = service.pools();
+    let probes = pools.iter().map(|pool| probe(pool.health, directory));
+    Ok(PlannedService {
+        http,
+        probes: probes.collect::<Result<_, _>>()?,
+    })
+}
+
+/// What the checks of a pool do; `None` if it has none.
+fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, tls::Error> {
+    let Health::Checked { check, .. } = health else {
+        return Ok(None);
     };
-    Ok(PlannedService { http, probe })
+    Ok(Some(match check {
+        Check::Tcp => Probe::Tcp,
+        Check::Http(get) => Probe::Http(get.clone()),
+        Check::Https(get, tls) => {
+            let tls = upstream_tls(tls, directory)?;
+            let config = Arc::clone(tls.config());
+            Probe::Https(
+                get.clone(),
+                Tls {
+                    config,
+                    server_name: tls.server_name().clone(),
+                },
+            )
+        }
+    }))
 }
 
 fn http_service(
@@ -126,28 +138,17 @@ fn http_service(
         )?),
         None => None,
     };
-    let upstream_tls = match &http.upstream_tls {
-        Some(tls) => Some(upstream_tls(tls, directory)?),
-        None => None,
-    };
-    let servers = service.servers.iter().map(|server| {
-        Arc::new(Server::new(
-            server.name.as_str(),
-            server.address,
-            // Checked: only servers of L4 may have none.
-            NonZeroU16::new(server.weight).unwrap_or(NonZeroU16::MIN),
-        ))
-    });
+    let routes = http
+        .routes
+        .iter()
+        .map(|route| routes::route(route, directory));
     Ok(Service {
         name: service.name.as_str().to_owned(),
-        servers: servers.collect(),
-        headers: header_policy(http),
+        routes: routes.collect::<Result<_, _>>()?,
         tls,
-        upstream_tls,
-        timeouts: Timeouts {
+        timeouts: ClientTimeouts {
             idle: http.idle_timeout,
-            response_head: http.response_timeout,
-            ..Timeouts::default()
+            ..ClientTimeouts::default()
         },
         counters: Arc::new(Counters::default()),
     })
@@ -159,23 +160,6 @@ fn upstream_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<Upstre
         Verify::None => tls::Verify::Nobody,
     };
     tls::upstream(&verify, tls.server_name.clone())
-}
-
-fn header_policy(http: &Http) -> HeaderPolicy {
-    let mode = match http.headers {
-        lb_config::HeaderMode::LegacyXForwardedFor => HeaderMode::LegacyXForwardedFor,
-        lb_config::HeaderMode::XForwardedForVia => HeaderMode::XForwardedForVia,
-        lb_config::HeaderMode::None => HeaderMode::None,
-        lb_config::HeaderMode::XClientSideVia => HeaderMode::XClientSideVia,
-        lb_config::HeaderMode::XClientSide => HeaderMode::XClientSide,
-        lb_config::HeaderMode::XForwardedFor => HeaderMode::XForwardedFor,
-        lb_config::HeaderMode::Via => HeaderMode::Via,
-    };
-    // This host is the edge: what a client says about itself in these headers is only a claim.
-    HeaderPolicy {
-        mode,
-        inbound: Inbound::Strip,
-    }
 }
 
 impl Plan {
@@ -242,29 +226,26 @@ impl Plan {
             .collect()
     }
 
-    /// What the health monitor shall probe.
+    /// What the health monitor shall probe. A server is known by its place among those of all pools of its service.
     pub(crate) fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
         for (id, (service, planned)) in self.config.services.iter().zip(&self.services).enumerate()
         {
-            let (Health::Checked { schedule, .. }, Some(probe)) = (&service.health, &planned.probe)
-            else {
-                continue;
-            };
-            targets.extend(
-                service
-                    .servers
-                    .iter()
-                    .enumerate()
-                    .map(|(index, server)| Target {
+            let mut first = 0;
+            for (pool, probe) in service.pools().iter().zip(&planned.probes) {
+                let servers = pool.servers.iter().enumerate();
+                if let (Health::Checked { schedule, .. }, Some(probe)) = (pool.health, probe) {
+                    targets.extend(servers.map(|(index, server)| Target {
                         service: id,
-                        server: index,
-                        label: format!("{}/{}", service.name, server.name),
+                        server: first + index,
+                        label: label(service, pool, server),
                         address: server.address,
                         probe: probe.clone(),
                         schedule: *schedule,
-                    }),
-            );
+                    }));
+                }
+                first += pool.servers.len();
+            }
         }
         targets
     }
@@ -277,8 +258,12 @@ impl Plan {
                 Mode::Http(_) => "http".to_owned(),
                 Mode::L4(l4) => format!("l4/{} {}", l4.forward.name(), service.protocol),
             };
-            let (name, listen, servers) = (&service.name, service.listen, service.servers.len());
+            let (name, listen, pools) = (&service.name, service.listen, service.pools());
+            let servers: usize = pools.iter().map(|pool| pool.servers.len()).sum();
             let _ = writeln!(text, "service {name} {listen} {mode}, {servers} servers");
+            if let Mode::Http(http) = &service.mode {
+                routes::describe(&mut text, service, http);
+            }
         }
         let (flows, megabytes) = (self.config.flows.max, self.sizing().bytes() >> 20);
         let families = if self.has_ipv6_flows() {
@@ -312,7 +297,7 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
         Mode::Http(_) => (SERVICE_FLAG_PASS_IF_ORPHANED, Forwarding::Nat, Vec::new()),
         Mode::L4(l4) => {
             let (flags, forward) = forwarding(l4);
-            let servers = service.servers.iter().map(server).collect();
+            let servers = l4.servers.iter().map(server).collect();
             (flags, forward, servers)
         }
     };
@@ -364,27 +349,41 @@ fn ending(service: &lb_config::Service) -> Ending {
     Ending::new(idle, l4.when_server_fails == WhenServerFails::Cut)
 }
 
+/// The servers of all pools of a service, one pool after the other.
 fn controlled_servers(
     service: &lb_config::Service,
     planned: &PlannedService,
 ) -> Vec<ControlledServer> {
-    let start = match service.health {
-        Health::Unchecked => health::unchecked(),
-        Health::Checked { .. } => health::probation(),
-    };
-    let http = planned.http.as_ref();
-    let servers = service.servers.iter().enumerate();
-    servers
-        .map(|(index, server)| ControlledServer {
+    let proxied = planned.http.iter().flat_map(|http| routes::servers(http));
+    let mut proxied = proxied.map(Some).chain(std::iter::repeat(None));
+    let mut all = Vec::new();
+    for pool in service.pools() {
+        let start = match pool.health {
+            Health::Unchecked => health::unchecked(),
+            Health::Checked { .. } => health::probation(),
+        };
+        let servers = pool.servers.iter().zip(&mut proxied);
+        all.extend(servers.map(|(server, http)| ControlledServer {
             name: server.name.as_str().to_owned(),
+            route: pool.route.map(ToString::to_string),
             address: server.address,
-            http: http
-                .and_then(|service| service.servers.get(index))
-                .map(Arc::clone),
+            http,
             healthy: start.up,
             reason: start.reason.clone(),
             unreachable: None,
             drained: false,
-        })
-        .collect()
+        }));
+    }
+    all
+}
+
+/// How a server is called in the log: `service/server`, or `service/route/server`.
+fn label(service: &lb_config::Service, pool: &PoolOf<'_>, server: &lb_config::Server) -> String {
+    match pool.route {
+        // A service without routes has one that is called as it is.
+        Some(route) if *route != service.name => {
+            format!("{}/{route}/{}", service.name, server.name)
+        }
+        _ => format!("{}/{}", service.name, server.name),
+    }
 }

@@ -183,6 +183,7 @@ impl Answers for Desk {
 fn servers(service: &Controlled) -> Vec<ServerStatus> {
     let status = |server: &crate::control::ControlledServer| ServerStatus {
         name: server.name.clone(),
+        route: server.route.clone().filter(|route| *route != service.name),
         address: server.address,
         up: server.up(),
         reason: server.explain().to_owned(),

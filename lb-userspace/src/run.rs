@@ -240,7 +240,8 @@ fn start_control(
     let transparent: Vec<_> = config.services.iter().filter(keeps_source).collect();
     let numbers = numbers(&dataplane, &services)?;
     // Answers to a client whose address was kept are known by the server they come from.
-    let sources = transparent.iter().flat_map(|service| &service.servers);
+    let pools = transparent.iter().flat_map(|service| service.pools());
+    let sources = pools.flat_map(|pool| pool.servers);
     let addresses = config.services.iter().map(|service| service.listen.ip());
     let addresses = addresses
         .chain(config.nat.addresses.iter().copied())

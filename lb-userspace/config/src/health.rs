@@ -9,24 +9,64 @@ use std::time::Duration;
 use http::uri::{Authority, PathAndQuery};
 
 use crate::error::{Cost, Problem};
-use crate::model::{Check, Get, Health, Http, Mode, Profile, Protocol, Schedule, UpstreamTls};
-use crate::reader::{Schema, Table};
+use crate::model::{Check, Get, Health, PathPrefix, Profile, Protocol, Schedule, UpstreamTls};
+use crate::reader::{Schema, Scope, Table};
 use crate::service::{self, MISSING_TRUST, Trust};
 use crate::value;
 use crate::{DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_PROBE_TIMEOUT, DEFAULT_RISE};
 
-/// Reads `health` of `service`; `mode` is `None` if it could not be read.
+/// What a check takes from the service or route that it is of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Context<'a> {
+    /// `None` for a service that isn't proxied.
+    pub(crate) profile: Option<Profile>,
+    /// How servers prove themselves to the proxy.
+    pub(crate) proof: Proof<'a>,
+    /// Where the requests go: the virtual directory.
+    pub(crate) path: Option<&'a PathPrefix>,
+}
+
+/// What `upstream_tls` says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Proof<'a> {
+    /// Nothing: plain HTTP, or no proxy.
+    #[default]
+    Unsaid,
+    /// This.
+    Tls(&'a UpstreamTls),
+    /// It could not be read, which has been reported; what could be inherited from it is not missing.
+    Broken,
+}
+
+impl<'a> Proof<'a> {
+    /// Of `upstream_tls` as it was read.
+    pub(crate) fn of(upstream_tls: Option<&'a Option<UpstreamTls>>) -> Self {
+        match upstream_tls {
+            None => Self::Broken,
+            Some(None) => Self::Unsaid,
+            Some(Some(tls)) => Self::Tls(tls),
+        }
+    }
+}
+
+impl Context<'_> {
+    fn is_exchange(&self) -> bool {
+        self.profile == Some(Profile::Exchange)
+    }
+}
+
+/// Reads `health` of a service or a route.
 pub(crate) fn read(
-    service: &Table<'_>,
-    mode: Option<&Mode>,
+    scope: Scope<'_, '_>,
+    context: &Context<'_>,
     protocol: Option<Protocol>,
 ) -> Option<Health> {
-    let Some(node) = service.get("health") else {
+    let Some(node) = scope.get("health") else {
         if protocol == Some(Protocol::Udp) {
-            service.warn("protocol", Cost::UncheckedDatagrams);
+            scope.warn("protocol", Cost::UncheckedDatagrams);
             return Some(Health::Unchecked);
         }
-        warn_blind(service, mode);
+        warn_blind(scope, context);
         return Some(Health::Checked {
             check: Check::Tcp,
             schedule: DEFAULT_SCHEDULE,
@@ -52,14 +92,14 @@ pub(crate) fn read(
         Kind::Tcp => {
             table.misplaced(GET_KEYS, "kind = \"http\" or \"https\"", "kind = \"tcp\"");
             table.misplaced(TLS_KEYS, "kind = \"https\"", "kind = \"tcp\"");
-            warn_blind(service, mode);
+            warn_blind(scope, context);
             Some(Check::Tcp)
         }
         Kind::Http => {
             table.misplaced(TLS_KEYS, "kind = \"https\"", "kind = \"http\"");
-            get(&table, mode).map(Check::Http)
+            get(&table, context).map(Check::Http)
         }
-        Kind::Https => https(&table, mode),
+        Kind::Https => https(&table, context),
     };
     Some(Health::Checked {
         check: check?,
@@ -75,20 +115,10 @@ enum Kind {
     None,
 }
 
-fn warn_blind(service: &Table<'_>, mode: Option<&Mode>) {
-    if is_exchange(mode) {
-        service.warn("health", Cost::BlindCheck);
+fn warn_blind(scope: Scope<'_, '_>, context: &Context<'_>) {
+    if context.is_exchange() {
+        scope.warn("health", Cost::BlindCheck);
     }
-}
-
-fn is_exchange(mode: Option<&Mode>) -> bool {
-    matches!(
-        mode,
-        Some(Mode::Http(Http {
-            profile: Profile::Exchange,
-            ..
-        }))
-    )
 }
 
 fn schedule(table: &Table<'_>) -> Option<Schedule> {
@@ -122,20 +152,13 @@ fn schedule(table: &Table<'_>) -> Option<Schedule> {
     })
 }
 
-fn https(table: &Table<'_>, mode: Option<&Mode>) -> Option<Check> {
-    let get = get(table, mode);
-    let verify = match (service::verify(table), mode) {
+fn https(table: &Table<'_>, context: &Context<'_>) -> Option<Check> {
+    let get = get(table, context);
+    let verify = match (service::verify(table), context.proof) {
         (Trust::Given(verify), _) => Some(verify),
-        (
-            Trust::Unsaid,
-            Some(Mode::Http(Http {
-                upstream_tls: Some(tls),
-                ..
-            })),
-        ) => Some(tls.verify.clone()),
-        // The mode, and with it what could be inherited, is reported already.
-        (Trust::Broken, _) | (Trust::Unsaid, None) => None,
-        (Trust::Unsaid, Some(_)) => table.fail("ca", MISSING_TRUST),
+        (Trust::Unsaid, Proof::Tls(tls)) => Some(tls.verify.clone()),
+        (Trust::Broken, _) | (Trust::Unsaid, Proof::Broken) => None,
+        (Trust::Unsaid, Proof::Unsaid) => table.fail("ca", MISSING_TRUST),
     };
     let get = get?;
     let host = get.host.host().trim_matches(['[', ']']);
@@ -152,21 +175,13 @@ fn https(table: &Table<'_>, mode: Option<&Mode>) -> Option<Check> {
     ))
 }
 
-fn get(table: &Table<'_>, mode: Option<&Mode>) -> Option<Get> {
-    let (path, expect) = if is_exchange(mode) {
-        EXCHANGE_PROBE
-    } else {
-        PLAIN_PROBE
-    };
-    let path = table.optional(
-        "path",
-        PathAndQuery::from_static(path),
-        value::path_and_query,
-    );
+fn get(table: &Table<'_>, context: &Context<'_>) -> Option<Get> {
+    let (path, expect) = default_page(context);
+    let path = table.optional("path", path, value::path_and_query);
     let expect = table.optional("expect", expect.to_owned(), value::body_start);
     let host = match table.get("host") {
         Some(node) => value::authority(&node),
-        None => inherited_host(table, mode),
+        None => inherited_host(table, context),
     };
     Some(Get {
         path: path?,
@@ -175,19 +190,28 @@ fn get(table: &Table<'_>, mode: Option<&Mode>) -> Option<Get> {
     })
 }
 
-fn inherited_host(table: &Table<'_>, mode: Option<&Mode>) -> Option<Authority> {
-    match mode? {
-        Mode::Http(Http {
-            upstream_tls: Some(tls),
-            ..
-        }) => {
-            let name = tls.server_name.to_str();
-            name.parse()
-                .ok()
-                .or_else(|| table.fail("host", MISSING_HOST))
-        }
-        _ => table.fail("host", MISSING_HOST),
+/// The page of the virtual directory that the requests go to, so that OWA in trouble doesn't take EWS down with it.
+fn default_page(context: &Context<'_>) -> (PathAndQuery, &'static str) {
+    if !context.is_exchange() {
+        return (PathAndQuery::from_static("/"), "");
     }
+    let vdir = context.path.map(PathPrefix::as_str);
+    let vdir = vdir.and_then(|path| path.split('/').find(|segment| !segment.is_empty()));
+    let page = format!("/{}/healthcheck.htm", vdir.unwrap_or("owa"));
+    let page = page.parse();
+    (
+        page.unwrap_or(PathAndQuery::from_static("/owa/healthcheck.htm")),
+        EXCHANGE_HEALTHY,
+    )
+}
+
+fn inherited_host(table: &Table<'_>, context: &Context<'_>) -> Option<Authority> {
+    let inherited = match context.proof {
+        Proof::Broken => return None,
+        Proof::Unsaid => None,
+        Proof::Tls(tls) => tls.server_name.to_str().parse().ok(),
+    };
+    inherited.or_else(|| table.fail("host", MISSING_HOST))
 }
 
 const MISSING_HOST: Problem = Problem::Missing {
@@ -210,9 +234,8 @@ const DEFAULT_SCHEDULE: Schedule = Schedule {
     fall: DEFAULT_FALL,
 };
 
-/// Managed Availability's page and its first bytes when all is well: `200 OK<br/>SERVER.FQDN`.
-const EXCHANGE_PROBE: (&str, &str) = ("/owa/healthcheck.htm", "200 OK");
-const PLAIN_PROBE: (&str, &str) = ("/", "");
+/// How Managed Availability's pages begin when all is well: `200 OK<br/>SERVER.FQDN`.
+const EXCHANGE_HEALTHY: &str = "200 OK";
 
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 const PROBE_TIMEOUTS: RangeInclusive<Duration> =

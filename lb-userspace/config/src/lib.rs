@@ -47,6 +47,21 @@
 //! | `tls` | `{ certificate, key }`: PEM files, shown to clients | plain HTTP |
 //! | `upstream_tls` | `{ server_name, ca }`: what servers must prove; `verify = "none"` in place of `ca` accepts anyone | plain HTTP |
 //! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
+//! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
+//!
+//! **`[[service.route]]`**: for each list that is there, one of it must match (of `header`, all). A route forwards, unless it has
+//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout` and `response_timeout` as above; what a route lacks
+//! is its service's.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `name` | as a service's; unique in the service | required |
+//! | `host` | list of names in `Host`, without port; `"*.example.com"` for those one label below; over TLS the client must have asked for the same name (SNI), else 421 | any |
+//! | `path` | list of beginnings that end at a `/` or with the path, without regard to case: `"/owa"` takes `/OWA/x`, not `/owafoo`. A request whose path is another route's once it is decoded is answered with 400 | any |
+//! | `method` | list of methods | any |
+//! | `header` | list of `{ name, value }`; without `value` any will do | any |
+//! | `redirect` | `{ to, status }`: URL or path with `{host}`, `{path}` (and query), `{query}` of the request; 301, 302, 303, 307, 308 | status 302 |
+//! | `respond` | `{ status, body }` | |
 //!
 //! **`mode = "l4"`** only:
 //!
@@ -64,7 +79,7 @@
 //! | key | value | default |
 //! |---|---|---|
 //! | `kind` | `"tcp"` (connect), `"http"`, `"https"` (GET answered by 200), `"none"` | `"tcp"` |
-//! | `path` | request target of the GET | exchange: `"/owa/healthcheck.htm"`; else `"/"` |
+//! | `path` | request target of the GET | exchange: `healthcheck.htm` in the virtual directory of the route's first path, or in `/owa`; else `"/"` |
 //! | `host` | `Host` header, and SNI of `https` | `upstream_tls.server_name`, else required |
 //! | `expect` | how a healthy body begins, at most 256 bytes | exchange: `"200 OK"`; else anything |
 //! | `ca`, `verify` | for `https`, as in `upstream_tls` | those of `upstream_tls`, else required |
@@ -87,9 +102,10 @@ use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
-    AfXdp, Affinity, Check, Config, Flows, Forward, Get, HashKey, HeaderMode, Health, Http,
-    InterfaceName, L4, Mode, Name, Nat, PortRange, Profile, Protocol, Schedule, Server, Service,
-    Source, Tls, Transport, UpstreamTls, Verify, WhenDaemonGone, WhenServerFails,
+    Action, AfXdp, Affinity, Check, Config, Flows, Forward, Forwarding, Get, HashKey, HeaderEquals,
+    HeaderMode, Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat, PathPrefix, PoolOf,
+    PortRange, Profile, Protocol, Redirect, Respond, Route, Schedule, Server, Service, Source, Tls,
+    Transport, UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
 };
 
 use error::Path;

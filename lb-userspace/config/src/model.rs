@@ -11,9 +11,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
-use rustls_pki_types::ServerName;
 
 use crate::error::Warning;
+
+mod http_service;
+
+pub use http_service::{
+    Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
+    Respond, Route, Tls, Transport, UpstreamTls, Verify, When,
+};
 
 /// Everything that `lb.toml` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -212,10 +218,31 @@ pub struct Service {
     pub protocol: Protocol,
     /// What is done with a connection, and the settings that only this mode has.
     pub mode: Mode,
-    /// At least one; addresses and names are unique within the service.
-    pub servers: Vec<Server>,
-    /// How servers are found to be up or down.
-    pub health: Health,
+}
+
+impl Service {
+    /// Its servers, pool by pool: one pool for `mode = "l4"`, one for each route that forwards for `mode = "http"`.
+    pub fn pools(&self) -> Vec<PoolOf<'_>> {
+        match &self.mode {
+            Mode::L4(l4) => vec![PoolOf {
+                route: None,
+                servers: &l4.servers,
+                health: &l4.health,
+            }],
+            Mode::Http(http) => http.routes.iter().filter_map(Route::pool).collect(),
+        }
+    }
+}
+
+/// The servers that one route, or a whole service, chooses from.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolOf<'a> {
+    /// The route; `None` if the service has none.
+    pub route: Option<&'a Name>,
+    /// At least one; addresses and names are unique within the pool.
+    pub servers: &'a [Server],
+    /// How they are found to be up or down.
+    pub health: &'a Health,
 }
 
 /// `protocol`.
@@ -245,107 +272,13 @@ pub enum Mode {
     L4(L4),
 }
 
-/// Settings of a service with `mode = "http"`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Http {
-    /// Which kind of server this is for.
-    pub profile: Profile,
-    /// Headers that tell the server who the client is.
-    pub headers: HeaderMode,
-    /// How client packets reach userspace.
-    pub transport: Transport,
-    /// TLS towards clients; `None` for plain HTTP.
-    pub tls: Option<Tls>,
-    /// TLS towards servers; `None` for plain HTTP.
-    pub upstream_tls: Option<UpstreamTls>,
-    /// Silence in both directions after which a connection is closed.
-    pub idle_timeout: Duration,
-    /// Longest wait for the head of a response once the request is sent.
-    pub response_timeout: Duration,
-}
-
-/// `profile`: what the servers are, and so which defaults and which header hygiene are right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// Exchange: no added header by default, inbound `Via`, `X-ClientSide`, `Forwarded` and
-    /// `X-Forwarded-*` removed, timeouts long enough for `ActiveSync` and EWS streaming.
-    Exchange,
-    /// Any other HTTP server: `X-Forwarded-For` by default.
-    Plain,
-}
-
-/// `headers`: the seven values of LoadMaster's "Additional L7 Header" (`AddVia`, REST API guide
-/// 2022).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderMode {
-    /// `legacy`, LoadMaster 0: `X-Forwarded-For`.
-    LegacyXForwardedFor,
-    /// `x-forwarded-for+via`, LoadMaster 1.
-    XForwardedForVia,
-    /// `none`, LoadMaster 2.
-    None,
-    /// `x-clientside+via`, LoadMaster 3: the default of LoadMaster in 2015.
-    XClientSideVia,
-    /// `x-clientside`, LoadMaster 4.
-    XClientSide,
-    /// `x-forwarded-for`, LoadMaster 5.
-    XForwardedFor,
-    /// `via`, LoadMaster 6.
-    Via,
-}
-
-impl HeaderMode {
-    /// Whether requests get a `Via`, which makes IIS answer `Persistent-Auth: false`.
-    pub const fn adds_via(self) -> bool {
-        matches!(
-            self,
-            Self::XForwardedForVia | Self::XClientSideVia | Self::Via
-        )
-    }
-}
-
-/// `transport`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// `AF_XDP` where the interface has native XDP and every rx queue can be bound, else kernel
-    /// sockets.
-    Auto,
-    /// `AF_XDP`, or the daemon does not start.
-    AfXdp,
-    /// Kernel sockets.
-    Kernel,
-}
-
-/// `tls`: what clients are shown. Relative paths are relative to the configuration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM file with the certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// PEM file with the private key of the leaf.
-    pub key: PathBuf,
-}
-
-/// `upstream_tls`: how a server must prove itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct UpstreamTls {
-    /// SNI, and the name that the certificate must be for.
-    pub server_name: ServerName<'static>,
-    /// Who vouches for the certificate.
-    pub verify: Verify,
-}
-
-/// Who vouches for a server's certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verify {
-    /// PEM file with the root certificates to trust; relative to the configuration file.
-    Ca(PathBuf),
-    /// Nobody: any certificate will do. Only ever written out in the file, never a default.
-    None,
-}
-
 /// Settings of a service with `mode = "l4"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct L4 {
+    /// At least one; addresses and names are unique within the service.
+    pub servers: Vec<Server>,
+    /// How servers are found to be up or down.
+    pub health: Health,
     /// How packets get to the server, and back.
     pub forward: Forward,
     /// What goes to one server together.

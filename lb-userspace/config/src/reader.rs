@@ -6,6 +6,8 @@
 //! mean. Used by [`crate::root`] and [`crate::service`] only.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::ops::{Range, RangeInclusive};
 
@@ -58,7 +60,15 @@ impl<'a> Report<'a> {
     pub(crate) fn finish(self) -> (Vec<Error>, Vec<Warning>) {
         let mut warnings = self.warnings.into_inner();
         warnings.sort_by_key(Warning::place);
-        (self.errors.into_inner(), warnings)
+        // What several routes inherit is read, and reported, for each of them.
+        warnings.dedup();
+        let mut errors: Vec<Error> = Vec::new();
+        for error in self.errors.into_inner() {
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
+        (errors, warnings)
     }
 }
 
@@ -283,6 +293,11 @@ impl<'a> Table<'a> {
         Some(Node::new(self.report, value, self.spot.path.key(key)))
     }
 
+    /// Whether `key` is there, or meant to be.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key) || self.misspelt.contains(&key)
+    }
+
     /// Where the value of `key` is, or where the table is if it has none.
     pub(crate) fn spot(&self, key: &'static str) -> Spot {
         let offset = self
@@ -348,6 +363,93 @@ impl<'a> Table<'a> {
     /// Warns of what `key` costs.
     pub(crate) fn warn(&self, key: &'static str, cost: Cost) {
         self.report.warn(&self.spot(key), cost);
+    }
+}
+
+/// Where a route's settings are: in its own table, or else in that of its service.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope<'t, 'a> {
+    inner: &'t Table<'a>,
+    outer: Option<&'t Table<'a>>,
+}
+
+impl<'t, 'a> Scope<'t, 'a> {
+    /// Of a service itself.
+    pub(crate) const fn of(table: &'t Table<'a>) -> Self {
+        Self {
+            inner: table,
+            outer: None,
+        }
+    }
+
+    /// Of a route of a service.
+    pub(crate) const fn within(route: &'t Table<'a>, service: &'t Table<'a>) -> Self {
+        Self {
+            inner: route,
+            outer: Some(service),
+        }
+    }
+
+    /// The table that has `key`; the inner one if none has.
+    fn holder(self, key: &'static str) -> &'t Table<'a> {
+        match self.outer {
+            Some(outer) if !self.inner.has(key) && outer.has(key) => outer,
+            _ => self.inner,
+        }
+    }
+
+    /// As [`Table::get`].
+    pub(crate) fn get(self, key: &'static str) -> Option<Node<'a>> {
+        self.holder(key).get(key)
+    }
+
+    /// As [`Table::required`].
+    pub(crate) fn required<T>(
+        self,
+        key: &'static str,
+        example: &'static str,
+        read: impl FnOnce(&Node<'a>) -> Option<T>,
+    ) -> Option<T> {
+        self.holder(key).required(key, example, read)
+    }
+
+    /// As [`Table::optional`].
+    pub(crate) fn optional<T>(
+        self,
+        key: &'static str,
+        default: T,
+        read: impl FnOnce(&Node<'a>) -> Option<T>,
+    ) -> Option<T> {
+        self.holder(key).optional(key, default, read)
+    }
+
+    /// As [`Table::warn`].
+    pub(crate) fn warn(self, key: &'static str, cost: Cost) {
+        self.holder(key).warn(key, cost);
+    }
+
+    /// Where mistakes go.
+    pub(crate) const fn report(self) -> &'a Report<'a> {
+        self.inner.report
+    }
+}
+
+/// Reports each item whose value stood at another place before.
+pub(crate) fn unique<'a, T: Ord + Display + 'a>(
+    report: &Report<'_>,
+    items: impl Iterator<Item = &'a Read<T>>,
+) {
+    let mut seen = BTreeMap::new();
+    for item in items {
+        let first = *seen.entry(&item.value).or_insert(item);
+        if !std::ptr::eq(first, item) {
+            let problem = Problem::Duplicate {
+                value: item.value.to_string(),
+                path: first.spot.path.dotted.clone(),
+                line: report.line(&first.spot),
+            };
+            report.error(&item.spot, problem);
+        }
     }
 }
 

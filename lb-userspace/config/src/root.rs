@@ -4,7 +4,6 @@
 //! there are elsewhere. Called by [`crate::parse`] only.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use crate::error::{Cost, Problem};
 use crate::model::{AfXdp, Config, Flows, Forward, L4, Mode, Nat, PortRange, Protocol, Source};
-use crate::reader::{Node, Read, Report, Schema, Table};
+use crate::reader::{Node, Read, Report, Schema, Table, unique};
 use crate::service::{self, Draft};
 use crate::{
     DEFAULT_ADMIN, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, DEFAULT_ORPHANED_AFTER, MAX_CONNECTIONS,
@@ -188,25 +187,6 @@ fn nat(node: &Node<'_>) -> Option<NatDraft> {
     })
 }
 
-/// Reports each item whose value stood at another place before.
-fn unique<'a, T: Ord + Display + 'a>(
-    report: &Report<'_>,
-    items: impl Iterator<Item = &'a Read<T>>,
-) {
-    let mut seen = BTreeMap::new();
-    for item in items {
-        let first = *seen.entry(&item.value).or_insert(item);
-        if !std::ptr::eq(first, item) {
-            let problem = Problem::Duplicate {
-                value: item.value.to_string(),
-                path: first.spot.path.dotted.clone(),
-                line: report.line(&first.spot),
-            };
-            report.error(&item.spot, problem);
-        }
-    }
-}
-
 fn limit(table: &Table<'_>, key: &'static str, what: &'static str, found: usize, limit: usize) {
     if limit < found {
         table.fail::<()>(key, Problem::TooMany { what, found, limit });
@@ -215,7 +195,7 @@ fn limit(table: &Table<'_>, key: &'static str, what: &'static str, found: usize,
 
 fn check_limits(table: &Table<'_>, drafts: &[&Draft]) {
     limit(table, "service", "services", drafts.len(), MAX_SERVICES);
-    let servers = drafts.iter().map(|draft| draft.servers.len()).sum();
+    let servers = drafts.iter().map(|draft| draft.servers().count()).sum();
     limit(
         table,
         "service",
@@ -236,15 +216,12 @@ fn check_unique(report: &Report<'_>, drafts: &[&Draft]) {
             .filter(|draft| draft.protocol == Some(protocol));
         unique(report, same.filter_map(|draft| draft.listen.as_ref()));
     }
-    for draft in drafts {
+    for servers in drafts.iter().flat_map(|draft| &draft.pools) {
         unique(
             report,
-            draft
-                .servers
-                .iter()
-                .filter_map(|server| server.name.as_ref()),
+            servers.iter().filter_map(|server| server.name.as_ref()),
         );
-        unique(report, draft.servers.iter().map(|server| &server.address));
+        unique(report, servers.iter().map(|server| &server.address));
     }
 }
 
@@ -255,7 +232,7 @@ fn check_loops(report: &Report<'_>, drafts: &[&Draft]) {
         .filter_map(|draft| draft.listen.as_ref())
         .map(|listen| (listen.value, listen.spot.path.dotted.as_str()))
         .collect();
-    for server in drafts.iter().flat_map(|draft| &draft.servers) {
+    for server in drafts.iter().flat_map(|draft| draft.servers()) {
         if let Some(path) = services.get(&server.address.value) {
             let clash = format!(
                 "{} is {path} of this load balancer itself; give the address of a real server",

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use tokio::time::Instant;
 
 use crate::error::Kind;
-use crate::service::Timeouts;
+use crate::service::ClientTimeouts;
 
 /// The request of the current exchange, towards the server.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +99,7 @@ impl Activity {
     }
 
     /// When the connection is to be given up, and why; `None` while the head of a response is awaited.
-    pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Option<(Instant, Kind)> {
+    pub(crate) fn deadline(&self, timeouts: &ClientTimeouts) -> Option<(Instant, Kind)> {
         if let Some(since) = self.head_since.get() {
             return Some((since + timeouts.request_head, Kind::RequestHead));
         }
@@ -115,11 +115,9 @@ mod tests {
 
     use super::*;
 
-    const TIMEOUTS: Timeouts = Timeouts {
-        connect: Duration::from_secs(1),
+    const TIMEOUTS: ClientTimeouts = ClientTimeouts {
         request_head: Duration::from_secs(10),
         idle: Duration::from_secs(100),
-        response_head: Duration::from_secs(1000),
     };
 
     #[test]

@@ -139,10 +139,10 @@ impl ResponseBody {
         Self::Relayed(relayed)
     }
 
-    pub(crate) fn own(text: &'static str, shared: Rc<Shared>, mut record: Record) -> Self {
+    pub(crate) fn own(text: impl Into<Bytes>, shared: Rc<Shared>, mut record: Record) -> Self {
         record.complete = true;
         Self::Own(Own {
-            text: Full::from(Bytes::from_static(text.as_bytes())),
+            text: Full::from(text.into()),
             _end: End { shared, record },
         })
     }

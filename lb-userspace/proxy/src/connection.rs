@@ -1,7 +1,7 @@
-//! A client's connection, from its first byte to its last: TLS, hyper, deadlines, and the upstream connection that is
-//! the client's own.
+//! A client's connection, from its first byte to its last: TLS, hyper, deadlines, and the upstream connections that are
+//! the client's own: one to the servers of each route that it logged in to.
 //!
-//! Invariant: the client's connection and its pinned upstream connection end together. If the client's ends the
+//! Invariant: the client's connection and its pinned upstream connections end together. If the client's ends the
 //! session is dropped, and with it the upstream one; if the upstream one ends, the response under way is finished and
 //! the client's is closed, so that no client believes in a login that is gone.
 
@@ -24,26 +24,41 @@ use crate::balance::Balancer;
 use crate::client_io::{ClientIo, Shared};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
+use crate::headers::HeaderMode;
 use crate::identity::{PersistentAuth, PinReason};
-use crate::service::{ClientAddr, Service};
+use crate::route::Action;
+use crate::service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
 use crate::upstream::{Lease, Pinned, Pool};
 
 /// One service on one worker: serves client connections, and owns the upstream connections that they share.
 #[derive(Debug)]
 pub struct Proxy {
     pub(crate) service: Arc<Service>,
-    pub(crate) balancer: Balancer,
-    pub(crate) pool: Rc<Pool>,
+    /// Of each route, in the order of the service; `None` for those that don't forward.
+    backends: Vec<Option<Backends>>,
     draining: watch::Sender<bool>,
     warned: Cell<bool>,
+}
+
+/// What a worker keeps of a route's servers.
+#[derive(Debug)]
+pub(crate) struct Backends {
+    pub(crate) balancer: Balancer,
+    pub(crate) pool: Rc<Pool>,
 }
 
 impl Proxy {
     /// The proxy of one worker for one service.
     pub fn new(service: Arc<Service>) -> Rc<Self> {
+        let backends = service.routes.iter().map(|route| match &route.action {
+            Action::Forward(forwarding) => Some(Backends {
+                balancer: Balancer::new(forwarding.servers.clone()),
+                pool: Pool::new(forwarding.servers.len()),
+            }),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        });
         Rc::new(Self {
-            balancer: Balancer::new(service.servers.clone()),
-            pool: Pool::new(service.servers.len()),
+            backends: backends.collect(),
             service,
             draining: watch::Sender::new(false),
             warned: Cell::new(false),
@@ -53,6 +68,11 @@ impl Proxy {
     /// The service.
     pub fn service(&self) -> &Arc<Service> {
         &self.service
+    }
+
+    /// What this worker keeps of the servers of the route at `position`.
+    pub(crate) fn backends(&self, position: usize) -> Option<&Backends> {
+        self.backends.get(position)?.as_ref()
     }
 
     /// Has every connection finish the request under way and close, those accepted later included. Done when every
@@ -78,11 +98,14 @@ impl Proxy {
         self.service.counters.client_connections.increment();
         let service = Arc::clone(&self.service);
         let outcome = match &service.tls {
-            None => self.serve_http(stream, client).await,
+            None => self.serve_http(stream, client, None).await,
             Some(config) => {
                 let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
                 match timeout(service.timeouts.request_head, accept).await {
-                    Ok(Ok(stream)) => self.serve_http(stream, client).await,
+                    Ok(Ok(stream)) => {
+                        let name = stream.get_ref().1.server_name().map(str::to_owned);
+                        self.serve_http(stream, client, name).await
+                    }
                     Ok(Err(error)) => {
                         Err(Error::new(Kind::ClientTls, "handshake failed").because(error))
                     }
@@ -96,7 +119,12 @@ impl Proxy {
         outcome
     }
 
-    async fn serve_http<S>(self: Rc<Self>, stream: S, client: ClientAddr) -> Result<(), Error>
+    async fn serve_http<S>(
+        self: Rc<Self>,
+        stream: S,
+        client: ClientAddr,
+        server_name: Option<String>,
+    ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -105,8 +133,10 @@ impl Proxy {
         let timeouts = self.service.timeouts;
         let mut draining = self.draining.subscribe();
         let session = Rc::new(Session {
+            timeouts: Cell::new(timeouts),
             proxy: self,
             client,
+            server_name,
             shared,
             pinned: RefCell::default(),
         });
@@ -148,22 +178,21 @@ impl Proxy {
     }
 
     /// Counts `Persistent-Auth`, and says once what a `false` means.
-    pub(crate) fn note_persistent_auth(&self, value: Option<PersistentAuth>) {
+    pub(crate) fn note_persistent_auth(&self, value: Option<PersistentAuth>, mode: HeaderMode) {
         match value {
             None => {}
             Some(PersistentAuth::True) => self.service.counters.persistent_auth_true.increment(),
             Some(PersistentAuth::False) => {
                 self.service.counters.persistent_auth_false.increment();
                 if !self.warned.replace(true) {
-                    self.warn_persistent_auth_false();
+                    self.warn_persistent_auth_false(mode);
                 }
             }
         }
     }
 
-    fn warn_persistent_auth_false(&self) {
+    fn warn_persistent_auth_false(&self, mode: HeaderMode) {
         let service = &self.service.name;
-        let mode = self.service.headers.mode;
         if mode.adds_via() {
             tracing::warn!(
                 service,
@@ -200,51 +229,84 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
 pub(crate) struct Session {
     pub(crate) proxy: Rc<Proxy>,
     pub(crate) client: ClientAddr,
+    /// SNI (RFC 6066 section 3) of the client's TLS; `None` if it sent none, or speaks plain HTTP.
+    pub(crate) server_name: Option<String>,
     pub(crate) shared: Rc<Shared>,
-    pinned: RefCell<Option<(Pinned, PinReason)>>,
+    /// Of the service, until a request was forwarded.
+    timeouts: Cell<ClientTimeouts>,
+    /// One at most for the servers of a route.
+    pinned: RefCell<Vec<(Pinned, PinReason)>>,
 }
 
 impl Session {
+    /// A request goes by the rules of this route, and so does the silence after it.
+    pub(crate) fn take_route(&self, timeouts: &Timeouts) {
+        self.timeouts.set(ClientTimeouts {
+            idle: timeouts.idle,
+            ..self.timeouts.get()
+        });
+    }
+
     /// Makes the connection of `lease` this client's own.
     pub(crate) fn pin(&self, lease: Lease, reason: PinReason) {
         self.proxy.service.counters.upstream_pinned.increment();
-        self.pinned.replace(Some((lease.pin(), reason)));
+        self.pinned.borrow_mut().push((lease.pin(), reason));
     }
 
-    pub(crate) fn is_pinned(&self) -> bool {
-        self.pinned.borrow().is_some()
+    /// Whether the client has a connection of its own, to whatever server.
+    pub(crate) fn has_pinned(&self) -> bool {
+        !self.pinned.borrow().is_empty()
     }
 
-    pub(crate) fn pinned_server_is_up(&self) -> bool {
-        let pinned = self.pinned.borrow();
-        pinned
-            .as_ref()
-            .is_some_and(|(pinned, _)| pinned.server().is_up())
-    }
-
-    /// `None` if there is no pinned connection.
-    pub(crate) fn with_pinned<T>(&self, f: impl FnOnce(&mut Pinned, PinReason) -> T) -> Option<T> {
+    /// What `f` says of the client's own connection to a server of the route; `None` if it has none. A route to other
+    /// servers has other identities.
+    pub(crate) fn with_pinned<T>(
+        &self,
+        route: &Forwarding,
+        f: impl FnOnce(&mut Pinned, PinReason) -> T,
+    ) -> Option<T> {
         let mut pinned = self.pinned.borrow_mut();
-        pinned.as_mut().map(|(pinned, reason)| f(pinned, *reason))
+        let mut pinned = pinned.iter_mut();
+        let (pinned, reason) =
+            pinned.find(|(pinned, _)| route.server_at(pinned.server().address()).is_some())?;
+        Some(f(pinned, *reason))
+    }
+
+    pub(crate) fn is_pinned(&self, route: &Forwarding) -> bool {
+        self.with_pinned(route, |_, _| ()).is_some()
+    }
+
+    /// Whether the pinned connection's server is up for this route: it may be down for one virtual directory only.
+    pub(crate) fn pinned_server_is_up(&self, route: &Forwarding) -> bool {
+        let address = self.with_pinned(route, |pinned, _| pinned.server().address());
+        address
+            .and_then(|address| route.server_at(address))
+            .is_some_and(|server| server.is_up())
     }
 
     /// Waits until the pinned connection can take a request; `None` if it never will, or its server is down.
-    pub(crate) async fn pinned_ready(&self) -> Option<()> {
-        if !self.pinned_server_is_up() {
+    pub(crate) async fn pinned_ready(&self, route: &Forwarding) -> Option<()> {
+        if !self.pinned_server_is_up(route) {
             return None;
         }
-        let ready = poll_fn(
-            |cx| match self.with_pinned(|pinned, _| pinned.poll_ready(cx)) {
-                Some(poll) => poll,
-                None => Poll::Ready(false),
-            },
-        );
+        let ready = poll_fn(|cx| {
+            let poll = self.with_pinned(route, |pinned, _| pinned.poll_ready(cx));
+            poll.unwrap_or(Poll::Ready(false))
+        });
         ready.await.then_some(())
     }
 
+    /// Ready when one of the client's own connections is closed.
     fn poll_pinned_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let closed = self.with_pinned(|pinned, _| pinned.poll_closed(cx));
-        closed.unwrap_or(Poll::Pending)
+        let mut pinned = self.pinned.borrow_mut();
+        if pinned
+            .iter_mut()
+            .any(|(pinned, _)| pinned.poll_closed(cx).is_ready())
+        {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Ready with the reason when the connection's time is up.
@@ -253,9 +315,9 @@ impl Session {
         cx: &mut Context<'_>,
         mut alarm: std::pin::Pin<&mut Sleep>,
     ) -> Poll<Error> {
-        let timeouts = &self.proxy.service.timeouts;
         loop {
-            let Some((deadline, kind)) = self.shared.activity.deadline(timeouts) else {
+            let timeouts = self.timeouts.get();
+            let Some((deadline, kind)) = self.shared.activity.deadline(&timeouts) else {
                 return Poll::Pending;
             };
             // Most of the time the deadline moves away with each byte; the alarm follows only when it rings.

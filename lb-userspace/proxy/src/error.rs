@@ -47,6 +47,10 @@ pub enum Kind {
     BadRequest,
     /// The client asked for a tunnel (`CONNECT`).
     Tunnel,
+    /// No route matches the request.
+    NoRoute,
+    /// The request is for another host than the TLS connection it came on was made for (RFC 9110 section 7.4).
+    Misdirected,
     /// The TLS handshake with the client failed or took too long.
     ClientTls,
     /// The client took too long over the head of a request.
@@ -70,9 +74,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::BadRequest,
         Self::Tunnel,
+        Self::NoRoute,
+        Self::Misdirected,
         Self::ClientTls,
         Self::RequestHead,
         Self::ClientBroken,
@@ -89,6 +95,8 @@ impl Kind {
         match self {
             Self::BadRequest
             | Self::Tunnel
+            | Self::NoRoute
+            | Self::Misdirected
             | Self::ClientTls
             | Self::RequestHead
             | Self::ClientBroken
@@ -114,6 +122,8 @@ impl Kind {
         match self {
             Self::BadRequest => Some(StatusCode::BAD_REQUEST),
             Self::Tunnel => Some(StatusCode::NOT_IMPLEMENTED),
+            Self::NoRoute => Some(StatusCode::NOT_FOUND),
+            Self::Misdirected => Some(StatusCode::MISDIRECTED_REQUEST),
             Self::NoServer => Some(StatusCode::SERVICE_UNAVAILABLE),
             Self::Connect | Self::UpstreamBroken => Some(StatusCode::BAD_GATEWAY),
             Self::ResponseTimeout => Some(StatusCode::GATEWAY_TIMEOUT),
@@ -130,6 +140,8 @@ impl Kind {
         match self {
             Self::BadRequest => "The request is ambiguous or malformed, and was not forwarded.\n",
             Self::Tunnel => "CONNECT is for forward proxies; this is a gateway.\n",
+            Self::NoRoute => "Nothing is served here.\n",
+            Self::Misdirected => "The TLS connection was made for another host than the request.\n",
             Self::NoServer => "No server of this service is up.\n",
             Self::Connect => "No server of this service could be connected to.\n",
             Self::ResponseTimeout => "The server did not respond in time.\n",
@@ -147,6 +159,8 @@ impl Kind {
         match self {
             Self::BadRequest => "bad-request",
             Self::Tunnel => "tunnel",
+            Self::NoRoute => "no-route",
+            Self::Misdirected => "misdirected",
             Self::ClientTls => "client-tls",
             Self::RequestHead => "request-head",
             Self::ClientBroken => "client-broken",

@@ -1,26 +1,21 @@
-//! One request: made fit for the server, sent on the right connection, its response made fit for the client.
+//! One request: made unambiguous, given to the route that takes it, and answered.
 //!
-//! The rule of which connection: the client's own if it has one; a fresh one of its own if the request carries a
-//! credential that authenticates connections; else one that never carried any. A request is sent a second time only
-//! if none of it was sent the first time, and never if it is pinned.
+//! Not here: which route ([`crate::route`]), and the way to a server and back ([`crate::exchange`]).
 
-use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode, Version, request};
-use http_body::Body;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
 
 use crate::body::{RequestBody, ResponseBody};
 use crate::connection::Session;
 use crate::error::{Error, Kind};
-use crate::headers::{self, BodyPresence};
-use crate::identity::{self, PinReason};
+use crate::exchange::Exchange;
+use crate::headers;
 use crate::record::Record;
-use crate::upstream::{Lease, Sent, connect};
+use crate::route::{self, Action};
 
 /// Answers `request`; an error closes the client's connection without an answer.
 pub(crate) async fn forward(
@@ -32,253 +27,83 @@ pub(crate) async fn forward(
     let (head, incoming) = request.into_parts();
     let mut record = Record::new(&session.proxy.service, session.client, &head);
     let body = RequestBody::new(incoming, Rc::clone(&session.shared));
-    match exchange(&session, head, body, &mut record).await {
-        Ok((response, lease)) => Ok(relay(&session, response, lease, record)),
+    match answer(&session, head, body, &mut record).await {
+        Ok(Answer::Relayed(exchange, answer)) => Ok(exchange.relay(answer, record)),
+        Ok(Answer::Own(own)) => Ok(respond(&session, own, record)),
         Err(error) => refuse(&session, error, record),
     }
 }
 
-/// Gets the head of a server's response. The lease is that of the connection it came on, unless that is pinned.
-async fn exchange(
-    session: &Session,
+/// What the client gets.
+enum Answer<'a> {
+    /// A server's response.
+    Relayed(Exchange<'a>, crate::exchange::Answer),
+    /// One of ours.
+    Own(Own),
+}
+
+/// A response of ours.
+struct Own {
+    status: StatusCode,
+    location: Option<HeaderValue>,
+    text: Bytes,
+}
+
+async fn answer<'a>(
+    session: &'a Session,
     mut head: request::Parts,
     body: RequestBody,
     record: &mut Record,
-) -> Result<(Response<Incoming>, Option<Lease>), Error> {
-    let credential = PinReason::of_request(&head.headers);
-    let received = head.version;
-    session
-        .proxy
-        .service
-        .headers
-        .apply(&mut head, session.client)?;
-    record.outgoing(&head.headers);
-    frame(&mut head, &body);
-    let mut request = Request::from_parts(head, body);
-    expect(session, &mut request, received, record).await;
-
-    if !session.is_pinned() {
-        let Some(reason) = credential else {
-            let (response, lease) = send_shared(session, request, record).await?;
-            return Ok((response, Some(lease)));
-        };
-        let lease = obtain(session, Freshness::Fresh, &mut Vec::new()).await?;
-        session.pin(lease, reason);
-    }
-    let response = send_pinned(session, request, record).await?;
-    Ok((response, None))
-}
-
-/// hyper doesn't send a body of unknown length with GET and HEAD unless told to; it came chunked, so it goes chunked.
-fn frame(head: &mut request::Parts, body: &RequestBody) {
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        let chunked = HeaderValue::from_static("chunked");
-        head.headers.insert(TRANSFER_ENCODING, chunked);
-    }
-}
-
-/// Sees to it that the server's `100 Continue` reaches a client that waits for it.
-async fn expect(
-    session: &Session,
-    request: &mut Request<RequestBody>,
-    received: Version,
-    record: &mut Record,
-) {
-    let body = if request.body().is_end_stream() {
-        BodyPresence::Absent
-    } else {
-        BodyPresence::Present
-    };
-    if !headers::expects_continue(request.headers_mut(), received, body) {
-        return;
-    }
-    record.expect = Some("forwarded");
-    session.shared.arm_gate().await;
-    let gate = Arc::clone(&session.shared.gate);
-    let counters = Arc::clone(&session.proxy.service.counters);
-    hyper::ext::on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE && gate.open() {
-            counters.continues_relayed.increment();
-        }
-    });
-}
-
-/// Sends on the client's own connection, once.
-async fn send_pinned(
-    session: &Session,
-    request: Request<RequestBody>,
-    record: &mut Record,
-) -> Result<Response<Incoming>, Error> {
-    let lost = || {
-        Error::new(
-            Kind::IdentityLost,
-            "the client's upstream connection is gone",
-        )
-    };
-    session.pinned_ready().await.ok_or_else(lost)?;
-    let sending = session.with_pinned(|pinned, reason| {
-        record.upstream = Some((Arc::clone(pinned.server()), pinned.id()));
-        record.pinned = Some(reason);
-        pinned.send(request)
-    });
-    match response_head(session, sending.ok_or_else(lost)?).await {
-        Ok(response) => Ok(response),
-        // Nothing was sent, but another connection would not have the client's identity.
-        Err(Failure::Unsent(_)) => Err(lost()),
-        Err(Failure::Failed(error)) => Err(error),
-    }
-}
-
-/// Sends on a connection without identity; on another one if nothing was sent.
-async fn send_shared(
-    session: &Session,
-    mut request: Request<RequestBody>,
-    record: &mut Record,
-) -> Result<(Response<Incoming>, Lease), Error> {
-    let mut tried = Vec::new();
-    loop {
-        let mut lease = obtain(session, Freshness::Any, &mut tried).await?;
-        record.upstream = Some((Arc::clone(lease.clean().server()), lease.clean().id()));
-        let sending = lease.clean().send(request);
-        match response_head(session, sending).await {
-            Ok(response) => return Ok((response, lease)),
-            Err(Failure::Failed(error)) => return Err(error),
-            Err(Failure::Unsent(unsent)) => {
-                // A kept connection may have been closed meanwhile; a new one that takes nothing is a bad server.
-                if lease.is_fresh() {
-                    tried.push(lease.index());
-                }
-                request = *unsent;
-            }
-        }
-    }
-}
-
-/// Whether a connection may have carried other clients' requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Freshness {
-    Any,
-    Fresh,
-}
-
-/// A connection to the server whose turn it is. Servers that can't be connected to are added to `tried`.
-async fn obtain(
-    session: &Session,
-    freshness: Freshness,
-    tried: &mut Vec<usize>,
-) -> Result<Lease, Error> {
+) -> Result<Answer<'a>, Error> {
+    headers::normalize(&mut head)?;
     let proxy = &session.proxy;
-    let mut failure = None;
-    while let Some((index, server)) = proxy.balancer.pick(tried) {
-        if freshness == Freshness::Any
-            && let Some(lease) = proxy.pool.take(index)
-        {
-            proxy.service.counters.pool_reused.increment();
-            return Ok(lease);
+    let (position, route) =
+        route::find(&proxy.service.routes, &head, session.server_name.as_deref())?;
+    route.counters.requests.increment();
+    record.route = Some(position);
+    match (&route.action, proxy.backends(position)) {
+        (Action::Forward(route), Some(backends)) => {
+            let exchange = Exchange {
+                session,
+                route,
+                backends,
+            };
+            let answer = exchange.run(head, body, record).await?;
+            Ok(Answer::Relayed(exchange, answer))
         }
-        match connect(&proxy.service, server).await {
-            Ok(clean) => return Ok(proxy.pool.lease(clean, index)),
-            Err(error) => {
-                tracing::debug!(target: "lb::upstream", service = proxy.service.name, %error);
-                tried.push(index);
-                failure = Some(error);
-            }
-        }
-    }
-    Err(failure.unwrap_or_else(|| match tried.len() {
-        0 => Error::new(Kind::NoServer, "no server is up"),
-        _ => Error::new(Kind::Connect, "no server took the request"),
-    }))
-}
-
-/// Why there is no response.
-enum Failure {
-    /// None of the request was sent.
-    Unsent(Box<Request<RequestBody>>),
-    /// Some of it may have been.
-    Failed(Error),
-}
-
-/// Waits for the head of a response, for as long as the service's settings allow after the end of the request.
-async fn response_head(
-    session: &Session,
-    sending: impl Future<Output = Sent>,
-) -> Result<Response<Incoming>, Failure> {
-    let limit = session.proxy.service.timeouts.response_head;
-    let activity = &session.shared.activity;
-    let mut sending = pin!(sending);
-    loop {
-        let since = activity.request_done_since().unwrap_or_else(Instant::now);
-        match timeout_at(since + limit, sending.as_mut()).await {
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                let detail = "101 to a request that asked for no upgrade";
-                return Err(Failure::Failed(Error::new(Kind::UpstreamBroken, detail)));
-            }
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(mut failed)) => {
-                return Err(match failed.take_message() {
-                    Some(request) => Failure::Unsent(Box::new(request)),
-                    None => Failure::Failed(blame(failed.into_error())),
-                });
-            }
-            // While the request is still on its way, the idle timeout watches.
-            Err(_elapsed) if activity.request_done_since() != Some(since) => {}
-            Err(_elapsed) => {
-                let detail = format!("no response head within {limit:?}");
-                return Err(Failure::Failed(Error::new(Kind::ResponseTimeout, detail)));
-            }
-        }
+        (Action::Forward(_), None) => Err(Error::new(Kind::NoServer, "a route without servers")),
+        (Action::Redirect(redirect), _) => Ok(Answer::Own(Own {
+            status: redirect.status,
+            location: Some(redirect.location(&head)?),
+            text: Bytes::new(),
+        })),
+        (Action::Respond(respond), _) => Ok(Answer::Own(Own {
+            status: respond.status,
+            location: None,
+            text: Bytes::copy_from_slice(respond.body.as_bytes()),
+        })),
     }
 }
 
-fn blame(error: hyper::Error) -> Error {
-    // The only thing of ours that hyper's client runs is the body, which fails when the client does.
-    let (kind, detail) = if error.is_user() {
-        (Kind::ClientBroken, "the request's body broke off")
-    } else {
-        (
-            Kind::UpstreamBroken,
-            "no response to a request that was sent",
-        )
-    };
-    Error::new(kind, detail).because(error)
-}
-
-/// Makes the server's response the client's.
-fn relay(
-    session: &Session,
-    response: Response<Incoming>,
-    lease: Option<Lease>,
-    mut record: Record,
-) -> Response<ResponseBody> {
-    session.shared.activity.response_head();
-    let (mut head, incoming) = response.into_parts();
-    let persistent = identity::persistent_auth(&head.headers);
-    session.proxy.note_persistent_auth(persistent);
-    record.response(&head.headers, persistent);
-    record.answered(head.status);
-
-    let lease = match (lease, PinReason::of_response(head.status, &head.headers)) {
-        (Some(lease), Some(reason)) => {
-            session.pin(lease, reason);
-            record.pinned = Some(reason);
-            None
-        }
-        (lease, _) => lease,
-    };
-    let upstream_closes = headers::closes(head.version, &head.headers);
-    headers::clean_response(&mut head.headers);
-    if session.is_pinned() && (upstream_closes || !session.pinned_server_is_up()) {
-        // The identity ends with the connection, so the client must not believe that it still has one.
-        let close = HeaderValue::from_static("close");
-        head.headers.insert(CONNECTION, close);
+/// Answers in the server's place.
+fn respond(session: &Session, own: Own, mut record: Record) -> Response<ResponseBody> {
+    record.answered(own.status);
+    let shared = Rc::clone(&session.shared);
+    shared.activity.response_head();
+    let is_empty = own.text.is_empty();
+    let mut response = Response::new(ResponseBody::own(own.text, shared, record));
+    *response.status_mut() = own.status;
+    let headers = response.headers_mut();
+    if !is_empty {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
-    head.version = Version::HTTP_11;
-    let body = ResponseBody::relayed(incoming, lease, Rc::clone(&session.shared), record);
-    Response::from_parts(head, body)
+    if let Some(location) = own.location {
+        headers.insert(LOCATION, location);
+    }
+    response
 }
 
-/// Answers in the server's place, or not at all.
+/// Answers a request that failed, or not at all.
 fn refuse(
     session: &Session,
     error: Error,
@@ -291,15 +116,15 @@ fn refuse(
     let Some(status) = kind.status() else {
         return Err(error);
     };
-    record.answered(status);
-    let shared = Rc::clone(&session.shared);
-    shared.activity.response_head();
-    let mut response = Response::new(ResponseBody::own(kind.explanation(), shared, record));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    if session.is_pinned() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let own = Own {
+        status,
+        location: None,
+        text: Bytes::from_static(kind.explanation().as_bytes()),
+    };
+    let mut response = respond(session, own, record);
+    if session.has_pinned() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
     Ok(response)
 }

@@ -104,10 +104,8 @@ impl HeaderPolicy {
         }
     }
 
-    /// Makes the head that a client sent the one that a server gets.
+    /// Makes a [normal](normalize) head that a client sent the one that a server gets.
     pub(crate) fn apply(self, head: &mut request::Parts, client: ClientAddr) -> Result<(), Error> {
-        check_host(head)?;
-        to_origin_form(head)?;
         let received = std::mem::replace(&mut head.version, Version::HTTP_11);
 
         let named = named_by_connection(&head.headers);
@@ -140,6 +138,12 @@ impl HeaderPolicy {
         }
         Ok(())
     }
+}
+
+/// Leaves one way to say what a request is for: one `Host`, and a target without host.
+pub(crate) fn normalize(head: &mut request::Parts) -> Result<(), Error> {
+    check_host(head)?;
+    to_origin_form(head)
 }
 
 /// Makes the head that a server sent the one that a client gets.

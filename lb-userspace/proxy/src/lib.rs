@@ -8,8 +8,8 @@
 //! request path is shared between workers but counters and whether a server is up. HTTP/1.1 only, both sides.
 //! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
 //!
-//! Where to read: `connection` (a client connection's life), `forward` (one request), `identity` (what
-//! pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
+//! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
+//! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
 
 mod activity;
 mod balance;
@@ -18,12 +18,14 @@ mod client_io;
 mod connection;
 mod counters;
 mod error;
+mod exchange;
 mod expect;
 mod forward;
 mod headers;
 mod identity;
 mod leftover;
 mod record;
+mod route;
 mod service;
 pub mod tls;
 mod upstream;
@@ -32,4 +34,7 @@ pub use connection::Proxy;
 pub use counters::{Counter, Counters};
 pub use error::{Error, Fault, Kind};
 pub use headers::{HeaderMode, HeaderPolicy, Inbound};
-pub use service::{ClientAddr, Server, Service, Timeouts};
+pub use route::{
+    Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
+};
+pub use service::{ClientAddr, ClientTimeouts, Forwarding, Server, Service, Timeouts};

@@ -20,6 +20,8 @@ pub(crate) struct Record {
     client: ClientAddr,
     method: Method,
     target: Uri,
+    /// Position of the route in its service.
+    pub(crate) route: Option<usize>,
     via_in: bool,
     request_leg: Option<Leg>,
     via_out: bool,
@@ -42,6 +44,7 @@ impl Record {
             client,
             method: head.method.clone(),
             target: head.uri.clone(),
+            route: None,
             via_in: head.headers.contains_key(VIA),
             request_leg: Leg::of_request(&head.headers),
             via_out: false,
@@ -87,9 +90,11 @@ impl Drop for Record {
             Some((server, id)) => (Some(server.name()), Some(*id)),
             None => (None, None),
         };
+        let route = self.route.and_then(|route| self.service.routes.get(route));
         tracing::debug!(
             target: "lb::request",
             service = self.service.name,
+            route = route.map(|route| route.name.as_str()),
             client = %self.client.peer,
             method = %self.method,
             path = self.target.path(),

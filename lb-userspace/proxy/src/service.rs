@@ -1,4 +1,4 @@
-//! What the proxy is told: a service, its servers, its timeouts.
+//! What the proxy is told: a service, its routes' servers, its timeouts.
 //!
 //! Invariant: nothing here changes while the service runs, except whether a server is up and the
 //! counters. Built by the control plane from its configuration; this crate reads no files but PEM.
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::counters::Counters;
 use crate::headers::HeaderPolicy;
+use crate::route::Route;
 use crate::tls::UpstreamTls;
 
 /// One HTTP service: what every worker needs to serve its clients.
@@ -18,18 +19,36 @@ use crate::tls::UpstreamTls;
 pub struct Service {
     /// Name in logs.
     pub name: String,
-    /// The servers; all of them equally able to answer any request.
-    pub servers: Vec<Arc<Server>>,
-    /// What is added to and removed from requests.
-    pub headers: HeaderPolicy,
+    /// What becomes of requests; the first route that matches one takes it.
+    pub routes: Vec<Route>,
     /// TLS towards clients, from [`tls::server_config`](crate::tls::server_config); `None` for plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// TLS towards servers; `None` for plain HTTP.
-    pub upstream_tls: Option<UpstreamTls>,
-    /// How long is waited for what.
-    pub timeouts: Timeouts,
+    /// How long is waited for the client.
+    pub timeouts: ClientTimeouts,
     /// What is counted.
     pub counters: Arc<Counters>,
+}
+
+/// How the requests of a route get to its servers.
+#[derive(Debug)]
+pub struct Forwarding {
+    /// The servers; all of them equally able to answer any request of the route.
+    pub servers: Vec<Arc<Server>>,
+    /// TLS towards servers; `None` for plain HTTP.
+    pub upstream_tls: Option<UpstreamTls>,
+    /// What is added to and removed from requests.
+    pub headers: HeaderPolicy,
+    /// How long is waited for what.
+    pub timeouts: Timeouts,
+}
+
+impl Forwarding {
+    /// The route's own view of the server at `address`; `None` if that is none of its servers.
+    pub(crate) fn server_at(&self, address: SocketAddr) -> Option<&Arc<Server>> {
+        self.servers
+            .iter()
+            .find(|server| server.address() == address)
+    }
 }
 
 /// A server of a pool; shared between the workers and the health checker.
@@ -80,13 +99,30 @@ impl Server {
     }
 }
 
-/// How long is waited for what, before a connection or request is given up.
+/// How long a client is waited for, before its connection is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// From a client connection's start, or a request's first byte, to the end of the request's head.
+    pub request_head: Duration,
+    /// Silence in both directions of a connection on which no request was forwarded yet; then it is
+    /// [`Timeouts::idle`] of the last request's route.
+    pub idle: Duration,
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        Self {
+            request_head: Duration::from_secs(30),
+            idle: Timeouts::default().idle,
+        }
+    }
+}
+
+/// How long is waited for what, before a request is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For an upstream connection, TLS included.
     pub connect: Duration,
-    /// From a client connection's start, or a request's first byte, to the end of the request's head.
-    pub request_head: Duration,
     /// Silence of a client connection in both directions. Doesn't run while a response head is
     /// awaited, for which there is `response_head`.
     pub idle: Duration,
@@ -100,7 +136,6 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
-            request_head: Duration::from_secs(30),
             idle: Duration::from_mins(40),
             response_head: Duration::from_hours(1),
         }

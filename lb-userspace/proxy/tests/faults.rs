@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use lb_proxy::Kind;
 use support::iis::Iis;
-use support::{Edge, nobody, origin, run, service, until};
+use support::{Edge, forwarding, nobody, origin, run, service, until};
 
 #[test]
 fn without_a_server_up_the_answer_is_503() {
     run(async {
         let (server, _) = Iis::start().await;
         let edge = Edge::start(service(&[server])).await;
-        edge.proxy.service().servers[0].set_up(false);
+        support::server(edge.proxy.service(), 0).set_up(false);
         let mut client = edge.client().await;
         let answer = client.get("/", "").await.unwrap();
         assert_eq!(answer.status(), 503);
@@ -23,7 +23,7 @@ fn without_a_server_up_the_answer_is_503() {
         assert_eq!(edge.counters().errors(Kind::NoServer), 1);
         assert_eq!(edge.counters().responses(5), Some(1));
         // The connection is as good as before.
-        edge.proxy.service().servers[0].set_up(true);
+        support::server(edge.proxy.service(), 0).set_up(true);
         assert_eq!(client.get("/", "").await.unwrap().status(), 401);
     });
 }
@@ -141,7 +141,7 @@ fn a_server_that_never_answers_is_504() {
         })
         .await;
         let mut settings = service(&[server]);
-        settings.timeouts.response_head = Duration::from_millis(50);
+        forwarding(&mut settings).timeouts.response_head = Duration::from_millis(50);
         let edge = Edge::start(settings).await;
         let mut client = edge.client().await;
         assert_eq!(client.get("/", "").await.unwrap().status(), 504);
@@ -170,7 +170,7 @@ fn only_a_complete_request_waits_for_its_response() {
         })
         .await;
         let mut settings = service(&[server]);
-        settings.timeouts.idle = Duration::from_millis(150);
+        forwarding(&mut settings).timeouts.idle = Duration::from_millis(150);
         let edge = Edge::start(settings).await;
         let mut client = edge.client().await;
         assert_eq!(client.get("/", "").await.unwrap().status(), 200);
@@ -207,7 +207,7 @@ fn a_response_that_stalls_is_cut_off() {
         })
         .await;
         let mut settings = service(&[server]);
-        settings.timeouts.idle = Duration::from_millis(200);
+        forwarding(&mut settings).timeouts.idle = Duration::from_millis(200);
         let edge = Edge::start(settings).await;
         assert_eq!(edge.client().await.get("/", "").await, None);
         until(|| edge.counters().errors(Kind::Idle) == 1).await;

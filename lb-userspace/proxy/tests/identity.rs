@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use lb_proxy::{HeaderMode, HeaderPolicy, Inbound, Kind};
 use support::iis::Iis;
-use support::{Edge, Wire, origin, run, service, until};
+use support::{Edge, Wire, forwarding, origin, run, service, until};
 
 const T1: &str = "Authorization: NTLM T1-alice\r\n";
 const T3: &str = "Authorization: NTLM T3-alice\r\n";
@@ -211,14 +211,14 @@ fn a_pinned_client_stays_or_is_disconnected() {
         let (one, _) = Iis::start().await;
         let (two, other) = Iis::start().await;
         let edge = Edge::start(service(&[one, two])).await;
-        let servers = &edge.proxy.service().servers;
+        let first = support::server(edge.proxy.service(), 0);
         let mut alice = edge.client().await;
         log_in(&mut alice).await;
         for _ in 0..4 {
             assert_eq!(alice.get("/", "").await.unwrap().text(), "alice");
         }
         assert_eq!(other.opened.get(), 0);
-        servers[0].set_up(false);
+        first.set_up(false);
         assert_eq!(alice.get("/", "").await, None);
         assert_eq!(edge.counters().errors(Kind::IdentityLost), 1);
         log_in(&mut edge.client().await).await;
@@ -309,7 +309,7 @@ fn via_ends_logins_and_is_noticed() {
     run(async {
         let (server, iis) = Iis::start().await;
         let mut settings = service(&[server]);
-        settings.headers = HeaderPolicy {
+        forwarding(&mut settings).headers = HeaderPolicy {
             mode: HeaderMode::XClientSideVia,
             inbound: Inbound::Strip,
         };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use lb_proxy::tls::{self, Verify};
 use lb_proxy::{ClientAddr, Kind, Proxy, Service};
 use rustls_pki_types::ServerName;
-use support::{Edge, run, service, until};
+use support::{Edge, forwarding, run, service, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -101,7 +101,7 @@ fn both_sides_speak_tls_and_http_1_1_only() {
             let mut settings = service(&[tls_origin(&back).await]);
             settings.tls = Some(tls::server_config(&front.certificate, &front.key).unwrap());
             let verify = Verify::Roots(back.certificate.clone());
-            settings.upstream_tls = Some(tls::upstream(&verify, name()).unwrap());
+            forwarding(&mut settings).upstream_tls = Some(tls::upstream(&verify, name()).unwrap());
             let got = fetch(settings, &front, alpn).await;
             match expected {
                 Ok(body) => assert_eq!(got.as_deref(), Ok(body)),
@@ -128,7 +128,7 @@ fn a_server_must_prove_itself_unless_nobody_asks() {
     ] {
         run(async {
             let mut settings = service(&[tls_origin(&back).await]);
-            settings.upstream_tls = Some(tls::upstream(&verify, name).unwrap());
+            forwarding(&mut settings).upstream_tls = Some(tls::upstream(&verify, name).unwrap());
             let edge = Edge::start(settings).await;
             let answer = edge.client().await.get("/", "").await.unwrap();
             assert_eq!(answer.status(), expected, "{verify:?}");

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use lb_proxy::{HeaderMode, HeaderPolicy, Inbound};
-use support::{Edge, origin, run, service, until};
+use support::{Edge, forwarding, origin, run, service, until};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Where events go.
@@ -69,7 +69,7 @@ fn each_request_is_explained_without_its_secrets() {
         })
         .await;
         let mut settings = service(&[server]);
-        settings.headers = HeaderPolicy {
+        forwarding(&mut settings).headers = HeaderPolicy {
             mode: HeaderMode::Via,
             inbound: Inbound::Strip,
         };
@@ -83,7 +83,7 @@ fn each_request_is_explained_without_its_secrets() {
     });
 
     let events = log.lines("lb::request");
-    let common = "service=\"test\" client=127.0.0.1:";
+    let common = "service=\"test\" route=\"all\" client=127.0.0.1:";
     let decisions =
         "method=GET path=\"/ews\" server=\"server-0\" connection=1 pinned=request-credential";
     let expected = [

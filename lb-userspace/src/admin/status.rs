@@ -69,6 +69,9 @@ pub(crate) struct ServiceStatus {
 pub(crate) struct ServerStatus {
     /// Name.
     pub(crate) name: String,
+    /// The route that it serves, if its service has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) route: Option<String>,
     /// Address and port.
     pub(crate) address: SocketAddr,
     /// Whether it takes new connections.
@@ -160,13 +163,18 @@ impl fmt::Display for ServiceStatus {
         writeln!(f, "  {packets} packets, {bytes} bytes, {flows} flows")?;
         for ServerStatus {
             name,
+            route,
             address,
             up,
             reason,
         } in &self.servers
         {
             let state = if *up { "up" } else { "DOWN" };
-            write!(f, "  {state:<4} {name}")?;
+            write!(f, "  {state:<4} ")?;
+            if let Some(route) = route {
+                write!(f, "{route}/")?;
+            }
+            write!(f, "{name}")?;
             // A server that the configuration leaves unnamed is called by its address.
             if *name != address.to_string() {
                 write!(f, " {address}")?;

@@ -84,7 +84,7 @@ pub(crate) struct Controlled {
     pub(crate) desired: DesiredService,
     /// When its flows end.
     pub(crate) ending: Ending,
-    /// Its servers in the order of the configuration.
+    /// Its servers in the order of the configuration; those of a proxied one route by route.
     pub(crate) servers: Vec<ControlledServer>,
 }
 
@@ -92,6 +92,8 @@ pub(crate) struct Controlled {
 pub(crate) struct ControlledServer {
     /// For the log and `lb status`.
     pub(crate) name: String,
+    /// The route that it serves; `None` for L4.
+    pub(crate) route: Option<String>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
     /// The proxy's view of it; `None` for L4.

@@ -15,7 +15,7 @@ fn file(service: &str) -> String {
 fn l4(service: &str) -> (L4, Protocol) {
     let config = parse(&file(service)).expect("no mistakes");
     match &config.services[0].mode {
-        Mode::L4(l4) => (*l4, config.services[0].protocol),
+        Mode::L4(l4) => (l4.clone(), config.services[0].protocol),
         Mode::Http(_) => panic!("l4"),
     }
 }

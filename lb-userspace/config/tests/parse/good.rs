@@ -3,9 +3,24 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lb_config::{Check, Cost, Forward, HeaderMode, Health, Mode, Source, Transport, Verify, parse};
+use lb_config::{
+    Action, Check, Cost, Forward, Forwarding, HeaderMode, Health, Http, Mode, Source, Transport,
+    Verify, When, parse,
+};
 
 use crate::{GOOD, changed};
+
+/// What a service without routes does with all its requests.
+pub(crate) fn only_route(http: &Http) -> &Forwarding {
+    let [route] = &http.routes[..] else {
+        panic!("one route")
+    };
+    assert_eq!(route.when, When::default());
+    match &route.action {
+        Action::Forward(forwarding) => forwarding,
+        other => panic!("{other:?}"),
+    }
+}
 
 #[test]
 fn a_good_file_is_understood() {
@@ -26,16 +41,15 @@ fn a_good_file_is_understood() {
     let Mode::Http(http) = &exchange.mode else {
         panic!("http")
     };
-    assert_eq!(
-        (http.headers, http.transport),
-        (HeaderMode::None, Transport::Auto)
-    );
+    assert_eq!(http.transport, Transport::Auto);
     assert_eq!(http.idle_timeout, Duration::from_mins(40));
-    assert_eq!(http.response_timeout, Duration::from_hours(1));
-    let tls = http.upstream_tls.as_ref().expect("upstream_tls");
+    let forwarding = only_route(http);
+    assert_eq!(forwarding.headers, HeaderMode::None);
+    assert_eq!(forwarding.response_timeout, Duration::from_hours(1));
+    let tls = forwarding.upstream_tls.as_ref().expect("upstream_tls");
     assert_eq!(tls.server_name.to_str(), "mail.lab.test");
     assert_eq!(tls.verify, Verify::Ca("ca.pem".into()));
-    let servers: Vec<_> = exchange
+    let servers: Vec<_> = forwarding
         .servers
         .iter()
         .map(|server| {
@@ -51,7 +65,7 @@ fn a_good_file_is_understood() {
     let Health::Checked {
         check: Check::Https(get, probe_tls),
         schedule,
-    } = &exchange.health
+    } = &forwarding.health
     else {
         panic!("https")
     };
@@ -71,7 +85,7 @@ fn a_good_file_is_understood() {
         [Forward::Nat(Source::Client), Forward::Nat(Source::Nat)]
     );
     assert!(matches!(
-        smtp.health,
+        smtp.pools()[0].health,
         Health::Checked {
             check: Check::Tcp,
             ..
@@ -100,7 +114,7 @@ fn an_exchange_service_needs_few_lines() {
     let Health::Checked {
         check: Check::Https(get, tls),
         schedule,
-    } = &config.services[0].health
+    } = config.services[0].pools()[0].health
     else {
         panic!("https")
     };
@@ -131,7 +145,7 @@ fn a_proxied_service_may_be_ipv6_and_its_servers_of_both_families() {
     .expect("no mistakes");
     let service = &config.services[0];
     assert!(service.listen.is_ipv6());
-    let families: Vec<_> = service
+    let families: Vec<_> = service.pools()[0]
         .servers
         .iter()
         .map(|server| server.address.is_ipv6())
@@ -224,7 +238,7 @@ fn all_header_modes_have_names() {
         let Mode::Http(http) = &config.services[0].mode else {
             panic!("http")
         };
-        assert_eq!(http.headers, mode, "{name}");
+        assert_eq!(only_route(http).headers, mode, "{name}");
         assert_eq!(mode.adds_via(), name.ends_with("via"), "{name}");
     }
 }

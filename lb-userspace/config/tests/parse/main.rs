@@ -8,6 +8,7 @@ mod corpus;
 mod forwarding;
 mod good;
 mod mistakes;
+mod routes;
 mod table;
 
 /// A file without a mistake or warning; each line is changed by some case below.

@@ -139,7 +139,7 @@ fn targets_become_origin_form_and_rule_over_host() {
     ];
     for (target, host, sent_target, sent_host) in table {
         let mut head = head(target, &[("host", host)]);
-        HeaderPolicy::exchange().apply(&mut head, CLIENT).unwrap();
+        normalize(&mut head).unwrap();
         assert_eq!(head.uri.to_string(), sent_target, "{target}");
         assert_eq!(head.headers[HOST], sent_host, "{target}");
     }
@@ -148,7 +148,7 @@ fn targets_become_origin_form_and_rule_over_host() {
 #[test]
 fn ambiguous_hosts_and_tunnels_are_refused() {
     let apply = |mut head: request::Parts| {
-        let outcome = HeaderPolicy::exchange().apply(&mut head, CLIENT);
+        let outcome = normalize(&mut head);
         outcome.map_err(|error| error.kind())
     };
     let bad = Err(Kind::BadRequest);

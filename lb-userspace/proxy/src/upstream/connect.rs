@@ -1,4 +1,4 @@
-//! Opens a connection to a server: TCP, TLS if the service wants it, and hyper's client on top.
+//! Opens a connection to a server: TCP, TLS if the route wants it, and hyper's client on top.
 //!
 //! Invariant: a connection comes out clean and with its driver running. Not here: which server, or what next if it
 //! fails.
@@ -16,8 +16,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Clean, Driver, Link};
+use crate::counters::Counters;
 use crate::error::{Error, Kind};
-use crate::service::{Server, Service};
+use crate::service::{Forwarding, Server};
 
 /// A server that vanished is noticed after `KEEPALIVE_IDLE` + `KEEPALIVE_PROBES` × `KEEPALIVE_INTERVAL` = 2 min,
 /// also while it holds a request for an hour, as `ActiveSync` does.
@@ -26,12 +27,16 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 
 /// A new connection to `server`.
-pub(crate) async fn connect(service: &Service, server: &Arc<Server>) -> Result<Clean, Error> {
+pub(crate) async fn connect(
+    forwarding: &Forwarding,
+    server: &Arc<Server>,
+    counters: &Counters,
+) -> Result<Clean, Error> {
     let failed = |what: &str, cause: io::Error| {
         let detail = format!("{what} {} ({})", server.name(), server.address());
         Error::new(Kind::Connect, detail).because(cause)
     };
-    let opened = tokio::time::timeout(service.timeouts.connect, open(service, server)).await;
+    let opened = tokio::time::timeout(forwarding.timeouts.connect, open(forwarding, server)).await;
     let (sender, driver) = match opened {
         Ok(outcome) => outcome.map_err(|cause| failed("can't connect to", cause))?,
         Err(_elapsed) => {
@@ -41,7 +46,7 @@ pub(crate) async fn connect(service: &Service, server: &Arc<Server>) -> Result<C
             ));
         }
     };
-    service.counters.upstream_opened.increment();
+    counters.upstream_opened.increment();
     Ok(Clean(Link {
         id: next_id(),
         server: Arc::clone(server),
@@ -52,7 +57,7 @@ pub(crate) async fn connect(service: &Service, server: &Arc<Server>) -> Result<C
 
 type Opened = (http1::SendRequest<crate::body::RequestBody>, Driver);
 
-async fn open(service: &Service, server: &Server) -> io::Result<Opened> {
+async fn open(forwarding: &Forwarding, server: &Server) -> io::Result<Opened> {
     let tcp = TcpStream::connect(server.address()).await?;
     tcp.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
@@ -60,7 +65,7 @@ async fn open(service: &Service, server: &Server) -> io::Result<Opened> {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
     SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
-    match &service.upstream_tls {
+    match &forwarding.upstream_tls {
         None => drive(tcp).await,
         Some(tls) => {
             let connector = TlsConnector::from(Arc::clone(&tls.config));

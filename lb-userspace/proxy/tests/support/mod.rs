@@ -15,7 +15,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_proxy::{ClientAddr, Counters, Error, HeaderPolicy, Proxy, Server, Service, Timeouts};
+use lb_proxy::{
+    Action, ClientAddr, ClientTimeouts, Counters, Error, Forwarding, HeaderPolicy, Proxy, Route,
+    RouteCounters, Server, Service, Timeouts, When,
+};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
@@ -39,14 +42,39 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
     let server = |(i, &address): (usize, &SocketAddr)| {
         Arc::new(Server::new(format!("server-{i}"), address, one))
     };
+    let forwarding = Forwarding {
+        servers: addresses.iter().enumerate().map(server).collect(),
+        upstream_tls: None,
+        headers: HeaderPolicy::exchange(),
+        timeouts: Timeouts::default(),
+    };
     Service {
         name: "test".to_owned(),
-        servers: addresses.iter().enumerate().map(server).collect(),
-        headers: HeaderPolicy::exchange(),
+        routes: vec![Route {
+            name: "all".to_owned(),
+            when: When::default(),
+            action: Action::Forward(Box::new(forwarding)),
+            counters: RouteCounters::default(),
+        }],
         tls: None,
-        upstream_tls: None,
-        timeouts: Timeouts::default(),
+        timeouts: ClientTimeouts::default(),
         counters: Arc::new(Counters::default()),
+    }
+}
+
+/// How the first route of a service forwards.
+pub(crate) fn forwarding(service: &mut Service) -> &mut Forwarding {
+    match &mut service.routes[0].action {
+        Action::Forward(forwarding) => forwarding,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The server at `index` of the first route.
+pub(crate) fn server(service: &Service, index: usize) -> Arc<Server> {
+    match &service.routes[0].action {
+        Action::Forward(forwarding) => Arc::clone(&forwarding.servers[index]),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -1,0 +1,284 @@
+//! The way to a server and back: which connection carries a request, its response's head, and what the client gets of it.
+//!
+//! The rule of which connection: the client's own if it has one; a fresh one of its own if the request carries a
+//! credential that authenticates connections; else one that never carried any. A request is sent a second time only
+//! if none of it was sent the first time, and never if it is pinned.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use crate::body::{RequestBody, ResponseBody};
+use crate::connection::{Backends, Session};
+use crate::error::{Error, Kind};
+use crate::headers::{self, BodyPresence};
+use crate::identity::{self, PinReason};
+use crate::record::Record;
+use crate::service::Forwarding;
+use crate::upstream::{Lease, Sent, connect};
+
+/// One request of one client on its way to the servers of one route.
+#[derive(Clone, Copy)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) route: &'a Forwarding,
+    pub(crate) backends: &'a Backends,
+}
+
+/// The head of a server's response. The lease is that of the connection it came on, unless that is pinned.
+pub(crate) struct Answer {
+    response: Response<Incoming>,
+    lease: Option<Lease>,
+}
+
+impl Exchange<'_> {
+    /// Gets the head of a server's response to a normal request.
+    pub(crate) async fn run(
+        self,
+        mut head: request::Parts,
+        body: RequestBody,
+        record: &mut Record,
+    ) -> Result<Answer, Error> {
+        let Self { session, route, .. } = self;
+        session.take_route(&route.timeouts);
+        let credential = PinReason::of_request(&head.headers);
+        let received = head.version;
+        route.headers.apply(&mut head, session.client)?;
+        record.outgoing(&head.headers);
+        frame(&mut head, &body);
+        let mut request = Request::from_parts(head, body);
+        expect(session, &mut request, received, record).await;
+
+        if !session.is_pinned(route) {
+            let Some(reason) = credential else {
+                return self.send_shared(request, record).await;
+            };
+            let lease = self.obtain(Freshness::Fresh, &mut Vec::new()).await?;
+            session.pin(lease, reason);
+        }
+        let response = self.send_pinned(request, record).await?;
+        Ok(Answer {
+            response,
+            lease: None,
+        })
+    }
+
+    /// Sends on the client's own connection, once.
+    async fn send_pinned(
+        self,
+        request: Request<RequestBody>,
+        record: &mut Record,
+    ) -> Result<Response<Incoming>, Error> {
+        let Self { session, route, .. } = self;
+        let lost = || {
+            Error::new(
+                Kind::IdentityLost,
+                "the client's upstream connection is gone",
+            )
+        };
+        session.pinned_ready(route).await.ok_or_else(lost)?;
+        let sending = session.with_pinned(route, |pinned, reason| {
+            record.upstream = Some((Arc::clone(pinned.server()), pinned.id()));
+            record.pinned = Some(reason);
+            pinned.send(request)
+        });
+        match self.response_head(sending.ok_or_else(lost)?).await {
+            Ok(response) => Ok(response),
+            // Nothing was sent, but another connection would not have the client's identity.
+            Err(Failure::Unsent(_)) => Err(lost()),
+            Err(Failure::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Sends on a connection without identity; on another one if nothing was sent.
+    async fn send_shared(
+        self,
+        mut request: Request<RequestBody>,
+        record: &mut Record,
+    ) -> Result<Answer, Error> {
+        let mut tried = Vec::new();
+        loop {
+            let mut lease = self.obtain(Freshness::Any, &mut tried).await?;
+            record.upstream = Some((Arc::clone(lease.clean().server()), lease.clean().id()));
+            let sending = lease.clean().send(request);
+            match self.response_head(sending).await {
+                Ok(response) => {
+                    let lease = Some(lease);
+                    return Ok(Answer { response, lease });
+                }
+                Err(Failure::Failed(error)) => return Err(error),
+                Err(Failure::Unsent(unsent)) => {
+                    // A kept connection may have been closed meanwhile; a new one that takes nothing is a bad server.
+                    if lease.is_fresh() {
+                        tried.push(lease.index());
+                    }
+                    request = *unsent;
+                }
+            }
+        }
+    }
+
+    /// A connection to the server whose turn it is. Servers that can't be connected to are added to `tried`.
+    async fn obtain(self, freshness: Freshness, tried: &mut Vec<usize>) -> Result<Lease, Error> {
+        let Self {
+            session,
+            route,
+            backends,
+        } = self;
+        let service = &session.proxy.service;
+        let mut failure = None;
+        while let Some((index, server)) = backends.balancer.pick(tried) {
+            if freshness == Freshness::Any
+                && let Some(lease) = backends.pool.take(index)
+            {
+                service.counters.pool_reused.increment();
+                return Ok(lease);
+            }
+            match connect(route, server, &service.counters).await {
+                Ok(clean) => return Ok(backends.pool.lease(clean, index)),
+                Err(error) => {
+                    tracing::debug!(target: "lb::upstream", service = service.name, %error);
+                    tried.push(index);
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| match tried.len() {
+            0 => Error::new(Kind::NoServer, "no server is up"),
+            _ => Error::new(Kind::Connect, "no server took the request"),
+        }))
+    }
+
+    /// Waits for the head of a response, for as long as the route's settings allow after the end of the request.
+    async fn response_head(
+        self,
+        sending: impl Future<Output = Sent>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let limit = self.route.timeouts.response_head;
+        let activity = &self.session.shared.activity;
+        let mut sending = pin!(sending);
+        loop {
+            let since = activity.request_done_since().unwrap_or_else(Instant::now);
+            match timeout_at(since + limit, sending.as_mut()).await {
+                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    let detail = "101 to a request that asked for no upgrade";
+                    return Err(Failure::Failed(Error::new(Kind::UpstreamBroken, detail)));
+                }
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(mut failed)) => {
+                    return Err(match failed.take_message() {
+                        Some(request) => Failure::Unsent(Box::new(request)),
+                        None => Failure::Failed(blame(failed.into_error())),
+                    });
+                }
+                // While the request is still on its way, the idle timeout watches.
+                Err(_elapsed) if activity.request_done_since() != Some(since) => {}
+                Err(_elapsed) => {
+                    let detail = format!("no response head within {limit:?}");
+                    return Err(Failure::Failed(Error::new(Kind::ResponseTimeout, detail)));
+                }
+            }
+        }
+    }
+
+    /// Makes the server's response the client's.
+    pub(crate) fn relay(self, answer: Answer, mut record: Record) -> Response<ResponseBody> {
+        let Self { session, route, .. } = self;
+        let Answer { response, lease } = answer;
+        session.shared.activity.response_head();
+        let (mut head, incoming) = response.into_parts();
+        let persistent = identity::persistent_auth(&head.headers);
+        session
+            .proxy
+            .note_persistent_auth(persistent, route.headers.mode);
+        record.response(&head.headers, persistent);
+        record.answered(head.status);
+
+        let lease = match (lease, PinReason::of_response(head.status, &head.headers)) {
+            (Some(lease), Some(reason)) => {
+                session.pin(lease, reason);
+                record.pinned = Some(reason);
+                None
+            }
+            (lease, _) => lease,
+        };
+        let upstream_closes = headers::closes(head.version, &head.headers);
+        headers::clean_response(&mut head.headers);
+        if session.is_pinned(route) && (upstream_closes || !session.pinned_server_is_up(route)) {
+            // The identity ends with the connection, so the client must not believe that it still has one.
+            let close = HeaderValue::from_static("close");
+            head.headers.insert(CONNECTION, close);
+        }
+        head.version = Version::HTTP_11;
+        let body = ResponseBody::relayed(incoming, lease, Rc::clone(&session.shared), record);
+        Response::from_parts(head, body)
+    }
+}
+
+/// Whether a connection may have carried other clients' requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Freshness {
+    Any,
+    Fresh,
+}
+
+/// Why there is no response.
+enum Failure {
+    /// None of the request was sent.
+    Unsent(Box<Request<RequestBody>>),
+    /// Some of it may have been.
+    Failed(Error),
+}
+
+/// hyper doesn't send a body of unknown length with GET and HEAD unless told to; it came chunked, so it goes chunked.
+fn frame(head: &mut request::Parts, body: &RequestBody) {
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        let chunked = HeaderValue::from_static("chunked");
+        head.headers.insert(TRANSFER_ENCODING, chunked);
+    }
+}
+
+/// Sees to it that the server's `100 Continue` reaches a client that waits for it.
+async fn expect(
+    session: &Session,
+    request: &mut Request<RequestBody>,
+    received: Version,
+    record: &mut Record,
+) {
+    let body = if request.body().is_end_stream() {
+        BodyPresence::Absent
+    } else {
+        BodyPresence::Present
+    };
+    if !headers::expects_continue(request.headers_mut(), received, body) {
+        return;
+    }
+    record.expect = Some("forwarded");
+    session.shared.arm_gate().await;
+    let gate = Arc::clone(&session.shared.gate);
+    let counters = Arc::clone(&session.proxy.service.counters);
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() == StatusCode::CONTINUE && gate.open() {
+            counters.continues_relayed.increment();
+        }
+    });
+}
+
+fn blame(error: hyper::Error) -> Error {
+    // The only thing of ours that hyper's client runs is the body, which fails when the client does.
+    let (kind, detail) = if error.is_user() {
+        (Kind::ClientBroken, "the request's body broke off")
+    } else {
+        (
+            Kind::UpstreamBroken,
+            "no response to a request that was sent",
+        )
+    };
+    Error::new(kind, detail).because(error)
+}

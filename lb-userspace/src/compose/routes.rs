@@ -1,0 +1,135 @@
+//! From the routes of a configuration to those of a proxy.
+
+use std::fmt::Write as _;
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::sync::Arc;
+
+use lb_config::Http;
+use lb_proxy::tls;
+use lb_proxy::{
+    Action, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound, PathPrefix,
+    Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
+};
+
+use super::upstream_tls;
+
+/// One route, with the files it names read in.
+pub(super) fn route(route: &lb_config::Route, directory: &Path) -> Result<Route, tls::Error> {
+    let action = match &route.action {
+        lb_config::Action::Forward(to) => Action::Forward(Box::new(forwarding(to, directory)?)),
+        lb_config::Action::Redirect(redirect) => Action::Redirect(Redirect {
+            to: redirect.to.clone(),
+            status: redirect.status,
+        }),
+        lb_config::Action::Respond(respond) => Action::Respond(Respond {
+            status: respond.status,
+            body: respond.body.clone(),
+        }),
+    };
+    Ok(Route {
+        name: route.name.as_str().to_owned(),
+        when: when(&route.when),
+        action,
+        counters: RouteCounters::default(),
+    })
+}
+
+fn when(when: &lb_config::When) -> When {
+    let hosts = when.hosts.iter().map(|host| match host {
+        lb_config::HostPattern::Exact(name) => HostPattern::Exact(name.clone()),
+        lb_config::HostPattern::Below(name) => HostPattern::Below(name.clone()),
+    });
+    let paths = when
+        .paths
+        .iter()
+        .map(|path| PathPrefix(path.as_str().to_owned()));
+    let headers = when.headers.iter().map(|header| HeaderEquals {
+        name: header.name.clone(),
+        value: header.value.clone(),
+    });
+    When {
+        hosts: hosts.collect(),
+        paths: paths.collect(),
+        methods: when.methods.clone(),
+        headers: headers.collect(),
+    }
+}
+
+fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding, tls::Error> {
+    let servers = to.servers.iter().map(|server| {
+        Arc::new(Server::new(
+            server.name.as_str(),
+            server.address,
+            // Checked: only servers of L4 may have none.
+            NonZeroU16::new(server.weight).unwrap_or(NonZeroU16::MIN),
+        ))
+    });
+    Ok(Forwarding {
+        servers: servers.collect(),
+        upstream_tls: match &to.upstream_tls {
+            Some(tls) => Some(upstream_tls(tls, directory)?),
+            None => None,
+        },
+        headers: header_policy(to.headers),
+        timeouts: Timeouts {
+            idle: to.idle_timeout,
+            response_head: to.response_timeout,
+            ..Timeouts::default()
+        },
+    })
+}
+
+fn header_policy(mode: lb_config::HeaderMode) -> HeaderPolicy {
+    let mode = match mode {
+        lb_config::HeaderMode::LegacyXForwardedFor => HeaderMode::LegacyXForwardedFor,
+        lb_config::HeaderMode::XForwardedForVia => HeaderMode::XForwardedForVia,
+        lb_config::HeaderMode::None => HeaderMode::None,
+        lb_config::HeaderMode::XClientSideVia => HeaderMode::XClientSideVia,
+        lb_config::HeaderMode::XClientSide => HeaderMode::XClientSide,
+        lb_config::HeaderMode::XForwardedFor => HeaderMode::XForwardedFor,
+        lb_config::HeaderMode::Via => HeaderMode::Via,
+    };
+    // This host is the edge: what a client says about itself in these headers is only a claim.
+    HeaderPolicy {
+        mode,
+        inbound: Inbound::Strip,
+    }
+}
+
+/// The servers of all routes, one route after the other.
+pub(super) fn servers(service: &Service) -> impl Iterator<Item = Arc<Server>> {
+    let forwarding = service
+        .routes
+        .iter()
+        .filter_map(|route| match &route.action {
+            Action::Forward(forwarding) => Some(forwarding),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        });
+    forwarding.flat_map(|forwarding| forwarding.servers.iter().map(Arc::clone))
+}
+
+/// What `lb check` says of routes; nothing of the one that a service without any has.
+pub(super) fn describe(text: &mut String, service: &lb_config::Service, http: &Http) {
+    if let [only] = &http.routes[..]
+        && only.name == service.name
+    {
+        return;
+    }
+    for route in &http.routes {
+        let does = match &route.action {
+            lb_config::Action::Forward(to) => format!("{} servers", to.servers.len()),
+            lb_config::Action::Redirect(redirect) => {
+                format!("{} to {}", redirect.status.as_u16(), redirect.to)
+            }
+            lb_config::Action::Respond(respond) => respond.status.as_u16().to_string(),
+        };
+        let paths: Vec<_> = route
+            .when
+            .paths
+            .iter()
+            .map(lb_config::PathPrefix::as_str)
+            .collect();
+        let _ = writeln!(text, "  route {} [{}] {does}", route.name, paths.join(", "));
+    }
+}
