@@ -1,3 +1,5 @@
+//! What each route takes, and what none may take.
+
 use super::*;
 
 fn prefix(path: &str) -> When {
