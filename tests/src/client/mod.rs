@@ -5,11 +5,13 @@
 
 mod expect;
 mod smtp;
+mod tls;
 mod wire;
 
 pub use self::{
     expect::{Exchange, expect_continue},
     smtp::Smtp,
+    tls::{TlsConnection, tls},
     wire::Connection,
 };
 
