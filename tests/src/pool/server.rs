@@ -3,7 +3,7 @@
 //! Invariant: a value means that the server listens; dropping it ends the process.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
@@ -36,6 +36,8 @@ pub struct Settings<'a> {
     pub journal: Option<&'a Path>,
     /// Certificate and key for HTTPS; without them only HTTP and SMTP are served.
     pub tls: Option<&'a Files>,
+    /// Whether logins over TLS are checked for the channel they came by, where Microsoft recommends it.
+    pub extended_protection: bool,
 }
 
 /// A running pool server.
@@ -59,6 +61,46 @@ pub enum Switch<'a> {
     Accept,
     /// Every answer is held back for so many milliseconds.
     Delay(u32),
+    /// Held requests get a sign of life once in so many milliseconds.
+    Period(u32),
+    /// Answers of this virtual directory go wrong.
+    Fault(&'a str, Fault),
+    /// They no longer do.
+    Well(&'a str),
+}
+
+/// How answers go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Another status and no body.
+    Status(u16),
+    /// Held back for so many milliseconds.
+    Delay(u32),
+    /// No answer, and the connection stays open.
+    Silent,
+    /// FIN after half of the body.
+    Half,
+    /// RST after half of the body.
+    Reset,
+    /// `Connection: close`, and the connection ends.
+    Close,
+    /// The connection ends, without a word, after its nth answer.
+    CloseAfter(u32),
+}
+
+impl fmt::Display for Fault {
+    /// As the switchboard wants it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "status/{status}"),
+            Self::Delay(milliseconds) => write!(f, "delay/{milliseconds}"),
+            Self::Silent => f.write_str("silent"),
+            Self::Half => f.write_str("half"),
+            Self::Reset => f.write_str("reset"),
+            Self::Close => f.write_str("close"),
+            Self::CloseAfter(answers) => write!(f, "close-after/{answers}"),
+        }
+    }
 }
 
 impl Server {
@@ -89,6 +131,9 @@ impl Server {
                         .arg(&tls.certificate)
                         .arg("--key")
                         .arg(&tls.key);
+                }
+                if settings.extended_protection {
+                    command.arg("--extended-protection");
                 }
             })?;
         process
@@ -124,6 +169,9 @@ impl Server {
             Switch::Reset => "connections/reset".to_owned(),
             Switch::Accept => "connections/accept".to_owned(),
             Switch::Delay(milliseconds) => format!("delay/{milliseconds}"),
+            Switch::Period(milliseconds) => format!("period/{milliseconds}"),
+            Switch::Fault(vdir, fault) => format!("fault/{vdir}/{fault}"),
+            Switch::Well(vdir) => format!("fault/{vdir}/well"),
         };
         let request = format!(
             "PUT /{path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
