@@ -5,6 +5,7 @@
 //! | PUT | effect |
 //! |---|---|
 //! | `/health/<vdir>/down`, `/up` | the health page of the directory answers 503 |
+//! | `/health/<vdir>/confused` | it answers 200, and doesn't say that all is well |
 //! | `/delay/<milliseconds>` | every answer is held back |
 //! | `/connections/reset`, `/accept` | new connections are reset, open ones end with their next request |
 //! | `/period/<milliseconds>` | how often a held request gets a sign of life; 30 s, as Exchange's `X-PendingPeriod` |
@@ -15,7 +16,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     time::Duration,
 };
 
@@ -28,7 +29,7 @@ use super::{
 /// How a server fails at the moment.
 #[derive(Debug, Default)]
 pub(super) struct Switches {
-    down: RefCell<HashSet<String>>,
+    health: RefCell<HashMap<String, Health>>,
     faults: RefCell<HashMap<String, Fault>>,
     delay: Cell<Duration>,
     period: Cell<Option<Duration>>,
@@ -42,6 +43,16 @@ pub(super) enum Connections {
     Accept,
     /// New ones are reset at once; open ones end with their next request.
     Reset,
+}
+
+/// What the health page of a directory says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Health {
+    #[default]
+    Well,
+    Down,
+    /// A page that is not the health page, as a server gives that has lost its `HttpProxy`.
+    Confused,
 }
 
 /// How the answers of one directory go wrong.
@@ -59,12 +70,18 @@ pub(super) enum Fault {
     Close,
     /// `close-after/<n>`: the connection ends without a word after its nth answer.
     CloseAfter(u64),
+    /// `no-continue`: a client that waits for `100 Continue` gets none.
+    NoContinue,
 }
 
 impl Switches {
-    /// Whether the health page of a virtual directory says that it is well.
-    pub(super) fn is_healthy(&self, vdir: &str) -> bool {
-        !self.down.borrow().contains(&vdir.to_ascii_lowercase())
+    /// What the health page of a virtual directory says.
+    pub(super) fn health(&self, vdir: &str) -> Health {
+        let health = self.health.borrow();
+        health
+            .get(&vdir.to_ascii_lowercase())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// How long every answer is held back.
@@ -89,11 +106,16 @@ impl Switches {
     fn apply(&self, path: &str) -> Option<()> {
         let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match words.as_slice() {
-            ["health", vdir, "down"] => {
-                self.down.borrow_mut().insert(vdir.to_ascii_lowercase());
-            }
-            ["health", vdir, "up"] => {
-                self.down.borrow_mut().remove(&vdir.to_ascii_lowercase());
+            ["health", vdir, state] => {
+                let state = match *state {
+                    "up" => Health::Well,
+                    "down" => Health::Down,
+                    "confused" => Health::Confused,
+                    _ => return None,
+                };
+                self.health
+                    .borrow_mut()
+                    .insert(vdir.to_ascii_lowercase(), state);
             }
             ["delay", milliseconds] => self.delay.set(duration(milliseconds)?),
             ["period", milliseconds] => self.period.set(Some(duration(milliseconds)?)),
@@ -122,6 +144,7 @@ impl Fault {
             ["silent"] => Self::Silent,
             ["half"] => Self::Break(Break::Half),
             ["reset"] => Self::Break(Break::Reset),
+            ["no-continue"] => Self::NoContinue,
             ["close"] => Self::Close,
             ["close-after", answers] => Self::CloseAfter(answers.parse().ok()?),
             _ => return None,
@@ -138,7 +161,7 @@ pub(super) async fn serve(switches: &Switches, mut wire: Wire) -> std::io::Resul
     while let Some((head, mut body)) = wire.head().await? {
         wire.drain(&mut body).await?;
         Reply::new(status(switches, &head), "")
-            .send(&mut wire)
+            .send(&mut wire, &head)
             .await?;
         if head.closes() {
             return wire.close().await;

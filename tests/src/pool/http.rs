@@ -96,12 +96,13 @@ impl Connection {
         }
         if let Some(reply) = content::anonymous(&self.shared, head) {
             let reply = self.finish(head, None, reply)?;
-            reply.send(wire).await?;
+            reply.send(wire, head).await?;
             return Ok(After::of(head));
         }
         let fault = switches.fault(head.path());
         match fault {
             Some(Fault::Delay(delay)) => hold(wire, delay).await?,
+            Some(Fault::NoContinue) => body.expect_nothing(),
             Some(Fault::Silent) => {
                 self.record(head, None, 0)?;
                 wire.closed().await;
@@ -126,7 +127,7 @@ impl Connection {
             Some(Fault::Close) => reply = reply.with("Connection", "close"),
             _ => {}
         }
-        reply.send(wire).await?;
+        reply.send(wire, head).await?;
         Ok(match fault {
             Some(Fault::Close) => After::Close,
             Some(Fault::CloseAfter(answers)) if self.requests.get() >= answers => After::Close,

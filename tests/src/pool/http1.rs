@@ -105,6 +105,13 @@ enum Rest {
     Chunked(u64),
 }
 
+impl Body {
+    /// A client that waits for `100 Continue` will get none.
+    pub(super) fn expect_nothing(&mut self) {
+        self.expected = false;
+    }
+}
+
 impl Wire {
     pub(super) fn new(socket: Box<dyn Socket>) -> Self {
         Self {
@@ -178,7 +185,7 @@ impl Wire {
 
     /// Reads the rest of `body` and throws it away. No `100 Continue` is sent: the answer has been.
     pub(super) async fn drain(&mut self, body: &mut Body) -> io::Result<()> {
-        body.expected = false;
+        body.expect_nothing();
         while self.piece(body).await?.is_some() {}
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::http1::Wire;
+use super::http1::{Head, Wire};
 
 /// An answer.
 #[derive(Debug)]
@@ -80,12 +80,15 @@ impl Reply {
         head
     }
 
-    /// Sends it all.
-    pub(super) async fn send(self, wire: &mut Wire) -> io::Result<()> {
+    /// Sends it all, as the answer to `request`.
+    pub(super) async fn send(self, wire: &mut Wire, request: &Head) -> io::Result<()> {
         match &self.content {
             // RFC 9110 §8.6: no length on an answer that can have no body.
             Content::Whole(_) if matches!(self.status, 204 | 304) => {
                 wire.send(&self.head("")).await
+            }
+            Content::Whole(body) if request.method == "HEAD" => {
+                wire.send(&self.head(&sized(body.len() as u64))).await
             }
             Content::Whole(body) => {
                 let head = self.head(&sized(body.len() as u64));

@@ -53,6 +53,8 @@ pub struct Server {
 pub enum Switch<'a> {
     /// The health page of this virtual directory answers 503.
     HealthDown(&'a str),
+    /// The health page answers 200 with something else than that all is well.
+    HealthConfused(&'a str),
     /// The health page is well again.
     HealthUp(&'a str),
     /// New connections are reset, open ones end with their next request.
@@ -86,6 +88,8 @@ pub enum Fault {
     Close,
     /// The connection ends, without a word, after its nth answer.
     CloseAfter(u32),
+    /// A client that waits for `100 Continue` gets none.
+    NoContinue,
 }
 
 impl fmt::Display for Fault {
@@ -98,6 +102,7 @@ impl fmt::Display for Fault {
             Self::Half => f.write_str("half"),
             Self::Reset => f.write_str("reset"),
             Self::Close => f.write_str("close"),
+            Self::NoContinue => f.write_str("no-continue"),
             Self::CloseAfter(answers) => write!(f, "close-after/{answers}"),
         }
     }
@@ -165,6 +170,7 @@ impl Server {
     pub fn switch(&self, switch: Switch<'_>) -> Result<()> {
         let path = match switch {
             Switch::HealthDown(vdir) => format!("health/{vdir}/down"),
+            Switch::HealthConfused(vdir) => format!("health/{vdir}/confused"),
             Switch::HealthUp(vdir) => format!("health/{vdir}/up"),
             Switch::Reset => "connections/reset".to_owned(),
             Switch::Accept => "connections/accept".to_owned(),

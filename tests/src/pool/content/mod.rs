@@ -28,6 +28,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
+    admin::Health,
     http::{Shared, hold},
     http1::{Body, Head, Wire},
     reply::Reply,
@@ -72,11 +73,11 @@ pub(super) fn anonymous(shared: &Shared, head: &Head) -> Option<Reply> {
     }
     let (vdir, page) = path.strip_prefix('/')?.split_once('/')?;
     match page {
-        "healthcheck.htm" if shared.switches.is_healthy(vdir) => Some(Reply::new(
-            200,
-            format!("200 OK<br/>{}.LAB.TEST", shared.name),
-        )),
-        "healthcheck.htm" => Some(Reply::new(503, "")),
+        "healthcheck.htm" => Some(match shared.switches.health(vdir) {
+            Health::Well => Reply::new(200, format!("200 OK<br/>{}.LAB.TEST", shared.name)),
+            Health::Down => Reply::new(503, ""),
+            Health::Confused => Reply::new(200, "<title>Runtime Error</title>"),
+        }),
         "odd" => Some(odd()),
         _ => None,
     }
@@ -105,12 +106,12 @@ pub const ODD: [(&str, &str); 8] = [
 /// The answer to any other.
 pub(super) async fn answer(mut visit: Visit<'_>) -> Result<Reply> {
     let path = visit.head.path().to_ascii_lowercase();
-    match path.as_str() {
+    match path.trim_end_matches('/') {
         "/ews/exchange.asmx" => ews::answer(visit).await,
         "/microsoft-server-activesync" => activesync::answer(visit).await,
         "/mapi/emsmdb" | "/mapi/nspi" => mapi::answer(visit).await,
         "/rpc/rpcproxy.dll" => rpc::answer(visit).await,
-        "/owa" | "/owa/" => Ok(owa::inbox(visit.user)),
+        "/owa" => Ok(owa::inbox(visit.user)),
         path if path.ends_with("/whoami") => who_am_i(&mut visit).await,
         _ => Ok(Reply::new(404, "")),
     }
