@@ -56,6 +56,7 @@ impl Rig {
                     number,
                     journal: None,
                     tls: Some(&certs),
+                    extended_protection: false,
                 })
             })
             .collect::<Result<_>>()?;
