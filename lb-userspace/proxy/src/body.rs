@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::client_io::Shared;
 use crate::error::Kind;
+use crate::headers::BodyPresence;
 use crate::record::Record;
 use crate::upstream::Lease;
 
@@ -40,6 +41,15 @@ impl RequestBody {
         body
     }
 
+    /// Whether there is anything of it.
+    pub(crate) fn presence(&self) -> BodyPresence {
+        if self.is_end_stream() {
+            BodyPresence::Absent
+        } else {
+            BodyPresence::Present
+        }
+    }
+
     fn done(&mut self) {
         self.incoming = None;
         self.shared.activity.request_done(Instant::now());
@@ -57,7 +67,11 @@ impl Body for RequestBody {
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        let mut frame = ready!(Pin::new(incoming).poll_frame(cx));
+        if matches!(&frame, Some(Ok(frame)) if frame.is_trailers()) {
+            // A server may take trailers for headers, which would get around the header policy (RFC 9110 section 6.5.1).
+            frame = None;
+        }
         if !matches!(frame, Some(Ok(_))) || self.is_end_stream() {
             self.done();
         }
@@ -151,7 +165,9 @@ impl ResponseBody {
 impl Relayed {
     fn complete(&mut self) {
         self.end.record.complete = true;
-        if let Some(lease) = self.lease.take() {
+        let request_done = self.end.shared.activity.request_done_since().is_some();
+        // A server that answers before it has all of the request may never read the rest as what it is (CL.0).
+        if let Some(lease) = self.lease.take().filter(|_| request_done) {
             lease.end();
         }
     }

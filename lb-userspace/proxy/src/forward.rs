@@ -13,6 +13,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::connection::Session;
 use crate::error::{Error, Kind};
 use crate::exchange::Exchange;
+use crate::guard;
 use crate::headers;
 use crate::record::Record;
 use crate::route::{self, Action};
@@ -55,6 +56,7 @@ async fn answer<'a>(
     body: RequestBody,
     record: &mut Record,
 ) -> Result<Answer<'a>, Error> {
+    guard::check(&mut head, body.presence())?;
     headers::normalize(&mut head)?;
     let proxy = &session.proxy;
     let (position, route) =
@@ -122,7 +124,9 @@ fn refuse(
         text: Bytes::from_static(kind.explanation().as_bytes()),
     };
     let mut response = respond(session, own, record);
-    if session.has_pinned() {
+    // What follows a doubtful request may be part of it.
+    let is_doubtful = matches!(kind, Kind::BadRequest | Kind::Tunnel);
+    if is_doubtful || session.has_pinned() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }

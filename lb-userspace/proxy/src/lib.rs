@@ -21,6 +21,7 @@ mod error;
 mod exchange;
 mod expect;
 mod forward;
+mod guard;
 mod headers;
 mod identity;
 mod leftover;

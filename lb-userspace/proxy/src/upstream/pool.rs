@@ -68,11 +68,12 @@ fn prune(idle: &mut Vec<(Instant, Clean)>) {
     idle.retain(|(since, clean)| since.elapsed() < IDLE_LIMIT && clean.is_ready());
 }
 
-/// Whether a connection was used before.
+/// Whether a connection was used before, or won't be again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Age {
     Fresh,
     Kept,
+    Retired,
 }
 
 /// The use of a clean connection for one exchange. Dropping it closes the connection.
@@ -98,6 +99,11 @@ impl Lease {
         self.age == Age::Fresh
     }
 
+    /// Has the connection close after this exchange.
+    pub(crate) fn retire(&mut self) {
+        self.age = Age::Retired;
+    }
+
     /// Takes the connection out of sharing for good.
     pub(crate) fn pin(self) -> Pinned {
         self.clean.pin()
@@ -108,9 +114,12 @@ impl Lease {
         let Self {
             mut clean,
             index,
+            age,
             pool,
-            ..
         } = self;
+        if age == Age::Retired {
+            return;
+        }
         if clean.is_ready() {
             pool.put(index, clean);
             return;
