@@ -1,7 +1,7 @@
 //! The way to a server and back: which connection carries a request, its response's head, and what the client gets of it.
 //!
 //! The rule of which connection: the client's own if it has one; a fresh one of its own if the request carries a
-//! credential that authenticates connections; else one that never carried any. A request is sent a second time only
+//! credential that authenticates connections, or if servers are told whom a connection is for; else one that never carried any. A request is sent a second time only
 //! if none of it was sent the first time, and never if it is pinned.
 
 use std::pin::pin;
@@ -14,7 +14,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::connection::{Backends, Session};
 use crate::error::{Error, Kind};
 use crate::headers::{self, BodyPresence};
@@ -47,7 +47,8 @@ impl Exchange<'_> {
     ) -> Result<Answer, Error> {
         let Self { session, route, .. } = self;
         session.take_route(&route.timeouts);
-        let credential = PinReason::of_request(&head.headers);
+        let introduced = route.proxy_protocol.map(|_| PinReason::ProxyHeader);
+        let credential = PinReason::of_request(&head.headers).or(introduced);
         let received = head.version;
         route.headers.apply(&mut head, session.client)?;
         record.outgoing(&head.headers);
@@ -140,7 +141,7 @@ impl Exchange<'_> {
                 service.counters.pool_reused.increment();
                 return Ok(lease);
             }
-            match connect(route, server, &service.counters).await {
+            match connect(route, server, session.client, &service.counters).await {
                 Ok(clean) => return Ok(backends.pool.lease(clean, index)),
                 Err(error) => {
                     tracing::debug!(target: "lb::upstream", service = service.name, %error);
@@ -271,6 +272,11 @@ async fn expect(
 }
 
 fn blame(error: hyper::Error) -> Error {
+    let ours = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+    if let Some(BodyError::TooLarge) = ours {
+        let detail = "the body is larger than the route takes";
+        return Error::new(Kind::BodyTooLarge, detail);
+    }
     // The only thing of ours that hyper's client runs is the body, which fails when the client does.
     let (kind, detail) = if error.is_user() {
         (Kind::ClientBroken, "the request's body broke off")

@@ -12,11 +12,13 @@
 //! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
 
 mod activity;
+mod admission;
 mod balance;
 mod body;
 mod client_io;
 mod connection;
 mod counters;
+mod entrance;
 mod error;
 mod exchange;
 mod expect;
@@ -24,6 +26,7 @@ mod forward;
 mod headers;
 mod identity;
 mod leftover;
+mod proxy_header;
 mod record;
 mod route;
 mod service;
@@ -38,3 +41,10 @@ pub use route::{
     Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
 };
 pub use service::{ClientAddr, ClientTimeouts, Forwarding, Server, Service, Timeouts};
+
+pub use admission::{
+    Access, BodyRate, ConnectionLimits, Decision, Exceeded, Prefix, Rate, RequestLimits,
+};
+pub use entrance::Entrance;
+pub use proxy_header::{ProxyProtocol, write as proxy_header};
+pub use service::BodyLimits;

@@ -1,6 +1,7 @@
 //! Connections that wait to be used again, per worker and service.
 //!
-//! Invariant: holds [`Clean`] connections only, each of them between two requests. Most recently used first, so
+//! Invariant: holds [`Clean`] connections only, each of them between two requests, and none that began with a PROXY header,
+//! which names one client. Most recently used first, so
 //! that surplus connections grow old and are closed.
 
 use std::cell::RefCell;
@@ -55,6 +56,9 @@ impl Pool {
     }
 
     fn put(&self, index: usize, clean: Clean) {
+        if clean.is_introduced() {
+            return;
+        }
         if let Some(idle) = self.idle.borrow_mut().get_mut(index) {
             prune(idle);
             if idle.len() < KEPT_PER_SERVER && clean.is_ready() {
