@@ -70,11 +70,15 @@ pub enum Kind {
     /// The connection that holds the client's identity is gone or its server is down; the next request was not
     /// sent.
     IdentityLost,
+    /// All servers that are up are at their limits, and as many requests wait as may.
+    Busy,
+    /// No server that is up had room in time.
+    QueueTimeout,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::Tunnel,
         Self::NoRoute,
@@ -88,6 +92,8 @@ impl Kind {
         Self::ResponseTimeout,
         Self::UpstreamBroken,
         Self::IdentityLost,
+        Self::Busy,
+        Self::QueueTimeout,
     ];
 
     /// Whose fault it is.
@@ -105,13 +111,18 @@ impl Kind {
             | Self::Connect
             | Self::ResponseTimeout
             | Self::UpstreamBroken
-            | Self::IdentityLost => Fault::Upstream,
+            | Self::IdentityLost
+            | Self::Busy
+            | Self::QueueTimeout => Fault::Upstream,
         }
     }
 
     /// Whether the request certainly reached no server, so that the client may send it again.
     pub const fn is_retryable(self) -> bool {
-        matches!(self, Self::NoServer | Self::Connect | Self::IdentityLost)
+        matches!(
+            self,
+            Self::NoServer | Self::Connect | Self::IdentityLost | Self::Busy | Self::QueueTimeout
+        )
     }
 
     /// The status that the client gets; `None` if the connection is closed without an answer.
@@ -124,7 +135,9 @@ impl Kind {
             Self::Tunnel => Some(StatusCode::NOT_IMPLEMENTED),
             Self::NoRoute => Some(StatusCode::NOT_FOUND),
             Self::Misdirected => Some(StatusCode::MISDIRECTED_REQUEST),
-            Self::NoServer => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Self::NoServer | Self::Busy | Self::QueueTimeout => {
+                Some(StatusCode::SERVICE_UNAVAILABLE)
+            }
             Self::Connect | Self::UpstreamBroken => Some(StatusCode::BAD_GATEWAY),
             Self::ResponseTimeout => Some(StatusCode::GATEWAY_TIMEOUT),
             Self::ClientTls
@@ -143,6 +156,7 @@ impl Kind {
             Self::NoRoute => "Nothing is served here.\n",
             Self::Misdirected => "The TLS connection was made for another host than the request.\n",
             Self::NoServer => "No server of this service is up.\n",
+            Self::Busy | Self::QueueTimeout => "All servers of this service are busy.\n",
             Self::Connect => "No server of this service could be connected to.\n",
             Self::ResponseTimeout => "The server did not respond in time.\n",
             Self::UpstreamBroken => "The server broke off before it responded.\n",
@@ -170,6 +184,8 @@ impl Kind {
             Self::ResponseTimeout => "response-timeout",
             Self::UpstreamBroken => "upstream-broken",
             Self::IdentityLost => "identity-lost",
+            Self::Busy => "busy",
+            Self::QueueTimeout => "queue-timeout",
         }
     }
 }
