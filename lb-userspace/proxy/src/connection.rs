@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use crate::balance::Balancer;
+use crate::balance::{Balancer, Server};
 use crate::client_io::{ClientIo, Shared};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
@@ -52,7 +52,7 @@ impl Proxy {
     pub fn new(service: Arc<Service>) -> Rc<Self> {
         let backends = service.routes.iter().map(|route| match &route.action {
             Action::Forward(forwarding) => Some(Backends {
-                balancer: Balancer::new(forwarding.servers.clone()),
+                balancer: Balancer::new(&forwarding.servers),
                 pool: Pool::new(forwarding.servers.len()),
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
@@ -309,12 +309,17 @@ impl Session {
         self.with_pinned(route, |_, _| ()).is_some()
     }
 
-    /// Whether the pinned connection's server is up for this route: it may be down for one virtual directory only.
+    /// The route's own view of the pinned connection's server.
+    pub(crate) fn pinned_server<'a>(&self, route: &'a Forwarding) -> Option<&'a Arc<Server>> {
+        let address = self.with_pinned(route, |pinned, _| pinned.server().address())?;
+        route.server_at(address)
+    }
+
+    /// Whether the pinned connection's server is up for this route: it may be down for one virtual directory only. One that
+    /// is drained, or that new connections fail to reach, keeps its pinned ones.
     pub(crate) fn pinned_server_is_up(&self, route: &Forwarding) -> bool {
-        let address = self.with_pinned(route, |pinned, _| pinned.server().address());
-        address
-            .and_then(|address| route.server_at(address))
-            .is_some_and(|server| server.is_up())
+        self.pinned_server(route)
+            .is_some_and(|server| server.is_healthy())
     }
 
     /// Waits until the pinned connection can take a request; `None` if it never will, or its server is down.

@@ -103,11 +103,15 @@ pub enum Kind {
     RateDropped,
     /// As many requests are under way as may be.
     Full,
+    /// All servers that are up are at their limits, and as many requests wait as may.
+    Busy,
+    /// No server that is up had room in time.
+    QueueTimeout,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::Tunnel,
         Self::NoRoute,
@@ -130,6 +134,8 @@ impl Kind {
         Self::RateLimited,
         Self::RateDropped,
         Self::Full,
+        Self::Busy,
+        Self::QueueTimeout,
     ];
 
     /// Whose fault it is.
@@ -156,7 +162,9 @@ impl Kind {
             | Self::Connect
             | Self::ResponseTimeout
             | Self::UpstreamBroken
-            | Self::IdentityLost => Fault::Upstream,
+            | Self::IdentityLost
+            | Self::Busy
+            | Self::QueueTimeout => Fault::Upstream,
         }
     }
 
@@ -170,6 +178,8 @@ impl Kind {
                 | Self::RateLimited
                 | Self::RateDropped
                 | Self::Full
+                | Self::Busy
+                | Self::QueueTimeout
         )
     }
 
@@ -188,7 +198,9 @@ impl Kind {
             Self::Tunnel => Some(StatusCode::NOT_IMPLEMENTED),
             Self::NoRoute => Some(StatusCode::NOT_FOUND),
             Self::Misdirected => Some(StatusCode::MISDIRECTED_REQUEST),
-            Self::NoServer | Self::Full => Some(StatusCode::SERVICE_UNAVAILABLE),
+            Self::NoServer | Self::Full | Self::Busy | Self::QueueTimeout => {
+                Some(StatusCode::SERVICE_UNAVAILABLE)
+            }
             Self::Connect | Self::UpstreamBroken => Some(StatusCode::BAD_GATEWAY),
             Self::ResponseTimeout => Some(StatusCode::GATEWAY_TIMEOUT),
             Self::HeaderTooLarge => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
@@ -215,6 +227,7 @@ impl Kind {
             Self::NoRoute => "Nothing is served here.\n",
             Self::Misdirected => "The TLS connection was made for another host than the request.\n",
             Self::NoServer => "No server of this service is up.\n",
+            Self::Busy | Self::QueueTimeout => "All servers of this service are busy.\n",
             Self::Connect => "No server of this service could be connected to.\n",
             Self::ResponseTimeout => "The server did not respond in time.\n",
             Self::HeaderTooLarge => "The head of the request is too large.\n",
@@ -260,6 +273,8 @@ impl Kind {
             Self::RateLimited => "rate-limited",
             Self::RateDropped => "rate-dropped",
             Self::Full => "full",
+            Self::Busy => "busy",
+            Self::QueueTimeout => "queue-timeout",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! both are closed; the types in `upstream` leave no way back into sharing.
 //!
 //! Runs on a tokio current-thread runtime inside a `LocalSet`, one [`Proxy`] per worker and service; nothing on the
-//! request path is shared between workers but counters and whether a server is up. HTTP/1.1 only, both sides.
+//! request path is shared between workers but counters and what is known of servers (`balance`). HTTP/1.1 only, both sides.
 //! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
 //!
 //! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
@@ -33,18 +33,20 @@ mod service;
 pub mod tls;
 mod upstream;
 
-pub use connection::Proxy;
-pub use counters::{Counter, Counters};
-pub use error::{Error, Fault, Kind};
-pub use headers::{HeaderMode, HeaderPolicy, Inbound};
-pub use route::{
-    Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
-};
-pub use service::{ClientAddr, ClientTimeouts, Forwarding, Server, Service, Timeouts};
-
 pub use admission::{
     Access, BodyRate, ConnectionLimits, Decision, Exceeded, Prefix, Rate, RequestLimits,
 };
+pub use balance::{
+    Balancing, Cookie, CookieKey, Load, Method as BalanceMethod, Passive, Persistence, Queue, Role,
+    Server, Sources, Symptom,
+};
+pub use connection::Proxy;
+pub use counters::{Counter, Counters};
 pub use entrance::Entrance;
+pub use error::{Error, Fault, Kind};
+pub use headers::{HeaderMode, HeaderPolicy, Inbound};
 pub use proxy_header::{ProxyProtocol, write as proxy_header};
-pub use service::BodyLimits;
+pub use route::{
+    Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
+};
+pub use service::{BodyLimits, ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};

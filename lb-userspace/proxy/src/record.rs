@@ -10,9 +10,10 @@ use http::{HeaderMap, StatusCode, request};
 use http::{Method, Uri};
 
 use crate::admission::Admitted;
+use crate::balance::Server;
 use crate::error::Kind;
 use crate::identity::{Leg, PersistentAuth, PinReason};
-use crate::service::{ClientAddr, Server, Service};
+use crate::service::{ClientAddr, Service};
 
 /// What is known so far; emitted when dropped.
 #[derive(Debug)]

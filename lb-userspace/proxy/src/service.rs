@@ -1,15 +1,14 @@
 //! What the proxy is told: a service, its routes' servers, its timeouts.
 //!
-//! Invariant: nothing here changes while the service runs, except whether a server is up and the
+//! Invariant: nothing here changes while the service runs, except what is known of servers (`balance`) and the
 //! counters. Built by the control plane from its configuration; this crate reads no files but PEM.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::admission::{BodyRate, RequestLimits};
+use crate::balance::{Balancing, Server};
 use crate::counters::Counters;
 use crate::entrance::Entrance;
 use crate::headers::HeaderPolicy;
@@ -57,6 +56,8 @@ pub struct Forwarding {
     pub body: BodyLimits,
     /// How servers are told who a connection is from. Such a connection is that client's alone.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// How requests are spread over the servers.
+    pub balancing: Balancing,
 }
 
 /// How large and how slow the body of a request may be.
@@ -71,57 +72,13 @@ pub struct BodyLimits {
 impl Forwarding {
     /// The route's own view of the server at `address`; `None` if that is none of its servers.
     pub(crate) fn server_at(&self, address: SocketAddr) -> Option<&Arc<Server>> {
-        self.servers
-            .iter()
-            .find(|server| server.address() == address)
-    }
-}
-
-/// A server of a pool; shared between the workers and the health checker.
-#[derive(Debug)]
-pub struct Server {
-    name: String,
-    address: SocketAddr,
-    weight: NonZeroU16,
-    up: AtomicBool,
-}
-
-impl Server {
-    /// A server that counts as up until [`Server::set_up`] says otherwise.
-    pub fn new(name: impl Into<String>, address: SocketAddr, weight: NonZeroU16) -> Self {
-        Self {
-            name: name.into(),
-            address,
-            weight,
-            up: AtomicBool::new(true),
-        }
+        self.servers.get(self.index_at(address)?)
     }
 
-    /// Name in logs.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Address and port that requests are sent to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Share of new requests and pinned connections, relative to the other servers.
-    pub fn weight(&self) -> NonZeroU16 {
-        self.weight
-    }
-
-    /// Whether new requests may be sent here.
-    pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// Takes the server in or out. A request under way is finished; a client whose identity lives
-    /// on a connection to a server that is down is disconnected at its next request, and so
-    /// authenticates again with another.
-    pub fn set_up(&self, up: bool) {
-        self.up.store(up, Ordering::Relaxed);
+    /// The index in the route of the server at `address`.
+    pub(crate) fn index_at(&self, address: SocketAddr) -> Option<usize> {
+        let mut servers = self.servers.iter();
+        servers.position(|server| server.address() == address)
     }
 }
 

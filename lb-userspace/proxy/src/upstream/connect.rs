@@ -17,10 +17,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Clean, Driver, Link};
+use crate::balance::Server;
 use crate::counters::Counters;
 use crate::error::{Error, Kind};
 use crate::proxy_header::{self, ProxyProtocol};
-use crate::service::{ClientAddr, Forwarding, Server};
+use crate::service::{ClientAddr, Forwarding};
 
 /// A server that vanished is noticed after `KEEPALIVE_IDLE` + `KEEPALIVE_PROBES` × `KEEPALIVE_INTERVAL` = 2 min,
 /// also while it holds a request for an hour, as `ActiveSync` does.

@@ -21,9 +21,9 @@ use tokio::task::JoinHandle;
 pub(crate) use connect::connect;
 pub(crate) use pool::{Lease, Pool};
 
+use crate::balance::{Server, Slot};
 use crate::body::RequestBody;
 use crate::proxy_header::ProxyProtocol;
-use crate::service::Server;
 
 /// The outcome of sending: the head of the response, or an error that holds the request if none of it was sent.
 pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
@@ -60,9 +60,9 @@ impl Drop for Driver {
 pub(crate) struct Clean(Link);
 
 impl Clean {
-    /// Gives the connection to one client, for ever.
-    pub(crate) fn pin(self) -> Pinned {
-        Pinned(self.0)
+    /// Gives the connection to one client, for ever, and with it a place of its server.
+    pub(crate) fn pin(self, slot: Slot) -> Pinned {
+        Pinned(self.0, slot)
     }
 
     /// Sends a request that carries no such credential.
@@ -99,7 +99,10 @@ impl Clean {
 
 /// A connection of one client, which may hold that client's identity.
 #[derive(Debug)]
-pub(crate) struct Pinned(Link);
+pub(crate) struct Pinned(
+    Link,
+    #[expect(dead_code, reason = "held, and given back with the connection")] Slot,
+);
 
 impl Pinned {
     /// How the server was told whom the connection is for, if it was.

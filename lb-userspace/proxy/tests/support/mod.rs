@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_proxy::{
-    Action, ClientAddr, ClientTimeouts, Counters, Error, Forwarding, HeaderPolicy, Proxy, Route,
-    RouteCounters, Server, Service, Timeouts, When,
+    Action, Balancing, ClientAddr, ClientTimeouts, Counters, Error, Forwarding, HeaderPolicy,
+    Proxy, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 use lb_proxy::{BodyLimits, Entrance};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -51,6 +51,7 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         requests: None,
         body: BodyLimits::default(),
         proxy_protocol: None,
+        balancing: Balancing::default(),
     };
     Service {
         name: "test".to_owned(),
