@@ -28,6 +28,7 @@ mod identity;
 mod leftover;
 mod proxy_header;
 mod record;
+pub mod relay;
 mod route;
 mod service;
 pub mod tls;
@@ -46,6 +47,7 @@ pub use entrance::Entrance;
 pub use error::{Error, Fault, Kind};
 pub use headers::{HeaderMode, HeaderPolicy, Inbound};
 pub use proxy_header::{ProxyProtocol, write as proxy_header};
+pub use relay::{Relay, RelayService};
 pub use route::{
     Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
 };

@@ -18,7 +18,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
 
-pub(crate) use connect::connect;
+pub(crate) use connect::{connect, dial};
 pub(crate) use pool::{Lease, Pool};
 
 use crate::balance::{Server, Slot};
