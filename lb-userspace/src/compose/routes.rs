@@ -8,8 +8,8 @@ use std::sync::Arc;
 use lb_config::Http;
 use lb_proxy::tls;
 use lb_proxy::{
-    Action, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound, PathPrefix,
-    Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, Balancing, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound,
+    PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 
 use super::upstream_tls;
@@ -78,6 +78,7 @@ fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding
             response_head: to.response_timeout,
             ..Timeouts::default()
         },
+        balancing: Balancing::default(),
     })
 }
 
