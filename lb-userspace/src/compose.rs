@@ -4,6 +4,7 @@
 //! mistakes, all of them at once, before anything on the host is changed.
 
 mod routes;
+mod tls;
 
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use lb_config::{
     AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, PoolOf, Protocol, Source,
-    Verify, WhenDaemonGone, WhenServerFails,
+    WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
     SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_FLAG_PASS_IF_ORPHANED,
@@ -20,12 +21,12 @@ use lb_ebpf::abi::{
 };
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
-use lb_proxy::tls::{self, UpstreamTls};
+use lb_proxy::tls::{Alpn, Error};
 use lb_proxy::{ClientTimeouts, Counters, Service};
 use lb_transport::af_xdp::EngineConfig;
 
 use crate::cli::Failure;
-use crate::control::health::{Probe, Target, Tls};
+use crate::control::health::{Probe, Target};
 use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, Ending, health};
 use crate::dataplane::Sizing;
 use crate::worker::Carrier;
@@ -91,7 +92,7 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     }
 }
 
-fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, tls::Error> {
+fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, Error> {
     let http = match &service.mode {
         Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
         Mode::L4(_) => None,
@@ -105,24 +106,14 @@ fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedServ
 }
 
 /// What the checks of a pool do; `None` if it has none.
-fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, tls::Error> {
+fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, Error> {
     let Health::Checked { check, .. } = health else {
         return Ok(None);
     };
     Ok(Some(match check {
         Check::Tcp => Probe::Tcp,
         Check::Http(get) => Probe::Http(get.clone()),
-        Check::Https(get, tls) => {
-            let tls = upstream_tls(tls, directory)?;
-            let config = Arc::clone(tls.config());
-            Probe::Https(
-                get.clone(),
-                Tls {
-                    config,
-                    server_name: tls.server_name().clone(),
-                },
-            )
-        }
+        Check::Https(get, tls) => Probe::Https(get.clone(), tls::upstream_tls(tls, directory)?),
     }))
 }
 
@@ -130,12 +121,9 @@ fn http_service(
     service: &lb_config::Service,
     http: &Http,
     directory: &Path,
-) -> Result<Service, tls::Error> {
+) -> Result<Service, Error> {
     let tls = match &http.tls {
-        Some(tls) => Some(tls::server_config(
-            &directory.join(&tls.certificate),
-            &directory.join(&tls.key),
-        )?),
+        Some(tls) => Some(tls::server_tls(tls, Alpn::Http1, directory)?),
         None => None,
     };
     let routes = http
@@ -152,14 +140,6 @@ fn http_service(
         },
         counters: Arc::new(Counters::default()),
     })
-}
-
-fn upstream_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<UpstreamTls, tls::Error> {
-    let verify = match &tls.verify {
-        Verify::Ca(path) => tls::Verify::Roots(directory.join(path)),
-        Verify::None => tls::Verify::Nobody,
-    };
-    tls::upstream(&verify, tls.server_name.clone())
 }
 
 impl Plan {

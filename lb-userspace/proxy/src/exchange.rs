@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{RequestBody, ResponseBody};
+use crate::client_certificate;
 use crate::connection::{Backends, Session};
 use crate::error::{Error, Kind};
 use crate::headers::{self, BodyPresence};
@@ -50,6 +51,11 @@ impl Exchange<'_> {
         let credential = PinReason::of_request(&head.headers);
         let received = head.version;
         route.headers.apply(&mut head, session.client)?;
+        client_certificate::tell(
+            session.proxy.service.tls.as_deref(),
+            session.client_certificate.as_ref(),
+            &mut head.headers,
+        );
         record.outgoing(&head.headers);
         frame(&mut head, &body);
         let mut request = Request::from_parts(head, body);

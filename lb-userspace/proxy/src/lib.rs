@@ -14,6 +14,7 @@
 mod activity;
 mod balance;
 mod body;
+mod client_certificate;
 mod client_io;
 mod connection;
 mod counters;
