@@ -26,6 +26,8 @@ use lb_proxy::{ClientTimeouts, Counters, Service};
 use lb_transport::af_xdp::EngineConfig;
 
 use crate::cli::Failure;
+use crate::control::drift::Watch;
+use crate::control::files::Watched;
 use crate::control::health::{Probe, Target};
 use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, Ending, health};
 use crate::dataplane::Sizing;
@@ -230,6 +232,41 @@ impl Plan {
         targets
     }
 
+    /// What is legal but costs something, a line each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let file = self.config.warnings.iter().map(ToString::to_string);
+        let services = self.config.services.iter().zip(&self.services);
+        let of_tls = services.flat_map(|(service, planned)| tls::warnings(service, planned));
+        file.chain(of_tls).collect()
+    }
+
+    /// Everything that is made anew when files change.
+    pub(crate) fn watched_files(&self) -> Vec<Watched> {
+        let services = self.config.services.iter().zip(&self.services);
+        let watched = services
+            .enumerate()
+            .flat_map(|(position, (service, planned))| {
+                let label = service.name.as_str().to_owned();
+                tls::reloads(planned).into_iter().map(move |made| Watched {
+                    service: position,
+                    label: label.clone(),
+                    made,
+                })
+            });
+        watched.collect()
+    }
+
+    /// The servers whose certificates are compared with ours.
+    pub(crate) fn drift_watches(&self) -> Vec<Watch> {
+        let services = self.config.services.iter().zip(&self.services);
+        let watches = services
+            .enumerate()
+            .flat_map(|(position, (service, planned))| {
+                tls::drift_watches(position, service, planned)
+            });
+        watches.collect()
+    }
+
     /// What `lb check` prints: that all is well, what it will cost, and what is legal but unwise.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("{}: no mistakes\n", self.path.display());
@@ -252,7 +289,7 @@ impl Plan {
             ""
         };
         let _ = writeln!(text, "flow table: {flows} flows{families}, {megabytes} MiB");
-        for warning in &self.config.warnings {
+        for warning in self.warnings() {
             let _ = writeln!(text, "warning: {}:{warning}", self.path.display());
         }
         text

@@ -31,6 +31,16 @@ pub trait Reload: std::fmt::Debug + Send + Sync {
     fn reload(&self) -> Result<Option<String>, Error>;
 }
 
+impl<T: Reload + ?Sized> Reload for Arc<T> {
+    fn files(&self) -> Vec<PathBuf> {
+        (**self).files()
+    }
+
+    fn reload(&self) -> Result<Option<String>, Error> {
+        (**self).reload()
+    }
+}
+
 /// Why TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
