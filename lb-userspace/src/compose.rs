@@ -4,6 +4,7 @@
 //! mistakes, all of them at once, before anything on the host is changed.
 
 mod routes;
+mod tls;
 
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use lb_config::{
     AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, PoolOf, Protocol, Source,
-    Verify, WhenDaemonGone, WhenServerFails,
+    WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
     SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_FLAG_PASS_IF_ORPHANED,
@@ -20,12 +21,14 @@ use lb_ebpf::abi::{
 };
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
-use lb_proxy::tls::{self, UpstreamTls};
+use lb_proxy::tls::{Alpn, Error};
 use lb_proxy::{ClientTimeouts, Counters, Service};
 use lb_transport::af_xdp::EngineConfig;
 
 use crate::cli::Failure;
-use crate::control::health::{Probe, Target, Tls};
+use crate::control::drift::Watch;
+use crate::control::files::Watched;
+use crate::control::health::{Probe, Target};
 use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, Ending, health};
 use crate::dataplane::Sizing;
 use crate::worker::Carrier;
@@ -91,7 +94,7 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     }
 }
 
-fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, tls::Error> {
+fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, Error> {
     let http = match &service.mode {
         Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
         Mode::L4(_) => None,
@@ -105,24 +108,14 @@ fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedServ
 }
 
 /// What the checks of a pool do; `None` if it has none.
-fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, tls::Error> {
+fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, Error> {
     let Health::Checked { check, .. } = health else {
         return Ok(None);
     };
     Ok(Some(match check {
         Check::Tcp => Probe::Tcp,
         Check::Http(get) => Probe::Http(get.clone()),
-        Check::Https(get, tls) => {
-            let tls = upstream_tls(tls, directory)?;
-            let config = Arc::clone(tls.config());
-            Probe::Https(
-                get.clone(),
-                Tls {
-                    config,
-                    server_name: tls.server_name().clone(),
-                },
-            )
-        }
+        Check::Https(get, tls) => Probe::Https(get.clone(), tls::upstream_tls(tls, directory)?),
     }))
 }
 
@@ -130,12 +123,9 @@ fn http_service(
     service: &lb_config::Service,
     http: &Http,
     directory: &Path,
-) -> Result<Service, tls::Error> {
+) -> Result<Service, Error> {
     let tls = match &http.tls {
-        Some(tls) => Some(tls::server_config(
-            &directory.join(&tls.certificate),
-            &directory.join(&tls.key),
-        )?),
+        Some(tls) => Some(tls::server_tls(tls, Alpn::Http1, directory)?),
         None => None,
     };
     let routes = http
@@ -152,14 +142,6 @@ fn http_service(
         },
         counters: Arc::new(Counters::default()),
     })
-}
-
-fn upstream_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<UpstreamTls, tls::Error> {
-    let verify = match &tls.verify {
-        Verify::Ca(path) => tls::Verify::Roots(directory.join(path)),
-        Verify::None => tls::Verify::Nobody,
-    };
-    tls::upstream(&verify, tls.server_name.clone())
 }
 
 impl Plan {
@@ -250,6 +232,41 @@ impl Plan {
         targets
     }
 
+    /// What is legal but costs something, a line each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let file = self.config.warnings.iter().map(ToString::to_string);
+        let services = self.config.services.iter().zip(&self.services);
+        let of_tls = services.flat_map(|(service, planned)| tls::warnings(service, planned));
+        file.chain(of_tls).collect()
+    }
+
+    /// Everything that is made anew when files change.
+    pub(crate) fn watched_files(&self) -> Vec<Watched> {
+        let services = self.config.services.iter().zip(&self.services);
+        let watched = services
+            .enumerate()
+            .flat_map(|(position, (service, planned))| {
+                let label = service.name.as_str().to_owned();
+                tls::reloads(planned).into_iter().map(move |made| Watched {
+                    service: position,
+                    label: label.clone(),
+                    made,
+                })
+            });
+        watched.collect()
+    }
+
+    /// The servers whose certificates are compared with ours.
+    pub(crate) fn drift_watches(&self) -> Vec<Watch> {
+        let services = self.config.services.iter().zip(&self.services);
+        let watches = services
+            .enumerate()
+            .flat_map(|(position, (service, planned))| {
+                tls::drift_watches(position, service, planned)
+            });
+        watches.collect()
+    }
+
     /// What `lb check` prints: that all is well, what it will cost, and what is legal but unwise.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("{}: no mistakes\n", self.path.display());
@@ -272,7 +289,7 @@ impl Plan {
             ""
         };
         let _ = writeln!(text, "flow table: {flows} flows{families}, {megabytes} MiB");
-        for warning in &self.config.warnings {
+        for warning in self.warnings() {
             let _ = writeln!(text, "warning: {}:{warning}", self.path.display());
         }
         text

@@ -44,13 +44,15 @@
 //! | `profile` | `"exchange"`, `"plain"` | `"plain"` |
 //! | `headers` | [`HeaderMode`]: `"none"`, `"x-forwarded-for"`, `"x-forwarded-for+via"`, `"x-clientside"`, `"x-clientside+via"`, `"via"`, `"legacy"` | exchange: `"none"`; plain: `"x-forwarded-for"` |
 //! | `transport` | `"auto"`, `"af_xdp"`, `"kernel"` | `"auto"` |
-//! | `tls` | `{ certificate, key }`: PEM files, shown to clients | plain HTTP |
+//! | `tls` | `{ certificate, key }`: PEM files, shown to clients; see below for more | plain HTTP |
 //! | `upstream_tls` | `{ server_name, ca }`: what servers must prove; `verify = "none"` in place of `ca` accepts anyone | plain HTTP |
 //! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
+//! | `extended_protection` | the servers bind logins to the certificate that clients see: `tls` without `upstream_tls` is a mistake, and the daemon doesn't start if a server shows another certificate than we do for `upstream_tls.server_name` | `false` |
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
 //!
 //! **`[[service.route]]`**: for each list that is there, one of it must match (of `header`, all). A route forwards, unless it has
-//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout` and `response_timeout` as above; what a route lacks
+//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout` and
+//! `extended_protection` as above; what a route lacks
 //! is its service's.
 //!
 //! | key | value | default |
@@ -62,6 +64,22 @@
 //! | `header` | list of `{ name, value }`; without `value` any will do | any |
 //! | `redirect` | `{ to, status }`: URL or path with `{host}`, `{path}` (and query), `{query}` of the request; 301, 302, 303, 307, 308 | status 302 |
 //! | `respond` | `{ status, body }` | |
+//!
+//! **`tls`**: all its files are read again when they change, without a restart; what is wrong with them is logged, and what was good stays.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `certificate`, `key`, `ocsp` | PEM file with the chain, leaf first; PEM file with its key; DER file with an OCSP response to staple | required, but for `ocsp` |
+//! | `certificates` | in place of those: a list of `{ certificate, key, ocsp }`. A client is shown the first one that has the name it asks for (SNI) among its names, `"*.example.com"` included; one that has only names of earlier ones is *staged* for the next change | |
+//! | `strict_sni` | clients that ask for no name, or one that no certificate has, are refused; else they are shown the first certificate | `false` |
+//! | `versions` | list of `"1.2"` and `"1.3"` | both |
+//! | `ciphers` | `"default"`, or a list of [`CipherSuite`] names in order of preference, with one for each version | `"default"` |
+//! | `client_certificates` | `{ ca, mode, header }`: PEM file with the roots that vouch for clients; `"required"`, or `"optional"` for clients that may also have none; in which header servers are told the subject | none asked for |
+//!
+//! To change the certificate of servers with Extended Protection: put the next one into `certificates` behind the present one; import
+//! it on every server; then, without a pause between, bind it on every server and copy it over the files of the first. Until then
+//! `lb status` and `lb doctor` say which server shows which of the two. A certificate that renews itself on this host alone (ACME)
+//! ends every login.
 //!
 //! **`mode = "l4"`** only:
 //!
@@ -102,10 +120,11 @@ use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
-    Action, AfXdp, Affinity, Check, Config, Flows, Forward, Forwarding, Get, HashKey, HeaderEquals,
-    HeaderMode, Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat, PathPrefix, PoolOf,
-    PortRange, Profile, Protocol, Redirect, Respond, Route, Schedule, Server, Service, Source, Tls,
-    Transport, UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
+    Action, AfXdp, Affinity, CertificateFiles, Check, CipherSuite, Ciphers, ClientCertificateMode,
+    ClientCertificates, Config, Flows, Forward, Forwarding, Get, HashKey, HeaderEquals, HeaderMode,
+    Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat, PathPrefix, PoolOf, PortRange,
+    Profile, Protocol, Redirect, Respond, Route, Schedule, Server, Service, Source, Tls,
+    TlsVersion, Transport, UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
 };
 
 use error::Path;

@@ -15,10 +15,15 @@ use http::uri::{Authority, PathAndQuery};
 use crate::error::Warning;
 
 mod http_service;
+mod tls;
 
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
-    Respond, Route, Tls, Transport, UpstreamTls, Verify, When,
+    Respond, Route, Transport, UpstreamTls, Verify, When,
+};
+pub use tls::{
+    CertificateFiles, CipherSuite, Ciphers, ClientCertificateMode, ClientCertificates, Tls,
+    TlsVersion,
 };
 
 /// Everything that `lb.toml` says.

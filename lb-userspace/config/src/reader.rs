@@ -175,6 +175,19 @@ impl<'a> Node<'a> {
             })
     }
 
+    /// The boolean.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.wrong_type("true or false, without quotes"),
+        }
+    }
+
+    /// Where mistakes go.
+    pub(crate) const fn report(&self) -> &'a Report<'a> {
+        self.report
+    }
+
     /// The elements of the array.
     pub(crate) fn array(&self, expected: &'static str) -> Option<Vec<Node<'a>>> {
         let DeValue::Array(array) = self.value else {
@@ -401,6 +414,11 @@ impl<'t, 'a> Scope<'t, 'a> {
     /// As [`Table::get`].
     pub(crate) fn get(self, key: &'static str) -> Option<Node<'a>> {
         self.holder(key).get(key)
+    }
+
+    /// As [`Table::spot`].
+    pub(crate) fn spot(self, key: &'static str) -> Spot {
+        self.holder(key).spot(key)
     }
 
     /// As [`Table::required`].

@@ -121,6 +121,7 @@ const SCHEMA: Schema = &[
     "headers",
     "upstream_tls",
     "response_timeout",
+    "extended_protection",
     // mode = "l4"
     "source",
     "forward",

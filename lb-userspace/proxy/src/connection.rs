@@ -18,7 +18,6 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use crate::balance::{Balancer, Server};
 use crate::client_io::{ClientIo, Shared};
@@ -28,6 +27,7 @@ use crate::headers::HeaderMode;
 use crate::identity::{PersistentAuth, PinReason};
 use crate::route::Action;
 use crate::service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
+use crate::tls::Leaf;
 use crate::upstream::{Lease, Pinned, Pool};
 
 /// One service on one worker: serves client connections, and owns the upstream connections that they share.
@@ -117,13 +117,13 @@ impl Proxy {
         let guest = service.entrance.enter(&mut stream, ends, patience).await?;
         let client = guest.client;
         match &service.tls {
-            None => self.serve_http(stream, client, None).await,
-            Some(config) => {
-                let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
+            None => self.serve_http(stream, client, Shown::default()).await,
+            Some(tls) => {
+                let accept = tls.acceptor().accept(stream);
                 match timeout(service.timeouts.tls_handshake, accept).await {
                     Ok(Ok(stream)) => {
-                        let name = stream.get_ref().1.server_name().map(str::to_owned);
-                        self.serve_http(stream, client, name).await
+                        let shown = Shown::on(stream.get_ref().1);
+                        self.serve_http(stream, client, shown).await
                     }
                     Ok(Err(error)) => {
                         Err(Error::new(Kind::ClientTls, "handshake failed").because(error))
@@ -138,7 +138,7 @@ impl Proxy {
         self: Rc<Self>,
         stream: S,
         client: ClientAddr,
-        server_name: Option<String>,
+        shown: Shown,
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -151,7 +151,8 @@ impl Proxy {
             timeouts: Cell::new(timeouts),
             proxy: self,
             client,
-            server_name,
+            server_name: shown.server_name,
+            client_certificate: shown.certificate,
             shared,
             pinned: RefCell::default(),
         });
@@ -255,6 +256,23 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
     .because(error))
 }
 
+/// What a client showed in its TLS handshake.
+#[derive(Debug, Default)]
+struct Shown {
+    server_name: Option<String>,
+    certificate: Option<Leaf>,
+}
+
+impl Shown {
+    fn on(tls: &rustls::ServerConnection) -> Self {
+        let leaf = tls.peer_certificates().and_then(<[_]>::first);
+        Self {
+            server_name: tls.server_name().map(str::to_owned),
+            certificate: leaf.and_then(|leaf| Leaf::read(leaf).ok()),
+        }
+    }
+}
+
 /// What the requests of one client connection have in common.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -262,6 +280,8 @@ pub(crate) struct Session {
     pub(crate) client: ClientAddr,
     /// SNI (RFC 6066 section 3) of the client's TLS; `None` if it sent none, or speaks plain HTTP.
     pub(crate) server_name: Option<String>,
+    /// Of a client that proved itself to be its subject; `None` if none was asked for, or it has none.
+    pub(crate) client_certificate: Option<Leaf>,
     pub(crate) shared: Rc<Shared>,
     /// Of the service, until a request was forwarded.
     timeouts: Cell<ClientTimeouts>,

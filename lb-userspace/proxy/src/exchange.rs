@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::balance::{Ask, Balancer, Server};
 use crate::body::{BodyError, RequestBody, ResponseBody};
+use crate::client_certificate;
 use crate::connection::{Backends, Session};
 use crate::error::{Error, Kind};
 use crate::guard;
@@ -73,6 +74,11 @@ impl Exchange<'_> {
         );
         let (received, method, presence) = (head.version, head.method.clone(), body.presence());
         route.headers.apply(&mut head, session.client)?;
+        client_certificate::tell(
+            session.proxy.service.tls.as_deref(),
+            session.client_certificate.as_ref(),
+            &mut head.headers,
+        );
         record.outgoing(&head.headers);
         frame(&mut head, &body);
         let mut request = Request::from_parts(head, body);

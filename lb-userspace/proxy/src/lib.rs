@@ -15,6 +15,7 @@ mod activity;
 mod admission;
 mod balance;
 mod body;
+mod client_certificate;
 mod client_io;
 mod connection;
 mod counters;

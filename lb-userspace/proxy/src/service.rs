@@ -14,7 +14,7 @@ use crate::entrance::Entrance;
 use crate::headers::HeaderPolicy;
 use crate::proxy_header::ProxyProtocol;
 use crate::route::Route;
-use crate::tls::UpstreamTls;
+use crate::tls::{ServerTls, UpstreamTls};
 
 /// One HTTP service: what every worker needs to serve its clients.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub struct Service {
     pub name: String,
     /// What becomes of requests; the first route that matches one takes it.
     pub routes: Vec<Route>,
-    /// TLS towards clients, from [`tls::server_config`](crate::tls::server_config); `None` for plain HTTP.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// TLS towards clients; `None` for plain HTTP.
+    pub tls: Option<Arc<ServerTls>>,
     /// How long is waited for the client.
     pub timeouts: ClientTimeouts,
     /// What is counted.

@@ -7,7 +7,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_proxy::tls::{self, Verify};
+use lb_proxy::tls::{self, ServerOptions, ServerTls, Verify};
 use lb_proxy::{ClientAddr, Kind, Proxy, Service};
 use rustls_pki_types::ServerName;
 use support::{Edge, forwarding, run, service, until};
@@ -42,9 +42,14 @@ fn name() -> ServerName<'static> {
     ServerName::try_from(NAME).unwrap()
 }
 
+/// TLS towards clients with one certificate.
+fn server(files: &Files) -> Arc<ServerTls> {
+    ServerTls::load(ServerOptions::new(&files.certificate, &files.key)).unwrap()
+}
+
 /// A server that answers one request per connection with the ALPN protocol of that connection.
 async fn tls_origin(files: &Files) -> std::net::SocketAddr {
-    let config = tls::server_config(&files.certificate, &files.key).unwrap();
+    let config = server(files).config();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     spawn_local(async move {
@@ -73,7 +78,7 @@ async fn fetch(service: Service, trusted: &Files, alpn: &[&[u8]]) -> Result<Stri
         proxy.serve(stream, ClientAddr { peer, local }).await
     });
     let settings = tls::upstream(&Verify::Roots(trusted.certificate.clone()), name()).unwrap();
-    let mut config = rustls::ClientConfig::clone(settings.config());
+    let mut config = rustls::ClientConfig::clone(&settings.config());
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     let tcp = TcpStream::connect(local).await.unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name(), tcp);
@@ -99,7 +104,7 @@ fn both_sides_speak_tls_and_http_1_1_only() {
     ] {
         run(async {
             let mut settings = service(&[tls_origin(&back).await]);
-            settings.tls = Some(tls::server_config(&front.certificate, &front.key).unwrap());
+            settings.tls = Some(server(&front));
             let verify = Verify::Roots(back.certificate.clone());
             forwarding(&mut settings).upstream_tls = Some(tls::upstream(&verify, name()).unwrap());
             let got = fetch(settings, &front, alpn).await;
@@ -142,7 +147,7 @@ fn a_client_that_speaks_no_tls_is_counted() {
     let front = Files::make(dir.path(), "front");
     run(async {
         let mut settings = service(&[]);
-        settings.tls = Some(tls::server_config(&front.certificate, &front.key).unwrap());
+        settings.tls = Some(server(&front));
         let edge = Edge::start(settings).await;
         edge.client().await.get("/", "").await;
         until(|| edge.counters().errors(Kind::ClientTls) == 1).await;
@@ -172,9 +177,8 @@ fn unusable_files_are_named_with_what_is_wrong() {
         ),
     ];
     for (certificate, key, expected) in table {
-        let error = tls::server_config(certificate, key)
-            .unwrap_err()
-            .to_string();
+        let options = ServerOptions::new(certificate, key);
+        let error = ServerTls::load(options).unwrap_err().to_string();
         for part in expected {
             assert!(error.contains(part), "{error:?} lacks {part:?}");
         }

@@ -6,16 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Http;
-use lb_proxy::tls;
+use lb_proxy::tls::Error;
 use lb_proxy::{
     Action, Balancing, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound,
     PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 
-use super::upstream_tls;
+use super::tls::upstream_tls;
 
 /// One route, with the files it names read in.
-pub(super) fn route(route: &lb_config::Route, directory: &Path) -> Result<Route, tls::Error> {
+pub(super) fn route(route: &lb_config::Route, directory: &Path) -> Result<Route, Error> {
     let action = match &route.action {
         lb_config::Action::Forward(to) => Action::Forward(Box::new(forwarding(to, directory)?)),
         lb_config::Action::Redirect(redirect) => Action::Redirect(Redirect {
@@ -57,7 +57,7 @@ fn when(when: &lb_config::When) -> When {
     }
 }
 
-fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding, tls::Error> {
+fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding, Error> {
     let servers = to.servers.iter().map(|server| {
         Arc::new(Server::new(
             server.name.as_str(),

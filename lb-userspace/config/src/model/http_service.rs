@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{Health, Name, PoolOf, Server};
+use super::{Health, Name, PoolOf, Server, Tls};
 
 /// Settings of a service with `mode = "http"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,6 +138,8 @@ pub struct Forwarding {
     pub idle_timeout: Duration,
     /// Longest wait for the head of a response once the request is sent.
     pub response_timeout: Duration,
+    /// Servers bind logins to the certificate that the client saw, and so it must be theirs.
+    pub extended_protection: bool,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.
@@ -190,15 +192,6 @@ pub enum Transport {
     AfXdp,
     /// Kernel sockets.
     Kernel,
-}
-
-/// `tls`: what clients are shown. Relative paths are relative to the configuration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM file with the certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// PEM file with the private key of the leaf.
-    pub key: PathBuf,
 }
 
 /// `upstream_tls`: how a server must prove itself.

@@ -18,6 +18,7 @@ pub(crate) const KEYS: Schema = &[
     "headers",
     "upstream_tls",
     "response_timeout",
+    "extended_protection",
 ];
 
 /// Reads it, and the servers of each route with their places.

@@ -11,7 +11,7 @@ use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
     Action, Forwarding, HeaderEquals, HeaderMode, Health, HostPattern, Name, PathPrefix, Profile,
-    Redirect, Respond, Route, When,
+    Redirect, Respond, Route, UpstreamTls, When,
 };
 use crate::reader::{Node, Read, Schema, Scope, Table};
 use crate::value;
@@ -300,6 +300,7 @@ pub(super) fn forwarding(
     let response_timeout = scope.optional("response_timeout", defaults.response_timeout, |node| {
         value::duration(node, TIMEOUTS)
     });
+    let extended_protection = extended_protection(scope, offloads, upstream_tls.as_ref());
     let forwarding = || {
         Some(Forwarding {
             servers: server::finish(&servers),
@@ -309,6 +310,7 @@ pub(super) fn forwarding(
             headers: headers?,
             idle_timeout: idle_timeout?,
             response_timeout: response_timeout?,
+            extended_protection: extended_protection?,
         })
     };
     let forwarding = forwarding();
@@ -316,6 +318,31 @@ pub(super) fn forwarding(
         warn_exchange(scope, forwarding, offloads);
     }
     (forwarding, servers)
+}
+
+/// Reads it; a login can be bound to a certificate only if both sides of the way have one.
+fn extended_protection(
+    scope: Scope<'_, '_>,
+    offloads: bool,
+    upstream_tls: Option<&Option<UpstreamTls>>,
+) -> Option<bool> {
+    let wanted = scope.optional("extended_protection", false, Node::boolean)?;
+    let clash = match (wanted, offloads, upstream_tls) {
+        (true, true, Some(None)) => {
+            "without upstream_tls, TLS ends here, and servers with Extended Protection refuse every login; add \
+             upstream_tls, and give this host and all servers the same certificate"
+        }
+        (true, false, Some(_)) => {
+            "without tls, clients see no certificate, and servers with Extended Protection refuse every login; add tls \
+             with the servers' certificate"
+        }
+        _ => return Some(wanted),
+    };
+    scope.report().error(
+        &scope.spot("extended_protection"),
+        Problem::Contradiction(clash.to_owned()),
+    );
+    None
 }
 
 fn warn_exchange(scope: Scope<'_, '_>, forwarding: &Forwarding, offloads: bool) {
@@ -338,6 +365,7 @@ const FORWARDING_KEYS: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "extended_protection",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -355,6 +383,7 @@ const SCHEMA: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "extended_protection",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

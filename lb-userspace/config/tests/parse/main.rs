@@ -10,6 +10,7 @@ mod good;
 mod mistakes;
 mod routes;
 mod table;
+mod tls;
 
 /// A file without a mistake or warning; each line is changed by some case below.
 const GOOD: &str = r#"interfaces = ["lb-front", "lb-back"]

@@ -71,8 +71,8 @@ async fn open(forwarding: &Forwarding, server: &Server, client: ClientAddr) -> i
     match &forwarding.upstream_tls {
         None => drive(tcp).await,
         Some(tls) => {
-            let connector = TlsConnector::from(Arc::clone(&tls.config));
-            drive(connector.connect(tls.server_name.clone(), tcp).await?).await
+            let connector = TlsConnector::from(tls.config());
+            drive(connector.connect(tls.server_name().clone(), tcp).await?).await
         }
     }
 }

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -14,7 +13,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use lb_config::Get;
-use rustls::pki_types::ServerName;
+use lb_proxy::tls::UpstreamTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -28,16 +27,7 @@ pub(crate) enum Probe {
     /// GET over plain TCP.
     Http(Get),
     /// GET over TLS.
-    Https(Get, Tls),
-}
-
-/// The client's side of TLS.
-#[derive(Clone, Debug)]
-pub(crate) struct Tls {
-    /// What is trusted; made once, because it holds the parsed roots.
-    pub(crate) config: Arc<rustls::ClientConfig>,
-    /// SNI, and the name that the certificate must be for.
-    pub(crate) server_name: ServerName<'static>,
+    Https(Get, UpstreamTls),
 }
 
 /// Why a server is not healthy.
@@ -88,8 +78,8 @@ pub(crate) async fn probe(
         Probe::Tcp => Ok("connected".to_owned()),
         Probe::Http(get) => within(deadline, "GET", exchange(get, stream)).await?,
         Probe::Https(get, tls) => {
-            let connector = TlsConnector::from(Arc::clone(&tls.config));
-            let handshake = connector.connect(tls.server_name.clone(), stream);
+            let connector = TlsConnector::from(tls.config());
+            let handshake = connector.connect(tls.server_name().clone(), stream);
             let stream = within(deadline, "TLS", handshake)
                 .await?
                 .map_err(Failure::Tls)?;
