@@ -4,6 +4,7 @@
 //! mistakes, all of them at once, before anything on the host is changed.
 
 mod routes;
+mod rules;
 
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
@@ -91,7 +92,16 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     }
 }
 
-fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, tls::Error> {
+/// Why a file that the configuration names can't be used.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error(transparent)]
+    Page(#[from] rules::BadPage),
+}
+
+fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, Unreadable> {
     let http = match &service.mode {
         Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
         Mode::L4(_) => None,
@@ -130,7 +140,7 @@ fn http_service(
     service: &lb_config::Service,
     http: &Http,
     directory: &Path,
-) -> Result<Service, tls::Error> {
+) -> Result<Service, Unreadable> {
     let tls = match &http.tls {
         Some(tls) => Some(tls::server_config(
             &directory.join(&tls.certificate),
@@ -141,7 +151,7 @@ fn http_service(
     let routes = http
         .routes
         .iter()
-        .map(|route| routes::route(route, directory));
+        .map(|route| routes::route(service, route, directory));
     Ok(Service {
         name: service.name.as_str().to_owned(),
         routes: routes.collect::<Result<_, _>>()?,
@@ -151,6 +161,8 @@ fn http_service(
             ..ClientTimeouts::default()
         },
         counters: Arc::new(Counters::default()),
+        hsts: http.hsts.as_ref().map(rules::hsts),
+        error_pages: rules::error_pages(&http.error_pages, directory)?,
     })
 }
 

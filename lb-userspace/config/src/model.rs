@@ -14,12 +14,18 @@ use http::uri::{Authority, PathAndQuery};
 
 use crate::error::Warning;
 
+mod headers;
 mod http_service;
+mod pages;
+mod rules;
 
+pub use headers::{Hsts, HstsReach, Inbound, Tell};
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
     Respond, Route, Tls, Transport, UpstreamTls, Verify, When,
 };
+pub use pages::{ErrorPage, ErrorPages};
+pub use rules::{HeaderRule, Pattern, Piece, Rules, TargetPart, TargetRule, Template, Variable};
 
 /// Everything that `lb.toml` says.
 #[derive(Clone, Debug, PartialEq)]

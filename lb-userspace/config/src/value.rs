@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::uri::{Authority, PathAndQuery};
 use rustls_pki_types::ServerName;
 
-use crate::model::{HashKey, InterfaceName, Name, PortRange};
+use crate::model::{HashKey, InterfaceName, Name, PathPrefix, PortRange};
 use crate::reader::Node;
 
 pub(crate) fn name(node: &Node<'_>) -> Option<Name> {
@@ -149,5 +149,22 @@ pub(crate) fn path_and_query(node: &Node<'_>) -> Option<PathAndQuery> {
 pub(crate) fn body_start(node: &Node<'_>) -> Option<String> {
     node.string("a string of at most 256 bytes", |text| {
         (text.len() <= 256).then(|| text.to_owned())
+    })
+}
+
+/// Also what a `path_prefix` is replaced with.
+pub(crate) fn path_prefix(node: &Node<'_>) -> Option<PathPrefix> {
+    const EXPECTED: &str =
+        "the beginning of a path, such as \"/owa\": without %, query, \"//\", \"/./\" and \"/../\"";
+    node.string(EXPECTED, |text| {
+        let plain = text.starts_with('/')
+            && !text.contains(['%', '?', '#', '\\'])
+            && text.parse::<PathAndQuery>().is_ok();
+        let segments = text.strip_prefix('/')?.trim_end_matches('/');
+        let clean = segments.is_empty()
+            || segments
+                .split('/')
+                .all(|segment| !matches!(segment, "" | "." | ".."));
+        (plain && clean).then(|| PathPrefix(format!("/{}", segments.to_ascii_lowercase())))
     })
 }

@@ -20,6 +20,7 @@ use crate::error::{Error, Kind};
 use crate::headers::{self, BodyPresence};
 use crate::identity::{self, PinReason};
 use crate::record::Record;
+use crate::rules::{Asked, Facts};
 use crate::service::Forwarding;
 use crate::upstream::{Lease, Sent, connect};
 
@@ -35,6 +36,8 @@ pub(crate) struct Exchange<'a> {
 pub(crate) struct Answer {
     response: Response<Incoming>,
     lease: Option<Lease>,
+    /// Only where there are rules, whose variables stand for it.
+    asked: Option<Box<Asked>>,
 }
 
 impl Exchange<'_> {
@@ -47,9 +50,15 @@ impl Exchange<'_> {
     ) -> Result<Answer, Error> {
         let Self { session, route, .. } = self;
         session.take_route(&route.timeouts);
-        let credential = PinReason::of_request(&head.headers);
+        let mut credential = PinReason::of_request(&head.headers);
         let received = head.version;
-        route.headers.apply(&mut head, session.client)?;
+        let scheme = session.scheme();
+        route.headers.apply(&mut head, session.client, scheme)?;
+        let asked = self.change(&mut head)?;
+        if asked.is_some() {
+            // A rule may have made a credential of what was none.
+            credential = credential.or_else(|| PinReason::of_request(&head.headers));
+        }
         record.outgoing(&head.headers);
         frame(&mut head, &body);
         let mut request = Request::from_parts(head, body);
@@ -57,7 +66,8 @@ impl Exchange<'_> {
 
         if !session.is_pinned(route) {
             let Some(reason) = credential else {
-                return self.send_shared(request, record).await;
+                let answer = self.send_shared(request, record).await?;
+                return Ok(Answer { asked, ..answer });
             };
             let lease = self.obtain(Freshness::Fresh, &mut Vec::new()).await?;
             session.pin(lease, reason);
@@ -66,7 +76,18 @@ impl Exchange<'_> {
         Ok(Answer {
             response,
             lease: None,
+            asked,
         })
+    }
+
+    /// Changes a request by the route's rules; what it was before, if there are any.
+    fn change(self, head: &mut request::Parts) -> Result<Option<Box<Asked>>, Error> {
+        let Some(rules) = &self.backends.rules else {
+            return Ok(None);
+        };
+        let asked = Box::new(Asked::of(head));
+        rules.on_request(head, facts(self.session, &asked, None))?;
+        Ok(Some(asked))
     }
 
     /// Sends on the client's own connection, once.
@@ -110,7 +131,11 @@ impl Exchange<'_> {
             match self.response_head(sending).await {
                 Ok(response) => {
                     let lease = Some(lease);
-                    return Ok(Answer { response, lease });
+                    return Ok(Answer {
+                        response,
+                        lease,
+                        asked: None,
+                    });
                 }
                 Err(Failure::Failed(error)) => return Err(error),
                 Err(Failure::Unsent(unsent)) => {
@@ -189,14 +214,22 @@ impl Exchange<'_> {
 
     /// Makes the server's response the client's.
     pub(crate) fn relay(self, answer: Answer, mut record: Record) -> Response<ResponseBody> {
-        let Self { session, route, .. } = self;
-        let Answer { response, lease } = answer;
+        let Self {
+            session,
+            route,
+            backends,
+        } = self;
+        let Answer {
+            response,
+            lease,
+            asked,
+        } = answer;
         session.shared.activity.response_head();
         let (mut head, incoming) = response.into_parts();
         let persistent = identity::persistent_auth(&head.headers);
         session
             .proxy
-            .note_persistent_auth(persistent, route.headers.mode);
+            .note_persistent_auth(persistent, route.headers.mode, record.via_out);
         record.response(&head.headers, persistent);
         record.answered(head.status);
 
@@ -210,6 +243,11 @@ impl Exchange<'_> {
         };
         let upstream_closes = headers::closes(head.version, &head.headers);
         headers::clean_response(&mut head.headers);
+        if let (Some(rules), Some(asked)) = (&backends.rules, &asked) {
+            let server = record.upstream.as_ref().map(|(server, _)| server.name());
+            rules.on_response(&mut head.headers, facts(session, asked, server));
+        }
+        session.add_own_headers(&mut head.headers);
         if session.is_pinned(route) && (upstream_closes || !session.pinned_server_is_up(route)) {
             // The identity ends with the connection, so the client must not believe that it still has one.
             let close = HeaderValue::from_static("close");
@@ -234,6 +272,17 @@ enum Failure {
     Unsent(Box<Request<RequestBody>>),
     /// Some of it may have been.
     Failed(Error),
+}
+
+/// What variables of rules are looked up in.
+fn facts<'a>(session: &'a Session, asked: &'a Asked, server: Option<&'a str>) -> Facts<'a> {
+    Facts {
+        client: session.client,
+        scheme: session.scheme(),
+        server_name: session.server_name.as_deref(),
+        asked,
+        server,
+    }
 }
 
 /// hyper doesn't send a body of unknown length with GET and HEAD unless told to; it came chunked, so it goes chunked.

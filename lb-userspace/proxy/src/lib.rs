@@ -9,7 +9,8 @@
 //! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
 //!
 //! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
-//! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
+//! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy),
+//! `rules` (what an operator changes besides).
 
 mod activity;
 mod balance;
@@ -24,8 +25,10 @@ mod forward;
 mod headers;
 mod identity;
 mod leftover;
+mod pages;
 mod record;
 mod route;
+mod rules;
 mod service;
 pub mod tls;
 mod upstream;
@@ -33,8 +36,10 @@ mod upstream;
 pub use connection::Proxy;
 pub use counters::{Counter, Counters};
 pub use error::{Error, Fault, Kind};
-pub use headers::{HeaderMode, HeaderPolicy, Inbound};
+pub use headers::{HeaderMode, HeaderPolicy, Inbound, Tell, Told};
+pub use pages::{ErrorPages, Page};
 pub use route::{
     Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
 };
+pub use rules::{HeaderRule, Piece, Rules, TargetPart, TargetRule, Template, Variable};
 pub use service::{ClientAddr, ClientTimeouts, Forwarding, Server, Service, Timeouts};

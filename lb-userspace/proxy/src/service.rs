@@ -9,9 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use crate::counters::Counters;
 use crate::headers::HeaderPolicy;
+use crate::pages::ErrorPages;
 use crate::route::Route;
+use crate::rules::Rules;
 use crate::tls::UpstreamTls;
 
 /// One HTTP service: what every worker needs to serve its clients.
@@ -27,6 +31,10 @@ pub struct Service {
     pub timeouts: ClientTimeouts,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// `Strict-Transport-Security` of every response over TLS (RFC 6797).
+    pub hsts: Option<HeaderValue>,
+    /// For statuses that a route has no page for, and requests that no route takes.
+    pub error_pages: ErrorPages,
 }
 
 /// How the requests of a route get to its servers.
@@ -40,6 +48,10 @@ pub struct Forwarding {
     pub headers: HeaderPolicy,
     /// How long is waited for what.
     pub timeouts: Timeouts,
+    /// What is changed besides; `None` for nothing.
+    pub rules: Option<Box<Rules>>,
+    /// For requests of this route that fail.
+    pub error_pages: ErrorPages,
 }
 
 impl Forwarding {

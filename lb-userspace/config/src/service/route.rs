@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, server, tls};
+use super::{TIMEOUTS, headers, pages, rules, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
-    Action, Forwarding, HeaderEquals, HeaderMode, Health, HostPattern, Name, PathPrefix, Profile,
-    Redirect, Respond, Route, When,
+    Action, ErrorPages, Forwarding, HeaderEquals, HeaderMode, Health, HostPattern, Name,
+    PathPrefix, Profile, Redirect, Respond, Route, When,
 };
 use crate::reader::{Node, Read, Schema, Scope, Table};
 use crate::value;
@@ -63,7 +62,12 @@ fn when(table: &Table<'_>) -> Option<When> {
         "a list of names, such as [\"mail.example.com\"]",
         host,
     );
-    let paths = list(table, "path", "a list of paths, such as [\"/owa\"]", path);
+    let paths = list(
+        table,
+        "path",
+        "a list of paths, such as [\"/owa\"]",
+        value::path_prefix,
+    );
     let methods = list(
         table,
         "method",
@@ -120,22 +124,6 @@ fn host(node: &Node<'_>) -> Option<HostPattern> {
             }
         },
     )
-}
-
-fn path(node: &Node<'_>) -> Option<PathPrefix> {
-    const EXPECTED: &str =
-        "the beginning of a path, such as \"/owa\": without %, query, \"//\", \"/./\" and \"/../\"";
-    node.string(EXPECTED, |text| {
-        let plain = text.starts_with('/')
-            && !text.contains(['%', '?', '#', '\\'])
-            && text.parse::<PathAndQuery>().is_ok();
-        let segments = text.strip_prefix('/')?.trim_end_matches('/');
-        let clean = segments.is_empty()
-            || segments
-                .split('/')
-                .all(|segment| !matches!(segment, "" | "." | ".."));
-        (plain && clean).then(|| PathPrefix(format!("/{}", segments.to_ascii_lowercase())))
-    })
 }
 
 fn method(node: &Node<'_>) -> Option<Method> {
@@ -266,7 +254,7 @@ pub(super) fn forwarding(
         path,
     };
     let health = health::read(scope, &context, None);
-    let headers = scope.optional("headers", defaults.headers, |node| {
+    let mode = scope.optional("headers", defaults.headers, |node| {
         node.choice(&HEADER_MODES)
     });
     let idle_timeout = scope.optional("idle_timeout", defaults.idle_timeout, |node| {
@@ -275,15 +263,23 @@ pub(super) fn forwarding(
     let response_timeout = scope.optional("response_timeout", defaults.response_timeout, |node| {
         value::duration(node, TIMEOUTS)
     });
+    let forwarded = headers::forwarded(scope);
+    let inbound = headers::inbound(scope, defaults.profile);
+    let rules = rules::read(scope, defaults.profile);
+    let error_pages = scope.own().map_or(Some(ErrorPages::default()), pages::read);
     let forwarding = || {
         Some(Forwarding {
             servers: server::finish(&servers),
             // If it could not be read, that has been reported, and nobody will use this.
             health: health.unwrap_or(Health::Unchecked),
             upstream_tls: upstream_tls?,
-            headers: headers?,
+            headers: mode?,
             idle_timeout: idle_timeout?,
             response_timeout: response_timeout?,
+            forwarded: forwarded?,
+            inbound: inbound?,
+            rules: rules?,
+            error_pages: error_pages?,
         })
     };
     let forwarding = forwarding();
@@ -313,6 +309,11 @@ const FORWARDING_KEYS: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "error_pages",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -330,6 +331,11 @@ const SCHEMA: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "error_pages",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_proxy::{
-    Action, ClientAddr, ClientTimeouts, Counters, Error, Forwarding, HeaderPolicy, Proxy, Route,
+    Action, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages, Forwarding, HeaderPolicy, Proxy, Route,
     RouteCounters, Server, Service, Timeouts, When,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -47,6 +47,8 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         upstream_tls: None,
         headers: HeaderPolicy::exchange(),
         timeouts: Timeouts::default(),
+        rules: None,
+        error_pages: ErrorPages::default(),
     };
     Service {
         name: "test".to_owned(),
@@ -59,6 +61,8 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         tls: None,
         timeouts: ClientTimeouts::default(),
         counters: Arc::new(Counters::default()),
+        hsts: None,
+        error_pages: ErrorPages::default(),
     }
 }
 
