@@ -7,8 +7,10 @@ use lb_config::parse;
 mod corpus;
 mod forwarding;
 mod good;
+mod headers;
 mod mistakes;
 mod routes;
+mod rules;
 mod table;
 
 /// A file without a mistake or warning; each line is changed by some case below.
