@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_proxy::{
-    Action, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages, Forwarding, HeaderPolicy, Proxy, Route,
-    RouteCounters, Server, Service, Timeouts, When,
+    Action, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages, Forwarding, HeaderPolicy,
+    Proxy, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
