@@ -86,7 +86,7 @@ fn grouped(lines: &[String]) -> Vec<String> {
 }
 
 fn text(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("{line}\r\n")).collect()
+    lines.join("\r\n") + "\r\n"
 }
 
 /// Without what says where a message ends, which is of each hop.

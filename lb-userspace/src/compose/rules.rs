@@ -184,3 +184,6 @@ fn template(template: &lb_config::Template, names: Names<'_>) -> Template {
     });
     Template(pieces.collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,13 +150,16 @@ fn a_route_has_its_services_rules_or_its_own() {
     assert_eq!(sizes, [(1, 1), (0, 1)]);
 }
 
+/// The only rule for requests is `rule`, and this is said of it.
+#[track_caller]
+fn say(rule: &str, expected: &str) {
+    let text = format!("request_rules = [{rule}]");
+    let expected = format!("lb.toml:9:{expected}");
+    check(&file("plain", &text), &[&expected]);
+}
+
 #[test]
 fn mistakes_in_rules_are_named() {
-    let say = |rule: &str, expected: &str| {
-        let text = format!("request_rules = [{rule}]");
-        let expected = format!("lb.toml:9:{expected}");
-        check(&file("plain", &text), &[&expected]);
-    };
     say(
         r#"{ value = "x" }"#,
         r#"18: service "web": request_rules[0]: a rule does one thing; expected a table with one of add, set, remove, copy, rewrite, path_prefix, path, query and url, such as { set = "X-Real-IP", value = "{client_ip}" }"#,
@@ -181,6 +184,10 @@ fn mistakes_in_rules_are_named() {
         r#"{ set = "A B", value = "x" }"#,
         r#"26: service "web": request_rules[0].set: `A B` is not the name of a header, such as "X-Real-IP""#,
     );
+}
+
+#[test]
+fn mistakes_in_values_and_patterns_are_named() {
     say(
         r#"{ set = "A", value = "x\ny" }"#,
         r#"39: service "web": request_rules[0].value: `x\ny` is not the value of a header"#,
@@ -227,6 +234,9 @@ fn mistakes_in_rules_are_named() {
     );
 }
 
+/// A rule of one verb on a header; the column and the key of its name.
+type Named = fn(&str) -> (String, usize, &'static str);
+
 /// Whoever could say where a message ends, or what it is for, would speak for others.
 #[test]
 fn framing_and_host_are_out_of_reach() {
@@ -242,7 +252,7 @@ fn framing_and_host_are_out_of_reach() {
         "Transfer-Encoding",
         "Upgrade",
     ];
-    let rules: [fn(&str) -> (String, usize, &'static str); 5] = [
+    let rules: [Named; 5] = [
         |name| (format!("{{ add = {name:?}, value = \"x\" }}"), 26, "add"),
         |name| (format!("{{ set = {name:?}, value = \"x\" }}"), 26, "set"),
         |name| (format!("{{ remove = {name:?} }}"), 29, "remove"),

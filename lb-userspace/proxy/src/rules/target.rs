@@ -116,7 +116,7 @@ fn checked(target: Vec<u8>) -> Result<PathAndQuery, Error> {
     let size = target.len();
     let parsed = PathAndQuery::from_maybe_shared(bytes::Bytes::from(target))
         .map_err(|error| refused("that is none").because(error))?;
-    // The parser cuts off what follows `#`, and reads a target that doesn't begin with `/` as one that does.
+    // The parser cuts off what follows `#`, and versions of it take what doesn't begin with `/`.
     if parsed.as_str().len() != size || !parsed.path().starts_with('/') {
         return Err(refused("that is none"));
     }
