@@ -4,6 +4,7 @@
 //! mistakes, all of them at once, before anything on the host is changed.
 
 mod routes;
+mod rules;
 mod tls;
 
 use std::fmt::Write as _;
@@ -22,7 +23,7 @@ use lb_ebpf::abi::{
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{Alpn, Error};
-use lb_proxy::{ClientTimeouts, Counters, Service};
+use lb_proxy::{ClientTimeouts, Counters, Entrance, Service};
 use lb_transport::af_xdp::EngineConfig;
 
 use crate::cli::Failure;
@@ -94,7 +95,16 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     }
 }
 
-fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, Error> {
+/// Why a file that the configuration names can't be used.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Tls(#[from] Error),
+    #[error(transparent)]
+    Page(#[from] rules::BadPage),
+}
+
+fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, Unreadable> {
     let http = match &service.mode {
         Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
         Mode::L4(_) => None,
@@ -123,7 +133,7 @@ fn http_service(
     service: &lb_config::Service,
     http: &Http,
     directory: &Path,
-) -> Result<Service, Error> {
+) -> Result<Service, Unreadable> {
     let tls = match &http.tls {
         Some(tls) => Some(tls::server_tls(tls, Alpn::Http1, directory)?),
         None => None,
@@ -131,7 +141,7 @@ fn http_service(
     let routes = http
         .routes
         .iter()
-        .map(|route| routes::route(route, directory));
+        .map(|route| routes::route(service, route, directory));
     Ok(Service {
         name: service.name.as_str().to_owned(),
         routes: routes.collect::<Result<_, _>>()?,
@@ -141,6 +151,12 @@ fn http_service(
             ..ClientTimeouts::default()
         },
         counters: Arc::new(Counters::default()),
+        entrance: Entrance::default(),
+        max_headers: None,
+        max_header_bytes: None,
+        requests: None,
+        hsts: http.hsts.as_ref().map(rules::hsts),
+        error_pages: rules::error_pages(&http.error_pages, directory)?,
     })
 }
 

@@ -50,10 +50,15 @@
 //! | `extended_protection` | the servers bind logins to the certificate that clients see: `tls` without `upstream_tls` is a mistake, and the daemon doesn't start if a server shows another certificate than we do for `upstream_tls.server_name` | `false` |
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
 //!
+//! | `forwarded` | list of `"x-forwarded-for"`, `"x-forwarded-proto"`, `"x-forwarded-port"`, `"x-forwarded-host"`, `"forwarded"` (RFC 7239), beside what `headers` says; `[]` for none | none |
+//! | `inbound` | what becomes of `Via`, `X-ClientSide`, `Forwarded` and `X-Forwarded-*` of clients: `"strip"`, or `"keep"` behind a trusted proxy (lists get ours at their end, and what can be said only once stays) | `"strip"` |
+//! | `request_rules`, `response_rules` | lists of rules, see below; a route's list replaces its service's | `[]` |
+//! | `hsts` | `Strict-Transport-Security` on every response of a service with `tls`: days up to `"3650d"`, or `{ max_age, reach }` with `reach` `"host"`, `"subdomains"`, `"preload"` | none |
+//! | `error_pages` | `{ status = file }`, statuses 400 to 599: UTF-8 files that end in `.html`, `.htm`, `.txt`, `.json` or `.xml`, of at most 256 KiB, for what the proxy itself answers; a route's are looked up before its service's | a line of text |
+//!
 //! **`[[service.route]]`**: for each list that is there, one of it must match (of `header`, all). A route forwards, unless it has
-//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout` and
-//! `extended_protection` as above; what a route lacks
-//! is its service's.
+//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout`, `extended_protection`, `forwarded`,
+//! `inbound`, `request_rules`, `response_rules` and `error_pages` as above; what a route lacks is its service's.
 //!
 //! | key | value | default |
 //! |---|---|---|
@@ -80,6 +85,25 @@
 //! it on every server; then, without a pause between, bind it on every server and copy it over the files of the first. Until then
 //! `lb status` and `lb doctor` say which server shows which of the two. A certificate that renews itself on this host alone (ACME)
 //! ends every login.
+//!
+//! **Rules**, done in the order of the file; those of `response_rules` to servers' responses, and only the first five:
+//!
+//! | rule | does |
+//! |---|---|
+//! | `{ add = "X-A", value = "…" }` | one line more |
+//! | `{ set = "X-A", value = "…" }` | one line in place of all of that name; the only rule for `Host` |
+//! | `{ remove = "X-A" }` | no line of that name |
+//! | `{ copy = "X-A", to = "X-B" }` | the lines of one in place of those of the other, if there are any |
+//! | `{ rewrite = "X-A", pattern = "^http:(.*)$", with = "https:$1" }` | replaces the first match in each line |
+//! | `{ path_prefix = "/old", with = "/new" }` | replaces the beginning of the path, found as by `path` of a route |
+//! | `{ path = "^/u/(.*)$", with = "/users/$1" }`; `query` and `url` in place of `path` | replaces the first match in the path, the query (without `?`), or both |
+//!
+//! In a `value`, `{client_ip}`, `{client_port}`, `{listen_ip}`, `{listen_port}`, `{scheme}`, `{sni}`, `{method}`, `{host}`, `{path}`, `{query}`
+//! are the client's own, before any rule; `{service}`, `{route}`, and in `response_rules` `{server}`, are names. Patterns are those of the
+//! [regex crate](https://docs.rs/regex) on bytes (`(?i)` for any case), matched in linear time. A request's route is chosen before
+//! its target is rewritten; a target that is none afterwards, or still goes up by `..`, is answered with 400. No rule may change what frames a
+//! message or is for one connection (`Content-Length`, `Connection`, `Expect` and the like). On `profile = "exchange"`, one that makes
+//! `Via`, or changes `Authorization`, `WWW-Authenticate`, `Persistent-Auth`, `Cookie` or `Set-Cookie`, needs `force = true`.
 //!
 //! **`mode = "l4"`** only:
 //!
@@ -125,6 +149,10 @@ pub use model::{
     Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat, PathPrefix, PoolOf, PortRange,
     Profile, Protocol, Redirect, Respond, Route, Schedule, Server, Service, Source, Tls,
     TlsVersion, Transport, UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
+};
+pub use model::{
+    ErrorPage, ErrorPages, HeaderRule, Hsts, HstsReach, Inbound, Pattern, Piece, Rules, TargetPart,
+    TargetRule, Tell, Template, Variable,
 };
 
 use error::Path;

@@ -14,13 +14,19 @@ use http::uri::{Authority, PathAndQuery};
 
 use crate::error::Warning;
 
+mod headers;
 mod http_service;
+mod pages;
+mod rules;
 mod tls;
 
+pub use headers::{Hsts, HstsReach, Inbound, Tell};
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
     Respond, Route, Transport, UpstreamTls, Verify, When,
 };
+pub use pages::{ErrorPage, ErrorPages};
+pub use rules::{HeaderRule, Pattern, Piece, Rules, TargetPart, TargetRule, Template, Variable};
 pub use tls::{
     CertificateFiles, CipherSuite, Ciphers, ClientCertificateMode, ClientCertificates, Tls,
     TlsVersion,

@@ -175,14 +175,6 @@ impl<'a> Node<'a> {
             })
     }
 
-    /// The boolean.
-    pub(crate) fn boolean(&self) -> Option<bool> {
-        match self.value {
-            DeValue::Boolean(value) => Some(*value),
-            _ => self.wrong_type("true or false, without quotes"),
-        }
-    }
-
     /// Where mistakes go.
     pub(crate) const fn report(&self) -> &'a Report<'a> {
         self.report
@@ -222,6 +214,24 @@ impl<'a> Node<'a> {
             return self.wrong_type(expected);
         };
         Some(Table::new(self.report, entries, self.spot.clone(), schema))
+    }
+
+    /// The entries of a table whose keys are values themselves.
+    pub(crate) fn entries(&self, expected: &'static str) -> Option<Vec<(&'a str, Self)>> {
+        let DeValue::Table(entries) = self.value else {
+            return self.wrong_type(expected);
+        };
+        let keys = entries.keys().map(|key| key.get_ref().as_ref());
+        let node = |(key, value)| (key, Node::new(self.report, value, self.spot.path.key(key)));
+        Some(keys.zip(entries.values()).map(node).collect())
+    }
+
+    /// The boolean.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.wrong_type("true or false"),
+        }
     }
 
     /// Whether this is a string, where a short form and a table are both possible.
@@ -439,6 +449,11 @@ impl<'t, 'a> Scope<'t, 'a> {
         read: impl FnOnce(&Node<'a>) -> Option<T>,
     ) -> Option<T> {
         self.holder(key).optional(key, default, read)
+    }
+
+    /// The route's own table; `None` if this is a service's.
+    pub(crate) fn own(self) -> Option<&'t Table<'a>> {
+        self.outer.map(|_| self.inner)
     }
 
     /// As [`Table::warn`].

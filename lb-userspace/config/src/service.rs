@@ -5,10 +5,14 @@
 //! without a valid `mode` the keys that depend on it are not looked at.
 //! Not here: health checks ([`crate::health`]).
 
+mod headers;
 mod http;
 mod l4;
+mod pages;
 mod route;
+mod rules;
 mod server;
+mod template;
 mod tls;
 
 use std::net::SocketAddr;
@@ -129,6 +133,13 @@ const SCHEMA: Schema = &[
     "mss",
     "when_server_fails",
     "when_daemon_gone",
+    // mode = "http": headers, rules and pages
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "hsts",
+    "error_pages",
 ];
 
 /// LoadMaster's range of `Idletime` is up to 86,400 s as well.

@@ -6,18 +6,29 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Http;
-use lb_proxy::tls::Error;
 use lb_proxy::{
-    Action, Balancing, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound,
-    PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, Balancing, BodyLimits, Forwarding, HeaderEquals, HostPattern, PathPrefix, Redirect,
+    Respond, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 
+use super::Unreadable;
+use super::rules::{self, Names};
 use super::tls::upstream_tls;
 
 /// One route, with the files it names read in.
-pub(super) fn route(route: &lb_config::Route, directory: &Path) -> Result<Route, Error> {
+pub(super) fn route(
+    service: &lb_config::Service,
+    route: &lb_config::Route,
+    directory: &Path,
+) -> Result<Route, Unreadable> {
+    let names = Names {
+        service: service.name.as_str(),
+        route: route.name.as_str(),
+    };
     let action = match &route.action {
-        lb_config::Action::Forward(to) => Action::Forward(Box::new(forwarding(to, directory)?)),
+        lb_config::Action::Forward(to) => {
+            Action::Forward(Box::new(forwarding(to, names, directory)?))
+        }
         lb_config::Action::Redirect(redirect) => Action::Redirect(Redirect {
             to: redirect.to.clone(),
             status: redirect.status,
@@ -57,7 +68,11 @@ fn when(when: &lb_config::When) -> When {
     }
 }
 
-fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding, Error> {
+fn forwarding(
+    to: &lb_config::Forwarding,
+    names: Names<'_>,
+    directory: &Path,
+) -> Result<Forwarding, Unreadable> {
     let servers = to.servers.iter().map(|server| {
         Arc::new(Server::new(
             server.name.as_str(),
@@ -72,31 +87,19 @@ fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding
             Some(tls) => Some(upstream_tls(tls, directory)?),
             None => None,
         },
-        headers: header_policy(to.headers),
+        headers: rules::header_policy(to),
         timeouts: Timeouts {
             idle: to.idle_timeout,
             response_head: to.response_timeout,
             ..Timeouts::default()
         },
+        requests: None,
+        body: BodyLimits::default(),
+        proxy_protocol: None,
         balancing: Balancing::default(),
+        rules: rules::rules(&to.rules, names),
+        error_pages: rules::error_pages(&to.error_pages, directory)?,
     })
-}
-
-fn header_policy(mode: lb_config::HeaderMode) -> HeaderPolicy {
-    let mode = match mode {
-        lb_config::HeaderMode::LegacyXForwardedFor => HeaderMode::LegacyXForwardedFor,
-        lb_config::HeaderMode::XForwardedForVia => HeaderMode::XForwardedForVia,
-        lb_config::HeaderMode::None => HeaderMode::None,
-        lb_config::HeaderMode::XClientSideVia => HeaderMode::XClientSideVia,
-        lb_config::HeaderMode::XClientSide => HeaderMode::XClientSide,
-        lb_config::HeaderMode::XForwardedFor => HeaderMode::XForwardedFor,
-        lb_config::HeaderMode::Via => HeaderMode::Via,
-    };
-    // This host is the edge: what a client says about itself in these headers is only a claim.
-    HeaderPolicy {
-        mode,
-        inbound: Inbound::Strip,
-    }
 }
 
 /// The servers of all routes, one route after the other.

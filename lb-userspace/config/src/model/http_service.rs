@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{Health, Name, PoolOf, Server, Tls};
+use super::{ErrorPages, Health, Hsts, Inbound, Name, PoolOf, Rules, Server, Tell, Tls};
 
 /// Settings of a service with `mode = "http"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,10 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// At least one, names unique; the first one that matches a request takes it.
     pub routes: Vec<Route>,
+    /// Over TLS only.
+    pub hsts: Option<Hsts>,
+    /// For statuses that a route has no page for.
+    pub error_pages: ErrorPages,
 }
 
 /// `[[service.route]]`: some of a service's requests, and what becomes of them. A service without routes has one, called
@@ -140,6 +144,14 @@ pub struct Forwarding {
     pub response_timeout: Duration,
     /// Servers bind logins to the certificate that the client saw, and so it must be theirs.
     pub extended_protection: bool,
+    /// More of such headers.
+    pub forwarded: Vec<Tell>,
+    /// What becomes of such headers that clients send.
+    pub inbound: Inbound,
+    /// What is changed besides.
+    pub rules: Rules,
+    /// The route's own.
+    pub error_pages: ErrorPages,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.

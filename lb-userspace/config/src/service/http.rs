@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{TIMEOUTS, route, server, tls};
+use super::{TIMEOUTS, headers, pages, route, server, tls};
 use crate::model::{Action, HeaderMode, Http, Name, Profile, Route, Transport, When};
 use crate::reader::{Read, Schema, Scope, Table, unique};
 use crate::{
@@ -19,6 +19,12 @@ pub(crate) const KEYS: Schema = &[
     "upstream_tls",
     "response_timeout",
     "extended_protection",
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "hsts",
+    "error_pages",
 ];
 
 /// Reads it, and the servers of each route with their places.
@@ -37,6 +43,8 @@ pub(super) fn read(
         value::duration(node, TIMEOUTS)
     });
     let offloads = table.get("tls").is_some();
+    let hsts = table.optional("hsts", None, |node| headers::hsts(table, node).map(Some));
+    let error_pages = pages::read(table);
     let (routes, pools) = routes(table, name, &defaults, offloads);
     let http = || {
         Some(Http {
@@ -45,6 +53,8 @@ pub(super) fn read(
             tls: tls?,
             idle_timeout: idle_timeout?,
             routes: routes?,
+            hsts: hsts?,
+            error_pages: error_pages?,
         })
     };
     (http(), pools)

@@ -7,8 +7,10 @@ use lb_config::parse;
 mod corpus;
 mod forwarding;
 mod good;
+mod headers;
 mod mistakes;
 mod routes;
+mod rules;
 mod table;
 mod tls;
 
