@@ -1,7 +1,7 @@
 //! A client that opens a connection for each request, and does as little else as a client of the kernel's TCP can: for a
 //! load under which the server is the bottleneck.
 //!
-//! A connection costs it six system calls (socket, connect, epoll_ctl, write, read, close) and a share of an epoll_wait;
+//! A connection costs it six system calls (socket, connect, `epoll_ctl`, write, read, close) and a share of an `epoll_wait`;
 //! wrk needs about twice as many. Invariant: an answer counts only if it is all there and each byte is the one that
 //! belongs to its place. Not here: who starts it (`bench_tcp`).
 

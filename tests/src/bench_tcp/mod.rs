@@ -107,7 +107,12 @@ impl Sizes {
     /// Enough to see that each kind of row and every stack gives a figure.
     pub fn tiny() -> Self {
         Self {
-            rows: vec![Row::KeepAlive, Row::Body64K, Row::Body1MLoss10],
+            rows: vec![
+                Row::KeepAlive,
+                Row::CloseRush,
+                Row::Body64K,
+                Row::Body1MLoss10,
+            ],
             seconds: 1,
             attempts: 1,
             idle: 1_500,
