@@ -60,7 +60,10 @@ impl Dice {
         }
         let line = |(number, name): (usize, &&str)| {
             let values = ["", "a,b", "\"q\\\"\"", "NTLM", "a=1; path=/; HttpOnly"];
-            let value = values[self.below(values.len())];
+            let value = match *name {
+                "host" => ".example",
+                _ => values[self.below(values.len())],
+            };
             format!("{}: {number}{value}", self.case(name))
         };
         names.iter().enumerate().map(line).collect()
