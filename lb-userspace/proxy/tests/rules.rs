@@ -92,9 +92,11 @@ fn a_request_is_what_the_rules_make_of_it() {
         let answer = client.get("/OLD/x?a=1", lines).await.unwrap();
         let expected = "GET /new/x?b=1 HTTP/1.1\nHost: inside:8080\nx-REAL-ip: 127.0.0.1\nX-A: 1\nX-C: 3\nX-Asked: h /OLD/x a=1";
         assert_eq!(answer.text(), expected);
-        // What a rule makes no target of is the client's mistake, and the connection goes on.
+        // What a rule makes no target of is the client's mistake, and the connection ends.
         assert_eq!(client.get("/old/%2e./x", "").await.unwrap().status(), 400);
         assert_eq!(edge.counters().errors(Kind::BadRequest), 1);
+        assert!(client.at_end().await);
+        let mut client = edge.client().await;
         let untouched = client.get("/x", "").await.unwrap();
         assert!(
             untouched
@@ -239,6 +241,7 @@ fn what_fails_has_the_page_of_its_route_or_its_service() {
             assert_eq!(answer.get("content-type"), Some(content_type), "{path}");
         }
         down.set_up(false);
+        let mut client = edge.client().await;
         let bare = client.get("/owa", "").await.unwrap();
         assert_eq!(
             (bare.status(), bare.get("content-type")),
