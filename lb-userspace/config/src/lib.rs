@@ -98,6 +98,8 @@
 //! | `{ path_prefix = "/old", with = "/new" }` | replaces the beginning of the path, found as by `path` of a route |
 //! | `{ path = "^/u/(.*)$", with = "/users/$1" }`; `query` and `url` in place of `path` | replaces the first match in the path, the query (without `?`), or both |
 //!
+//! (LoadMaster's rules of type 1 to 4 are `add`, `remove`, `rewrite` and `url`; 5, which changes bodies, is not offered: bodies stream.)
+//!
 //! In a `value`, `{client_ip}`, `{client_port}`, `{listen_ip}`, `{listen_port}`, `{scheme}`, `{sni}`, `{method}`, `{host}`, `{path}`, `{query}`
 //! are the client's own, before any rule; `{service}`, `{route}`, and in `response_rules` `{server}`, are names. Patterns are those of the
 //! [regex crate](https://docs.rs/regex) on bytes (`(?i)` for any case), matched in linear time. A request's route is chosen before
