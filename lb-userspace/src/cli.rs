@@ -12,6 +12,7 @@ use crate::control::{Done, Order};
 use crate::doctor::Diagnosis;
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{Flows, Query};
+use crate::template::Template;
 use crate::{admin, compose, dataplane, run};
 
 /// An XDP-assisted load balancer for Exchange pools.
@@ -30,6 +31,9 @@ enum Command {
     Detach(DetachArgs),
     /// Read the configuration and every file that it names, say all that is wrong, change nothing.
     Check(ConfigFile),
+    /// Print a configuration to begin with.
+    #[command(subcommand)]
+    Template(Template),
     /// Services, servers and packet counters of the running daemon.
     Status(Daemon),
     /// What is wrong with the running daemon, its certificates and its servers, and what to do about it. Exit code 1 if
@@ -158,6 +162,10 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Detach(DetachArgs { pin }) => Ok(dataplane::detach(&pin)?),
         Command::Check(file) => check(&file.config),
+        Command::Template(template) => {
+            print(&template.print()?);
+            Ok(())
+        }
         Command::Status(daemon) => daemon.print(&admin::status(&daemon.admin)?, Status::to_string),
         Command::Doctor(daemon) => doctor(&daemon),
         Command::Flows(FlowsArgs { daemon, query }) => {
@@ -224,8 +232,12 @@ fn doctor(daemon: &Daemon) -> Result<(), Failure> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of `lb check`")]
 fn check(path: &Path) -> Result<(), Failure> {
-    print!("{}", compose::load(path)?.describe());
+    print(&compose::load(path)?.describe());
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn print(text: &str) {
+    print!("{text}");
 }

@@ -1,23 +1,26 @@
 //! The way to a server and back: which connection carries a request, its response's head, and what the client gets of it.
 //!
 //! The rule of which connection: the client's own if it has one; a fresh one of its own if the request carries a
-//! credential that authenticates connections; else one that never carried any. A request is sent a second time only
+//! credential that authenticates connections, or if servers are told whom a connection is for; else one that never carried any. A request is sent a second time only
 //! if none of it was sent the first time, and never if it is pinned.
 
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode, Version, request};
+use http::header::{CONNECTION, SET_COOKIE, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use crate::body::{RequestBody, ResponseBody};
+use crate::balance::{Ask, Balancer, Server};
+use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::client_certificate;
 use crate::connection::{Backends, Session};
 use crate::error::{Error, Kind};
+use crate::guard;
 use crate::headers::{self, BodyPresence};
 use crate::identity::{self, PinReason};
 use crate::record::Record;
@@ -36,6 +39,20 @@ pub(crate) struct Exchange<'a> {
 pub(crate) struct Answer {
     response: Response<Incoming>,
     lease: Option<Lease>,
+    /// `Set-Cookie` of our own; seldom there.
+    cookie: Option<Box<HeaderValue>>,
+}
+
+impl Answer {
+    /// Keeps the connection from other clients if its next response might not be theirs.
+    fn retire_if_doubtful(&mut self, method: &Method, body: BodyPresence) {
+        let response = &self.response;
+        if guard::is_last_exchange(method, body, response.status(), response.headers())
+            && let Some(lease) = &mut self.lease
+        {
+            lease.retire();
+        }
+    }
 }
 
 impl Exchange<'_> {
@@ -48,8 +65,14 @@ impl Exchange<'_> {
     ) -> Result<Answer, Error> {
         let Self { session, route, .. } = self;
         session.take_route(&route.timeouts);
-        let credential = PinReason::of_request(&head.headers);
-        let received = head.version;
+        let introduced = route.proxy_protocol.map(|_| PinReason::ProxyHeader);
+        let credential = PinReason::of_request(&head.headers).or(introduced);
+        let mut ask = Balancer::ask(
+            &route.balancing,
+            session.client.peer.ip(),
+            &mut head.headers,
+        );
+        let (received, method, presence) = (head.version, head.method.clone(), body.presence());
         route.headers.apply(&mut head, session.client)?;
         client_certificate::tell(
             session.proxy.service.tls.as_deref(),
@@ -63,15 +86,20 @@ impl Exchange<'_> {
 
         if !session.is_pinned(route) {
             let Some(reason) = credential else {
-                return self.send_shared(request, record).await;
+                let mut answer = self.send_shared(request, &mut ask, record).await?;
+                answer.retire_if_doubtful(&method, presence);
+                return Ok(answer);
             };
-            let lease = self.obtain(Freshness::Fresh, &mut Vec::new()).await?;
+            let lease = self.obtain(Freshness::Fresh, &mut ask).await?;
             session.pin(lease, reason);
         }
         let response = self.send_pinned(request, record).await?;
+        let pinned = session.pinned_server(route);
+        let index = pinned.and_then(|server| route.index_at(server.address()));
         Ok(Answer {
             response,
             lease: None,
+            cookie: route.balancing.cookie(&ask, index).map(Box::new),
         })
     }
 
@@ -94,7 +122,11 @@ impl Exchange<'_> {
             record.pinned = Some(reason);
             pinned.send(request)
         });
-        match self.response_head(sending.ok_or_else(lost)?).await {
+        let outcome = self.response_head(sending.ok_or_else(lost)?).await;
+        if let Some(server) = session.pinned_server(route) {
+            self.judge(server, &outcome);
+        }
+        match outcome {
             Ok(response) => Ok(response),
             // Nothing was sent, but another connection would not have the client's identity.
             Err(Failure::Unsent(_)) => Err(lost()),
@@ -106,32 +138,54 @@ impl Exchange<'_> {
     async fn send_shared(
         self,
         mut request: Request<RequestBody>,
+        ask: &mut Ask,
         record: &mut Record,
     ) -> Result<Answer, Error> {
-        let mut tried = Vec::new();
+        let mut freshness = Freshness::Any;
         loop {
-            let mut lease = self.obtain(Freshness::Any, &mut tried).await?;
-            record.upstream = Some((Arc::clone(lease.clean().server()), lease.clean().id()));
-            let sending = lease.clean().send(request);
-            match self.response_head(sending).await {
+            let mut lease = self.obtain(freshness, ask).await?;
+            let server = Arc::clone(lease.clean().server());
+            record.upstream = Some((Arc::clone(&server), lease.clean().id()));
+            let outcome = self.response_head(lease.clean().send(request)).await;
+            self.judge(&server, &outcome);
+            match outcome {
                 Ok(response) => {
-                    let lease = Some(lease);
-                    return Ok(Answer { response, lease });
+                    let cookie = self.route.balancing.cookie(ask, Some(lease.index()));
+                    let cookie = cookie.map(Box::new);
+                    return Ok(Answer {
+                        response,
+                        lease: Some(lease),
+                        cookie,
+                    });
                 }
                 Err(Failure::Failed(error)) => return Err(error),
                 Err(Failure::Unsent(unsent)) => {
-                    // A kept connection may have been closed meanwhile; a new one that takes nothing is a bad server.
-                    if lease.is_fresh() {
-                        tried.push(lease.index());
+                    // A kept connection may have been closed meanwhile, and others with it; a new one that takes nothing
+                    // is a bad server.
+                    let bad = lease.is_fresh().then(|| lease.index());
+                    if !ask.failed(bad) {
+                        return Err(Error::new(Kind::Connect, "tried often enough"));
                     }
+                    freshness = Freshness::Fresh;
                     request = *unsent;
                 }
             }
         }
     }
 
-    /// A connection to the server whose turn it is. Servers that can't be connected to are added to `tried`.
-    async fn obtain(self, freshness: Freshness, tried: &mut Vec<usize>) -> Result<Lease, Error> {
+    /// Takes note of what an outcome says of the server.
+    fn judge(self, server: &Server, outcome: &Result<Response<Incoming>, Failure>) {
+        let rules = &self.route.balancing;
+        match outcome {
+            Ok(response) => rules.responded(server, response.status()),
+            Err(Failure::Failed(error)) => rules.failed(server, error),
+            // The server has seen nothing of the request.
+            Err(Failure::Unsent(_)) => {}
+        }
+    }
+
+    /// A connection to the server whose turn it is; to another one if that can't be connected to.
+    async fn obtain(self, freshness: Freshness, ask: &mut Ask) -> Result<Lease, Error> {
         let Self {
             session,
             route,
@@ -139,26 +193,40 @@ impl Exchange<'_> {
         } = self;
         let service = &session.proxy.service;
         let mut failure = None;
-        while let Some((index, server)) = backends.balancer.pick(tried) {
-            if freshness == Freshness::Any
-                && let Some(lease) = backends.pool.take(index)
-            {
-                service.counters.pool_reused.increment();
-                return Ok(lease);
+        loop {
+            let mut slot = match backends.balancer.place(&route.balancing, ask).await {
+                Ok(slot) => slot,
+                // That nobody else is left says less than why the last one failed.
+                Err(error) => return Err(failure.unwrap_or(error)),
+            };
+            if freshness == Freshness::Any {
+                slot = match backends.pool.take(slot) {
+                    Ok(lease) => {
+                        service.counters.pool_reused.increment();
+                        return Ok(lease);
+                    }
+                    Err(slot) => slot,
+                };
             }
-            match connect(route, server, &service.counters).await {
-                Ok(clean) => return Ok(backends.pool.lease(clean, index)),
+            let index = slot.index();
+            let Some(server) = route.servers.get(index) else {
+                return Err(Error::new(Kind::NoServer, "a place without a server"));
+            };
+            match connect(route, server, session.client, &service.counters).await {
+                Ok(clean) => {
+                    route.balancing.connected(server);
+                    return Ok(backends.pool.lease(clean, slot));
+                }
                 Err(error) => {
                     tracing::debug!(target: "lb::upstream", service = service.name, %error);
-                    tried.push(index);
+                    route.balancing.failed(server, &error);
+                    if !ask.failed(Some(index)) {
+                        return Err(error);
+                    }
                     failure = Some(error);
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| match tried.len() {
-            0 => Error::new(Kind::NoServer, "no server is up"),
-            _ => Error::new(Kind::Connect, "no server took the request"),
-        }))
     }
 
     /// Waits for the head of a response, for as long as the route's settings allow after the end of the request.
@@ -176,7 +244,10 @@ impl Exchange<'_> {
                     let detail = "101 to a request that asked for no upgrade";
                     return Err(Failure::Failed(Error::new(Kind::UpstreamBroken, detail)));
                 }
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(mut response)) => {
+                    guard::check_response(response.headers_mut()).map_err(Failure::Failed)?;
+                    return Ok(response);
+                }
                 Ok(Err(mut failed)) => {
                     return Err(match failed.take_message() {
                         Some(request) => Failure::Unsent(Box::new(request)),
@@ -196,7 +267,11 @@ impl Exchange<'_> {
     /// Makes the server's response the client's.
     pub(crate) fn relay(self, answer: Answer, mut record: Record) -> Response<ResponseBody> {
         let Self { session, route, .. } = self;
-        let Answer { response, lease } = answer;
+        let Answer {
+            response,
+            lease,
+            cookie,
+        } = answer;
         session.shared.activity.response_head();
         let (mut head, incoming) = response.into_parts();
         let persistent = identity::persistent_auth(&head.headers);
@@ -220,6 +295,9 @@ impl Exchange<'_> {
             // The identity ends with the connection, so the client must not believe that it still has one.
             let close = HeaderValue::from_static("close");
             head.headers.insert(CONNECTION, close);
+        }
+        if let Some(cookie) = cookie {
+            head.headers.append(SET_COOKIE, *cookie);
         }
         head.version = Version::HTTP_11;
         let body = ResponseBody::relayed(incoming, lease, Rc::clone(&session.shared), record);
@@ -257,11 +335,7 @@ async fn expect(
     received: Version,
     record: &mut Record,
 ) {
-    let body = if request.body().is_end_stream() {
-        BodyPresence::Absent
-    } else {
-        BodyPresence::Present
-    };
+    let body = request.body().presence();
     if !headers::expects_continue(request.headers_mut(), received, body) {
         return;
     }
@@ -277,8 +351,15 @@ async fn expect(
 }
 
 fn blame(error: hyper::Error) -> Error {
+    let ours = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+    if let Some(BodyError::TooLarge) = ours {
+        let detail = "the body is larger than the route takes";
+        return Error::new(Kind::BodyTooLarge, detail);
+    }
     // The only thing of ours that hyper's client runs is the body, which fails when the client does.
-    let (kind, detail) = if error.is_user() {
+    let (kind, detail) = if error.is_user() && is_malformed(&error) {
+        (Kind::BadRequest, "the request's chunks are malformed")
+    } else if error.is_user() {
         (Kind::ClientBroken, "the request's body broke off")
     } else {
         (
@@ -287,4 +368,19 @@ fn blame(error: hyper::Error) -> Error {
         )
     };
     Error::new(kind, detail).because(error)
+}
+
+/// Whether a body broke off because of what was in it, and not because its sender is gone.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+            );
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -271,6 +271,29 @@ pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool
     }
 }
 
+/// Changes the lines of `name`, or leaves them out where `edit` says `None`; the order of headers stays.
+pub(crate) fn edit_lines(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    edit: impl Fn(&HeaderValue) -> Option<HeaderValue>,
+) {
+    let all = std::mem::take(headers);
+    headers.reserve(all.len());
+    let mut current = None;
+    for (next, value) in all {
+        current = next.or(current);
+        let Some(current) = &current else { continue };
+        let value = if current == name {
+            edit(&value)
+        } else {
+            Some(value)
+        };
+        if let Some(value) = value {
+            headers.append(current.clone(), value);
+        }
+    }
+}
+
 /// Adds `ours` to the end of the list that all lines of `name` make, as one line.
 fn append_to_list(headers: &mut HeaderMap, name: HeaderName, ours: &str) -> Result<(), Error> {
     let mut list = Vec::new();

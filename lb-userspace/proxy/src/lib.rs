@@ -5,37 +5,52 @@
 //! both are closed; the types in `upstream` leave no way back into sharing.
 //!
 //! Runs on a tokio current-thread runtime inside a `LocalSet`, one [`Proxy`] per worker and service; nothing on the
-//! request path is shared between workers but counters and whether a server is up. HTTP/1.1 only, both sides.
+//! request path is shared between workers but counters and what is known of servers (`balance`). HTTP/1.1 only, both sides.
 //! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
 //!
 //! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
 //! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
 
 mod activity;
+mod admission;
 mod balance;
 mod body;
 mod client_certificate;
 mod client_io;
 mod connection;
 mod counters;
+mod entrance;
 mod error;
 mod exchange;
 mod expect;
 mod forward;
+mod guard;
 mod headers;
 mod identity;
 mod leftover;
+mod proxy_header;
 mod record;
+pub mod relay;
 mod route;
 mod service;
 pub mod tls;
 mod upstream;
 
+pub use admission::{
+    Access, BodyRate, ConnectionLimits, Decision, Exceeded, Prefix, Rate, RequestLimits,
+};
+pub use balance::{
+    Balancing, Cookie, CookieKey, Load, Method as BalanceMethod, Passive, Persistence, Queue, Role,
+    Server, Sources, Symptom,
+};
 pub use connection::Proxy;
 pub use counters::{Counter, Counters};
+pub use entrance::Entrance;
 pub use error::{Error, Fault, Kind};
 pub use headers::{HeaderMode, HeaderPolicy, Inbound};
+pub use proxy_header::{ProxyProtocol, write as proxy_header};
+pub use relay::{Relay, RelayService};
 pub use route::{
     Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
 };
-pub use service::{ClientAddr, ClientTimeouts, Forwarding, Server, Service, Timeouts};
+pub use service::{BodyLimits, ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};

@@ -1,16 +1,18 @@
 //! What the proxy is told: a service, its routes' servers, its timeouts.
 //!
-//! Invariant: nothing here changes while the service runs, except whether a server is up and the
+//! Invariant: nothing here changes while the service runs, except what is known of servers (`balance`) and the
 //! counters. Built by the control plane from its configuration; this crate reads no files but PEM.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::admission::{BodyRate, RequestLimits};
+use crate::balance::{Balancing, Server};
 use crate::counters::Counters;
+use crate::entrance::Entrance;
 use crate::headers::HeaderPolicy;
+use crate::proxy_header::ProxyProtocol;
 use crate::route::Route;
 use crate::tls::{ServerTls, UpstreamTls};
 
@@ -27,6 +29,14 @@ pub struct Service {
     pub timeouts: ClientTimeouts,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// Who may connect, and how often at once.
+    pub entrance: Entrance,
+    /// Lines in the head of a request; `None` for hyper's own limit, 100.
+    pub max_headers: Option<usize>,
+    /// Bytes in the head of a request; `None` for hyper's own limit, some 400 KB.
+    pub max_header_bytes: Option<usize>,
+    /// Of the requests of all routes together; `None` without limit.
+    pub requests: Option<Arc<RequestLimits>>,
 }
 
 /// How the requests of a route get to its servers.
@@ -40,62 +50,35 @@ pub struct Forwarding {
     pub headers: HeaderPolicy,
     /// How long is waited for what.
     pub timeouts: Timeouts,
+    /// Of the requests of this route; `None` without limit.
+    pub requests: Option<Arc<RequestLimits>>,
+    /// Of the body of each request.
+    pub body: BodyLimits,
+    /// How servers are told who a connection is from. Such a connection is that client's alone.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// How requests are spread over the servers.
+    pub balancing: Balancing,
+}
+
+/// How large and how slow the body of a request may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyLimits {
+    /// The most bytes.
+    pub max: Option<u64>,
+    /// The least speed.
+    pub rate: Option<BodyRate>,
 }
 
 impl Forwarding {
     /// The route's own view of the server at `address`; `None` if that is none of its servers.
     pub(crate) fn server_at(&self, address: SocketAddr) -> Option<&Arc<Server>> {
-        self.servers
-            .iter()
-            .find(|server| server.address() == address)
-    }
-}
-
-/// A server of a pool; shared between the workers and the health checker.
-#[derive(Debug)]
-pub struct Server {
-    name: String,
-    address: SocketAddr,
-    weight: NonZeroU16,
-    up: AtomicBool,
-}
-
-impl Server {
-    /// A server that counts as up until [`Server::set_up`] says otherwise.
-    pub fn new(name: impl Into<String>, address: SocketAddr, weight: NonZeroU16) -> Self {
-        Self {
-            name: name.into(),
-            address,
-            weight,
-            up: AtomicBool::new(true),
-        }
+        self.servers.get(self.index_at(address)?)
     }
 
-    /// Name in logs.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Address and port that requests are sent to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Share of new requests and pinned connections, relative to the other servers.
-    pub fn weight(&self) -> NonZeroU16 {
-        self.weight
-    }
-
-    /// Whether new requests may be sent here.
-    pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// Takes the server in or out. A request under way is finished; a client whose identity lives
-    /// on a connection to a server that is down is disconnected at its next request, and so
-    /// authenticates again with another.
-    pub fn set_up(&self, up: bool) {
-        self.up.store(up, Ordering::Relaxed);
+    /// The index in the route of the server at `address`.
+    pub(crate) fn index_at(&self, address: SocketAddr) -> Option<usize> {
+        let mut servers = self.servers.iter();
+        servers.position(|server| server.address() == address)
     }
 }
 
@@ -104,6 +87,8 @@ impl Server {
 pub struct ClientTimeouts {
     /// From a client connection's start, or a request's first byte, to the end of the request's head.
     pub request_head: Duration,
+    /// For the TLS handshake.
+    pub tls_handshake: Duration,
     /// Silence in both directions of a connection on which no request was forwarded yet; then it is
     /// [`Timeouts::idle`] of the last request's route.
     pub idle: Duration,
@@ -113,6 +98,7 @@ impl Default for ClientTimeouts {
     fn default() -> Self {
         Self {
             request_head: Duration::from_secs(30),
+            tls_handshake: Duration::from_secs(30),
             idle: Timeouts::default().idle,
         }
     }

@@ -7,8 +7,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_proxy::tls::{self, ServerOptions, ServerTls, Verify};
+use lb_proxy::tls::{self, Alpn, Reload, ServerOptions, ServerTls, UpstreamTls, Verify};
 use lb_proxy::{ClientAddr, Kind, Proxy, Service};
+use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
 use support::{Edge, forwarding, run, service, until};
 use tempfile::TempDir;
@@ -47,6 +48,11 @@ fn server(files: &Files) -> Arc<ServerTls> {
     ServerTls::load(ServerOptions::new(&files.certificate, &files.key)).unwrap()
 }
 
+/// TLS towards servers.
+fn upstream(verify: &Verify, name: ServerName<'static>) -> Result<UpstreamTls, tls::Error> {
+    tls::upstream(verify, name, Alpn::Http1)
+}
+
 /// A server that answers one request per connection with the ALPN protocol of that connection.
 async fn tls_origin(files: &Files) -> std::net::SocketAddr {
     let config = server(files).config();
@@ -77,7 +83,7 @@ async fn fetch(service: Service, trusted: &Files, alpn: &[&[u8]]) -> Result<Stri
         let (stream, peer) = listener.accept().await.unwrap();
         proxy.serve(stream, ClientAddr { peer, local }).await
     });
-    let settings = tls::upstream(&Verify::Roots(trusted.certificate.clone()), name()).unwrap();
+    let settings = upstream(&Verify::Roots(trusted.certificate.clone()), name()).unwrap();
     let mut config = rustls::ClientConfig::clone(&settings.config());
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     let tcp = TcpStream::connect(local).await.unwrap();
@@ -106,7 +112,7 @@ fn both_sides_speak_tls_and_http_1_1_only() {
             let mut settings = service(&[tls_origin(&back).await]);
             settings.tls = Some(server(&front));
             let verify = Verify::Roots(back.certificate.clone());
-            forwarding(&mut settings).upstream_tls = Some(tls::upstream(&verify, name()).unwrap());
+            forwarding(&mut settings).upstream_tls = Some(upstream(&verify, name()).unwrap());
             let got = fetch(settings, &front, alpn).await;
             match expected {
                 Ok(body) => assert_eq!(got.as_deref(), Ok(body)),
@@ -133,12 +139,58 @@ fn a_server_must_prove_itself_unless_nobody_asks() {
     ] {
         run(async {
             let mut settings = service(&[tls_origin(&back).await]);
-            forwarding(&mut settings).upstream_tls = Some(tls::upstream(&verify, name).unwrap());
+            forwarding(&mut settings).upstream_tls = Some(upstream(&verify, name).unwrap());
             let edge = Edge::start(settings).await;
             let answer = edge.client().await.get("/", "").await.unwrap();
             assert_eq!(answer.status(), expected, "{verify:?}");
         });
     }
+}
+
+/// A server that greets, so that a client gets its session tickets.
+async fn greeter(files: &Files) -> std::net::SocketAddr {
+    let tls = server(files);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = tls.acceptor().accept(stream).await.unwrap();
+            stream.write_all(b"!").await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    address
+}
+
+/// The kind of handshake of a connection to `address`.
+async fn handshake(tls: &UpstreamTls, address: std::net::SocketAddr) -> HandshakeKind {
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let connecting = tls.connector(address).connect(name(), tcp);
+    let mut stream = connecting.await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    stream.get_ref().1.handshake_kind().unwrap()
+}
+
+#[test]
+fn each_server_has_its_sessions_until_others_are_trusted() {
+    let dir = TempDir::new().unwrap();
+    let back = Files::make(dir.path(), "back");
+    let roots = dir.path().join("roots.pem");
+    std::fs::copy(&back.certificate, &roots).unwrap();
+    let upstream = upstream(&Verify::Roots(roots.clone()), name()).unwrap();
+    run(async move {
+        // Of one name, and with ticket keys of their own, as servers of a pool have them.
+        let servers = [greeter(&back).await, greeter(&back).await];
+        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            for server in servers {
+                assert_eq!(handshake(&upstream, server).await, expected);
+            }
+        }
+        let more = std::fs::read_to_string(&back.certificate).unwrap();
+        std::fs::write(&roots, more.repeat(2)).unwrap();
+        assert!(upstream.reload().unwrap().is_some());
+        assert_eq!(handshake(&upstream, servers[0]).await, HandshakeKind::Full);
+    });
 }
 
 #[test]
@@ -183,6 +235,6 @@ fn unusable_files_are_named_with_what_is_wrong() {
             assert!(error.contains(part), "{error:?} lacks {part:?}");
         }
     }
-    let error = tls::upstream(&Verify::Roots(missing), name()).unwrap_err();
+    let error = upstream(&Verify::Roots(missing), name()).unwrap_err();
     assert!(error.to_string().contains("missing.pem"), "{error}");
 }

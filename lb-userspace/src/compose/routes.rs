@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Http;
-use lb_proxy::tls::Error;
+use lb_proxy::tls::{Alpn, Error};
 use lb_proxy::{
-    Action, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound, PathPrefix,
-    Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, Balancing, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound,
+    PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 
 use super::tls::upstream_tls;
@@ -51,6 +51,7 @@ fn when(when: &lb_config::When) -> When {
     When {
         hosts: hosts.collect(),
         paths: paths.collect(),
+        whole_paths: when.whole_paths.clone(),
         methods: when.methods.clone(),
         headers: headers.collect(),
     }
@@ -68,7 +69,7 @@ fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding
     Ok(Forwarding {
         servers: servers.collect(),
         upstream_tls: match &to.upstream_tls {
-            Some(tls) => Some(upstream_tls(tls, directory)?),
+            Some(tls) => Some(upstream_tls(tls, Alpn::Http1, directory)?),
             None => None,
         },
         headers: header_policy(to.headers),
@@ -77,6 +78,7 @@ fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding
             response_head: to.response_timeout,
             ..Timeouts::default()
         },
+        balancing: Balancing::default(),
     })
 }
 
@@ -124,12 +126,9 @@ pub(super) fn describe(text: &mut String, service: &lb_config::Service, http: &H
             }
             lb_config::Action::Respond(respond) => respond.status.as_u16().to_string(),
         };
-        let paths: Vec<_> = route
-            .when
-            .paths
-            .iter()
-            .map(lb_config::PathPrefix::as_str)
-            .collect();
+        let whole = route.when.whole_paths.iter().map(|path| format!("={path}"));
+        let below = route.when.paths.iter().map(|path| path.as_str().to_owned());
+        let paths: Vec<_> = whole.chain(below).collect();
         let _ = writeln!(text, "  route {} [{}] {does}", route.name, paths.join(", "));
     }
 }

@@ -1,10 +1,13 @@
 //! TLS towards servers: who vouches for them, and what they show.
 //!
-//! Sessions are kept for resumption, per route and for all workers together. They end with a change of trust: a resumed
-//! session is one whose certificate is not looked at again.
+//! Sessions are kept for resumption, for each server and all workers together: servers of one name don't know each other's
+//! sessions, and one whose connections are each a client's own (NTLM) has many handshakes. They end with a change of
+//! trust: a resumed session is one whose certificate is not looked at again.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
@@ -12,10 +15,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::TlsConnector;
 
 use super::files::{Content, Reader};
-use super::server::HTTP_1_1;
-use super::{Error, Reload, provider};
+use super::{Alpn, Error, Reload, provider};
 
 /// Who vouches for a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,19 +39,37 @@ pub struct UpstreamTls {
 #[derive(Debug)]
 struct Shared {
     verify: Verify,
+    alpn: Alpn,
     current: ArcSwap<Loaded>,
 }
 
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ClientConfig>,
+    /// The same with sessions of their own, by server. Locked only while a connection is made.
+    servers: Mutex<HashMap<SocketAddr, Arc<ClientConfig>>>,
     content: Content,
 }
 
 impl UpstreamTls {
-    /// rustls settings in use, for one connection; the health checker takes them as well.
+    /// rustls settings in use, for one connection.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.shared.current.load().config)
+    }
+
+    /// For a connection to the server at `address`.
+    pub fn connector(&self, address: SocketAddr) -> TlsConnector {
+        let current = self.shared.current.load();
+        let mut servers = current
+            .servers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let config = servers.entry(address).or_insert_with(|| {
+            let mut config = ClientConfig::clone(&current.config);
+            config.resumption = Resumption::in_memory_sessions(SESSIONS);
+            Arc::new(config)
+        });
+        TlsConnector::from(Arc::clone(config))
     }
 
     /// SNI, and the name that the certificate must be for.
@@ -66,7 +87,7 @@ impl Reload for UpstreamTls {
     }
 
     fn reload(&self) -> Result<Option<String>, Error> {
-        let loaded = load(&self.shared.verify)?;
+        let loaded = load(&self.shared.verify, self.shared.alpn)?;
         if loaded.content == self.shared.current.load().content {
             return Ok(None);
         }
@@ -75,10 +96,18 @@ impl Reload for UpstreamTls {
     }
 }
 
+/// Names that sessions of one server are kept for; there is only one.
+const SESSIONS: usize = 1;
+
 /// TLS towards servers that present themselves as `server_name`.
-pub fn upstream(verify: &Verify, server_name: ServerName<'static>) -> Result<UpstreamTls, Error> {
+pub fn upstream(
+    verify: &Verify,
+    server_name: ServerName<'static>,
+    alpn: Alpn,
+) -> Result<UpstreamTls, Error> {
     let shared = Arc::new(Shared {
-        current: ArcSwap::from_pointee(load(verify)?),
+        current: ArcSwap::from_pointee(load(verify, alpn)?),
+        alpn,
         verify: verify.clone(),
     });
     Ok(UpstreamTls {
@@ -87,8 +116,7 @@ pub fn upstream(verify: &Verify, server_name: ServerName<'static>) -> Result<Ups
     })
 }
 
-/// HTTP/1.1 is the only protocol offered, because IIS refuses connection-bound logins on HTTP/2 (`HTTP_1_1_REQUIRED`).
-fn load(verify: &Verify) -> Result<Loaded, Error> {
+fn load(verify: &Verify, alpn: Alpn) -> Result<Loaded, Error> {
     let mut reader = Reader::default();
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -100,9 +128,10 @@ fn load(verify: &Verify) -> Result<Loaded, Error> {
             .with_custom_certificate_verifier(Arc::new(Anyone(provider()))),
     }
     .with_no_client_auth();
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    config.alpn_protocols = alpn.protocols();
     Ok(Loaded {
         config: Arc::new(config),
+        servers: Mutex::default(),
         content: reader.content(),
     })
 }
@@ -116,7 +145,7 @@ pub fn peek() -> Result<Arc<ClientConfig>, Error> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone(provider())))
         .with_no_client_auth();
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    config.alpn_protocols = Alpn::Http1.protocols();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

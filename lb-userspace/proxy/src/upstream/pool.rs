@@ -1,6 +1,7 @@
 //! Connections that wait to be used again, per worker and service.
 //!
-//! Invariant: holds [`Clean`] connections only, each of them between two requests. Most recently used first, so
+//! Invariant: holds [`Clean`] connections only, each of them between two requests, and none that began with a PROXY header,
+//! which names one client. Most recently used first, so
 //! that surplus connections grow old and are closed.
 
 use std::cell::RefCell;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Clean, Pinned};
+use crate::balance::Slot;
 
 /// Well below the 120 s after which IIS closes an idle connection, so that a request seldom meets a closing one.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
@@ -30,31 +32,39 @@ impl Pool {
         Rc::new(Self { idle })
     }
 
-    /// A kept connection to the server at `index` that can take a request now.
-    pub(crate) fn take(self: &Rc<Self>, index: usize) -> Option<Lease> {
-        let mut idle = self.idle.borrow_mut();
-        let idle = idle.get_mut(index)?;
-        prune(idle);
-        let (_, clean) = idle.pop()?;
-        Some(Lease {
-            clean,
-            index,
-            age: Age::Kept,
-            pool: Rc::clone(self),
-        })
+    /// A kept connection to the server of `slot` that can take a request now; the slot back if there is none.
+    pub(crate) fn take(self: &Rc<Self>, slot: Slot) -> Result<Lease, Slot> {
+        let kept = || {
+            let mut idle = self.idle.borrow_mut();
+            let idle = idle.get_mut(slot.index())?;
+            prune(idle);
+            idle.pop()
+        };
+        match kept() {
+            Some((_, clean)) => Ok(Lease {
+                clean,
+                slot,
+                age: Age::Kept,
+                pool: Rc::clone(self),
+            }),
+            None => Err(slot),
+        }
     }
 
-    /// The first use of a new connection to the server at `index`.
-    pub(crate) fn lease(self: &Rc<Self>, clean: Clean, index: usize) -> Lease {
+    /// The first use of a new connection to the server of `slot`.
+    pub(crate) fn lease(self: &Rc<Self>, clean: Clean, slot: Slot) -> Lease {
         Lease {
             clean,
-            index,
+            slot,
             age: Age::Fresh,
             pool: Rc::clone(self),
         }
     }
 
     fn put(&self, index: usize, clean: Clean) {
+        if clean.is_introduced() {
+            return;
+        }
         if let Some(idle) = self.idle.borrow_mut().get_mut(index) {
             prune(idle);
             if idle.len() < KEPT_PER_SERVER && clean.is_ready() {
@@ -68,18 +78,19 @@ fn prune(idle: &mut Vec<(Instant, Clean)>) {
     idle.retain(|(since, clean)| since.elapsed() < IDLE_LIMIT && clean.is_ready());
 }
 
-/// Whether a connection was used before.
+/// Whether a connection was used before, or won't be again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Age {
     Fresh,
     Kept,
+    Retired,
 }
 
-/// The use of a clean connection for one exchange. Dropping it closes the connection.
+/// The use of a clean connection for one exchange, and a place of its server. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Lease {
     clean: Clean,
-    index: usize,
+    slot: Slot,
     age: Age,
     pool: Rc<Pool>,
 }
@@ -91,33 +102,41 @@ impl Lease {
 
     /// The server's index.
     pub(crate) fn index(&self) -> usize {
-        self.index
+        self.slot.index()
     }
 
     pub(crate) fn is_fresh(&self) -> bool {
         self.age == Age::Fresh
     }
 
+    /// Has the connection close after this exchange.
+    pub(crate) fn retire(&mut self) {
+        self.age = Age::Retired;
+    }
+
     /// Takes the connection out of sharing for good.
     pub(crate) fn pin(self) -> Pinned {
-        self.clean.pin()
+        self.clean.pin(self.slot)
     }
 
     /// The response is complete: the connection goes back once the request is as well.
     pub(crate) fn end(self) {
         let Self {
             mut clean,
-            index,
+            slot,
+            age,
             pool,
-            ..
         } = self;
+        if age == Age::Retired {
+            return;
+        }
         if clean.is_ready() {
-            pool.put(index, clean);
+            pool.put(slot.index(), clean);
             return;
         }
         tokio::task::spawn_local(async move {
             if clean.settle().await {
-                pool.put(index, clean);
+                pool.put(slot.index(), clean);
             }
         });
     }
