@@ -115,9 +115,7 @@ fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, Error> {
     Ok(Some(match check {
         Check::Tcp => Probe::Tcp,
         Check::Http(get) => Probe::Http(get.clone()),
-        Check::Https(get, tls) => {
-            Probe::Https(get.clone(), tls::upstream_tls(tls, Alpn::Http1, directory)?)
-        }
+        Check::Https(get, tls) => Probe::Https(get.clone(), tls::upstream_tls(tls, directory)?),
     }))
 }
 

@@ -18,26 +18,8 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls_pki_types::pem;
 
 pub use leaf::{Fingerprint, Leaf};
-pub use server::{CertificateFiles, Clients, ServerOptions, ServerTls, Shown, cipher_names};
-pub use upstream::{UpstreamTls, Verify, peek, upstream};
-
-/// What is negotiated to be spoken inside (RFC 7301).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alpn {
-    /// HTTP/1.1 only: IIS refuses connection-bound logins on HTTP/2 (`HTTP_1_1_REQUIRED`).
-    Http1,
-    /// Nothing: what is inside is not HTTP.
-    Nothing,
-}
-
-impl Alpn {
-    pub(crate) fn protocols(self) -> Vec<Vec<u8>> {
-        match self {
-            Self::Http1 => vec![b"http/1.1".to_vec()],
-            Self::Nothing => Vec::new(),
-        }
-    }
-}
+pub use server::{Alpn, CertificateFiles, Clients, ServerOptions, ServerTls, Shown, cipher_names};
+pub use upstream::{UpstreamTls, Verify, peek, upstream, upstream_with};
 
 /// Something that was made from files, and can be made anew from them.
 pub trait Reload: std::fmt::Debug + Send + Sync {

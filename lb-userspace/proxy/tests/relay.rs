@@ -201,7 +201,7 @@ fn tls_ends_here_and_begins_anew() {
         options.alpn = Alpn::Nothing;
         let mine = ServerTls::load(options).unwrap();
         let roots = tls::Verify::Roots(certificate);
-        let theirs = tls::upstream(&roots, name.clone(), Alpn::Nothing).unwrap();
+        let theirs = tls::upstream_with(&roots, name.clone(), Alpn::Nothing).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();

@@ -7,7 +7,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_proxy::tls::{self, Alpn, Reload, ServerOptions, ServerTls, UpstreamTls, Verify};
+use lb_proxy::tls::{self, Reload, ServerOptions, ServerTls, UpstreamTls, Verify};
 use lb_proxy::{ClientAddr, Kind, Proxy, Service};
 use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
@@ -48,11 +48,6 @@ fn server(files: &Files) -> Arc<ServerTls> {
     ServerTls::load(ServerOptions::new(&files.certificate, &files.key)).unwrap()
 }
 
-/// TLS towards servers.
-fn upstream(verify: &Verify, name: ServerName<'static>) -> Result<UpstreamTls, tls::Error> {
-    tls::upstream(verify, name, Alpn::Http1)
-}
-
 /// A server that answers one request per connection with the ALPN protocol of that connection.
 async fn tls_origin(files: &Files) -> std::net::SocketAddr {
     let config = server(files).config();
@@ -83,7 +78,7 @@ async fn fetch(service: Service, trusted: &Files, alpn: &[&[u8]]) -> Result<Stri
         let (stream, peer) = listener.accept().await.unwrap();
         proxy.serve(stream, ClientAddr { peer, local }).await
     });
-    let settings = upstream(&Verify::Roots(trusted.certificate.clone()), name()).unwrap();
+    let settings = tls::upstream(&Verify::Roots(trusted.certificate.clone()), name()).unwrap();
     let mut config = rustls::ClientConfig::clone(&settings.config());
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     let tcp = TcpStream::connect(local).await.unwrap();
@@ -112,7 +107,7 @@ fn both_sides_speak_tls_and_http_1_1_only() {
             let mut settings = service(&[tls_origin(&back).await]);
             settings.tls = Some(server(&front));
             let verify = Verify::Roots(back.certificate.clone());
-            forwarding(&mut settings).upstream_tls = Some(upstream(&verify, name()).unwrap());
+            forwarding(&mut settings).upstream_tls = Some(tls::upstream(&verify, name()).unwrap());
             let got = fetch(settings, &front, alpn).await;
             match expected {
                 Ok(body) => assert_eq!(got.as_deref(), Ok(body)),
@@ -139,7 +134,7 @@ fn a_server_must_prove_itself_unless_nobody_asks() {
     ] {
         run(async {
             let mut settings = service(&[tls_origin(&back).await]);
-            forwarding(&mut settings).upstream_tls = Some(upstream(&verify, name).unwrap());
+            forwarding(&mut settings).upstream_tls = Some(tls::upstream(&verify, name).unwrap());
             let edge = Edge::start(settings).await;
             let answer = edge.client().await.get("/", "").await.unwrap();
             assert_eq!(answer.status(), expected, "{verify:?}");
@@ -177,7 +172,7 @@ fn each_server_has_its_sessions_until_others_are_trusted() {
     let back = Files::make(dir.path(), "back");
     let roots = dir.path().join("roots.pem");
     std::fs::copy(&back.certificate, &roots).unwrap();
-    let upstream = upstream(&Verify::Roots(roots.clone()), name()).unwrap();
+    let upstream = tls::upstream(&Verify::Roots(roots.clone()), name()).unwrap();
     run(async move {
         // Of one name, and with ticket keys of their own, as servers of a pool have them.
         let servers = [greeter(&back).await, greeter(&back).await];
@@ -235,6 +230,6 @@ fn unusable_files_are_named_with_what_is_wrong() {
             assert!(error.contains(part), "{error:?} lacks {part:?}");
         }
     }
-    let error = upstream(&Verify::Roots(missing), name()).unwrap_err();
+    let error = tls::upstream(&Verify::Roots(missing), name()).unwrap_err();
     assert!(error.to_string().contains("missing.pem"), "{error}");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Http;
-use lb_proxy::tls::{Alpn, Error};
+use lb_proxy::tls::Error;
 use lb_proxy::{
     Action, Balancing, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound,
     PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
@@ -69,7 +69,7 @@ fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding
     Ok(Forwarding {
         servers: servers.collect(),
         upstream_tls: match &to.upstream_tls {
-            Some(tls) => Some(upstream_tls(tls, Alpn::Http1, directory)?),
+            Some(tls) => Some(upstream_tls(tls, directory)?),
             None => None,
         },
         headers: header_policy(to.headers),

@@ -53,14 +53,13 @@ pub(super) fn server_tls(
 /// TLS towards servers.
 pub(super) fn upstream_tls(
     tls: &lb_config::UpstreamTls,
-    alpn: Alpn,
     directory: &Path,
 ) -> Result<UpstreamTls, Error> {
     let verify = match &tls.verify {
         Verify::Ca(path) => tls::Verify::Roots(directory.join(path)),
         Verify::None => tls::Verify::Nobody,
     };
-    tls::upstream(&verify, tls.server_name.clone(), alpn)
+    tls::upstream(&verify, tls.server_name.clone())
 }
 
 /// What is legal but perhaps not meant.

@@ -33,7 +33,7 @@ use pipe::{Broken, Scratch};
 pub struct RelayService {
     /// Name in logs.
     pub name: String,
-    /// TLS towards clients, with [`Alpn::Nothing`](crate::tls::Alpn::Nothing); `None` passes their bytes on as they are.
+    /// TLS towards clients, with [`Alpn::Nothing`](crate::tls::Alpn); `None` passes their bytes on as they are.
     pub tls: Option<Arc<ServerTls>>,
     /// Who may connect, and how often at once.
     pub entrance: Entrance,
@@ -43,7 +43,7 @@ pub struct RelayService {
     pub servers: Vec<Arc<Server>>,
     /// How connections are spread over them.
     pub balancing: Balancing,
-    /// TLS towards servers, with [`Alpn::Nothing`](crate::tls::Alpn::Nothing).
+    /// TLS towards servers, with [`Alpn::Nothing`](crate::tls::Alpn).
     pub upstream_tls: Option<UpstreamTls>,
     /// How servers are told who a connection is from.
     pub proxy_protocol: Option<ProxyProtocol>,

@@ -18,7 +18,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::files::{Content, Reader};
 use super::names::Names;
-use super::{Alpn, Error, Fingerprint, Leaf, Reload, unusable};
+use super::{Error, Fingerprint, Leaf, Reload, unusable};
+
+pub(super) const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// A certificate and what goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,24 @@ pub struct Clients {
     pub required: bool,
     /// In which header a server is told the subject of a client's certificate.
     pub header: Option<HeaderName>,
+}
+
+/// What is negotiated to be spoken inside (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    /// HTTP/1.1 only: IIS refuses connection-bound logins on HTTP/2 (`HTTP_1_1_REQUIRED`).
+    Http1,
+    /// Nothing: what is inside is not HTTP.
+    Nothing,
+}
+
+impl Alpn {
+    pub(super) fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http1 => vec![HTTP_1_1.to_vec()],
+            Self::Nothing => Vec::new(),
+        }
+    }
 }
 
 /// What TLS towards clients is made from.

@@ -18,7 +18,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
 use super::files::{Content, Reader};
-use super::{Alpn, Error, Reload, provider};
+use super::server::Alpn;
+use super::{Error, Reload, provider};
 
 /// Who vouches for a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,16 +100,21 @@ impl Reload for UpstreamTls {
 /// Names that sessions of one server are kept for; there is only one.
 const SESSIONS: usize = 1;
 
-/// TLS towards servers that present themselves as `server_name`.
-pub fn upstream(
+/// TLS towards servers that present themselves as `server_name`, and speak HTTP/1.1 inside.
+pub fn upstream(verify: &Verify, server_name: ServerName<'static>) -> Result<UpstreamTls, Error> {
+    upstream_with(verify, server_name, Alpn::Http1)
+}
+
+/// As [`upstream`], with what is spoken inside.
+pub fn upstream_with(
     verify: &Verify,
     server_name: ServerName<'static>,
     alpn: Alpn,
 ) -> Result<UpstreamTls, Error> {
     let shared = Arc::new(Shared {
         current: ArcSwap::from_pointee(load(verify, alpn)?),
-        alpn,
         verify: verify.clone(),
+        alpn,
     });
     Ok(UpstreamTls {
         shared,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lb_proxy::tls::{Alpn, ServerOptions, ServerTls, Verify, upstream};
+use lb_proxy::tls::{ServerOptions, ServerTls, Verify, upstream};
 use tempfile::TempDir;
 
 use super::*;
@@ -124,7 +124,7 @@ fn what_several_say_of_one_file_is_said_once() {
     let verify = Verify::Roots(directory.path().join("cert.pem"));
     let watched = ["a", "b"].map(|_| {
         let name = "mail.example".try_into().expect("name");
-        let made = upstream(&verify, name, Alpn::Http1).expect("a root");
+        let made = upstream(&verify, name).expect("a root");
         Watched {
             service: 0,
             label: "exchange".to_owned(),

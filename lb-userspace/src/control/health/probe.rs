@@ -17,6 +17,7 @@ use lb_proxy::tls::UpstreamTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 
 /// What a probe does.
 #[derive(Clone, Debug)]
@@ -77,9 +78,8 @@ pub(crate) async fn probe(
         Probe::Tcp => Ok("connected".to_owned()),
         Probe::Http(get) => within(deadline, "GET", exchange(get, stream)).await?,
         Probe::Https(get, tls) => {
-            let handshake = tls
-                .connector(address)
-                .connect(tls.server_name().clone(), stream);
+            let connector = TlsConnector::from(tls.config());
+            let handshake = connector.connect(tls.server_name().clone(), stream);
             let stream = within(deadline, "TLS", handshake)
                 .await?
                 .map_err(Failure::Tls)?;

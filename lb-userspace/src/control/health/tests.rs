@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_config::Get;
-use lb_proxy::tls::{Alpn, UpstreamTls, Verify, upstream};
+use lb_proxy::tls::{UpstreamTls, Verify, upstream};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, crypto};
@@ -291,7 +291,7 @@ fn client(root: &str, server_name: &'static str) -> UpstreamTls {
     let file = tempfile::NamedTempFile::new().expect("file");
     std::fs::write(file.path(), root).expect("written");
     let verify = Verify::Roots(file.path().to_owned());
-    upstream(&verify, server_name.try_into().expect("name"), Alpn::Http1).expect("a root")
+    upstream(&verify, server_name.try_into().expect("name")).expect("a root")
 }
 
 #[tokio::test]
