@@ -7,8 +7,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_proxy::tls::{self, ServerOptions, ServerTls, Verify};
+use lb_proxy::tls::{self, Reload, ServerOptions, ServerTls, UpstreamTls, Verify};
 use lb_proxy::{ClientAddr, Kind, Proxy, Service};
+use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
 use support::{Edge, forwarding, run, service, until};
 use tempfile::TempDir;
@@ -139,6 +140,52 @@ fn a_server_must_prove_itself_unless_nobody_asks() {
             assert_eq!(answer.status(), expected, "{verify:?}");
         });
     }
+}
+
+/// A server that greets, so that a client gets its session tickets.
+async fn greeter(files: &Files) -> std::net::SocketAddr {
+    let tls = server(files);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = tls.acceptor().accept(stream).await.unwrap();
+            stream.write_all(b"!").await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    address
+}
+
+/// The kind of handshake of a connection to `address`.
+async fn handshake(tls: &UpstreamTls, address: std::net::SocketAddr) -> HandshakeKind {
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let connecting = tls.connector(address).connect(name(), tcp);
+    let mut stream = connecting.await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    stream.get_ref().1.handshake_kind().unwrap()
+}
+
+#[test]
+fn each_server_has_its_sessions_until_others_are_trusted() {
+    let dir = TempDir::new().unwrap();
+    let back = Files::make(dir.path(), "back");
+    let roots = dir.path().join("roots.pem");
+    std::fs::copy(&back.certificate, &roots).unwrap();
+    let upstream = tls::upstream(&Verify::Roots(roots.clone()), name()).unwrap();
+    run(async move {
+        // Of one name, and with ticket keys of their own, as servers of a pool have them.
+        let servers = [greeter(&back).await, greeter(&back).await];
+        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            for server in servers {
+                assert_eq!(handshake(&upstream, server).await, expected);
+            }
+        }
+        let more = std::fs::read_to_string(&back.certificate).unwrap();
+        std::fs::write(&roots, more.repeat(2)).unwrap();
+        assert!(upstream.reload().unwrap().is_some());
+        assert_eq!(handshake(&upstream, servers[0]).await, HandshakeKind::Full);
+    });
 }
 
 #[test]

@@ -17,7 +17,6 @@ use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use crate::balance::{Balancer, Balancing, Server, Slot};
 use crate::counters::{Counter, Counters};
@@ -214,7 +213,7 @@ impl Relay {
         match &self.service.upstream_tls {
             None => Ok(Box::pin(tcp)),
             Some(tls) => {
-                let connector = TlsConnector::from(tls.config());
+                let connector = tls.connector(server.address());
                 let stream = connector.connect(tls.server_name().clone(), tcp).await?;
                 Ok(Box::pin(stream))
             }

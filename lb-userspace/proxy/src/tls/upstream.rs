@@ -1,10 +1,13 @@
 //! TLS towards servers: who vouches for them, and what they show.
 //!
-//! Sessions are kept for resumption, per route and for all workers together. They end with a change of trust: a resumed
-//! session is one whose certificate is not looked at again.
+//! Sessions are kept for resumption, for each server and all workers together: servers of one name don't know each other's
+//! sessions, and one whose connections are each a client's own (NTLM) has many handshakes. They end with a change of
+//! trust: a resumed session is one whose certificate is not looked at again.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
@@ -12,6 +15,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::TlsConnector;
 
 use super::files::{Content, Reader};
 use super::server::Alpn;
@@ -43,13 +47,30 @@ struct Shared {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ClientConfig>,
+    /// The same with sessions of their own, by server. Locked only while a connection is made.
+    servers: Mutex<HashMap<SocketAddr, Arc<ClientConfig>>>,
     content: Content,
 }
 
 impl UpstreamTls {
-    /// rustls settings in use, for one connection; the health checker takes them as well.
+    /// rustls settings in use, for one connection.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.shared.current.load().config)
+    }
+
+    /// For a connection to the server at `address`.
+    pub fn connector(&self, address: SocketAddr) -> TlsConnector {
+        let current = self.shared.current.load();
+        let mut servers = current
+            .servers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let config = servers.entry(address).or_insert_with(|| {
+            let mut config = ClientConfig::clone(&current.config);
+            config.resumption = Resumption::in_memory_sessions(SESSIONS);
+            Arc::new(config)
+        });
+        TlsConnector::from(Arc::clone(config))
     }
 
     /// SNI, and the name that the certificate must be for.
@@ -75,6 +96,9 @@ impl Reload for UpstreamTls {
         Ok(Some("other roots vouch for servers now".to_owned()))
     }
 }
+
+/// Names that sessions of one server are kept for; there is only one.
+const SESSIONS: usize = 1;
 
 /// TLS towards servers that present themselves as `server_name`, and speak HTTP/1.1 inside.
 pub fn upstream(verify: &Verify, server_name: ServerName<'static>) -> Result<UpstreamTls, Error> {
@@ -113,6 +137,7 @@ fn load(verify: &Verify, alpn: Alpn) -> Result<Loaded, Error> {
     config.alpn_protocols = alpn.protocols();
     Ok(Loaded {
         config: Arc::new(config),
+        servers: Mutex::default(),
         content: reader.content(),
     })
 }
