@@ -3,6 +3,7 @@
 //! [`load`] reads the file and every file it names, so that `lb check` and `lb run` find the same
 //! mistakes, all of them at once, before anything on the host is changed.
 
+mod balance;
 mod routes;
 
 use std::fmt::Write as _;
@@ -10,6 +11,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use lb_config::{
     AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, PoolOf, Protocol, Source,
     Verify, WhenDaemonGone, WhenServerFails,
@@ -21,13 +23,16 @@ use lb_ebpf::abi::{
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{self, UpstreamTls};
-use lb_proxy::{ClientTimeouts, Counters, Service};
+use lb_proxy::{ClientTimeouts, CookieKey, Counters, Service};
 use lb_transport::af_xdp::EngineConfig;
 
 use crate::cli::Failure;
 use crate::control::health::{Probe, Target, Tls};
-use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, Ending, health};
+use crate::control::{
+    Controlled, ControlledServer, DesiredServer, DesiredService, Ending, Minimum, health,
+};
 use crate::dataplane::Sizing;
+use crate::keys;
 use crate::worker::Carrier;
 
 /// A configuration with everything that it names read in.
@@ -47,6 +52,13 @@ pub(crate) struct PlannedService {
     probes: Vec<Option<Probe>>,
 }
 
+impl PlannedService {
+    /// The proxy's servers, of one pool after the other.
+    fn proxied(&self) -> impl Iterator<Item = Arc<lb_proxy::Server>> {
+        self.http.iter().flat_map(|http| routes::servers(http))
+    }
+}
+
 /// Reads the configuration and the files it names.
 pub(crate) fn load(path: &Path) -> Result<Plan, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
@@ -64,10 +76,14 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
         Failure::Config(errors.in_file(&path.display().to_string()).to_string())
     })?;
     let directory = path.parent().unwrap_or(Path::new(""));
+    let secret = config.flows.hash_key.as_ref();
+    let cookie_key = keys::cookie(secret.map(lb_config::HashKey::as_str))
+        .context("reading a random key for cookies")?;
+    let cookie_key = CookieKey(cookie_key);
     let mut services = Vec::new();
     let mut errors = String::new();
     for service in &config.services {
-        match planned(service, directory) {
+        match planned(service, directory, cookie_key) {
             Ok(planned) => services.push(planned),
             // Each file is named in its own error; the service says where to look in the configuration.
             Err(error) => {
@@ -91,9 +107,15 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     }
 }
 
-fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, tls::Error> {
+fn planned(
+    service: &lb_config::Service,
+    directory: &Path,
+    cookie_key: CookieKey,
+) -> Result<PlannedService, tls::Error> {
     let http = match &service.mode {
-        Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
+        Mode::Http(http) => Some(Arc::new(http_service(
+            service, http, directory, cookie_key,
+        )?)),
         Mode::L4(_) => None,
     };
     let pools = service.pools();
@@ -112,24 +134,27 @@ fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, tls::Error>
     Ok(Some(match check {
         Check::Tcp => Probe::Tcp,
         Check::Http(get) => Probe::Http(get.clone()),
-        Check::Https(get, tls) => {
-            let tls = upstream_tls(tls, directory)?;
-            let config = Arc::clone(tls.config());
-            Probe::Https(
-                get.clone(),
-                Tls {
-                    config,
-                    server_name: tls.server_name().clone(),
-                },
-            )
+        Check::Https(get, tls) => Probe::Https(get.clone(), probe_tls(tls, directory)?),
+        Check::Greeting(greeting, None) => Probe::Greeting(greeting.clone(), None),
+        Check::Greeting(greeting, Some(tls)) => {
+            Probe::Greeting(greeting.clone(), Some(probe_tls(tls, directory)?))
         }
     }))
+}
+
+fn probe_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<Tls, tls::Error> {
+    let tls = upstream_tls(tls, directory)?;
+    Ok(Tls {
+        config: Arc::clone(tls.config()),
+        server_name: tls.server_name().clone(),
+    })
 }
 
 fn http_service(
     service: &lb_config::Service,
     http: &Http,
     directory: &Path,
+    cookie_key: CookieKey,
 ) -> Result<Service, tls::Error> {
     let tls = match &http.tls {
         Some(tls) => Some(tls::server_config(
@@ -138,10 +163,11 @@ fn http_service(
         )?),
         None => None,
     };
+    let common = balance::Common::new(cookie_key, http.tls.as_ref());
     let routes = http
         .routes
         .iter()
-        .map(|route| routes::route(route, directory));
+        .map(|route| routes::route(route, &common, directory));
     Ok(Service {
         name: service.name.as_str().to_owned(),
         routes: routes.collect::<Result<_, _>>()?,
@@ -222,6 +248,7 @@ impl Plan {
                 desired: desired(service, *carrier),
                 ending: ending(service),
                 servers: controlled_servers(service, planned),
+                minimums: minimums(service),
             })
             .collect()
     }
@@ -231,6 +258,7 @@ impl Plan {
         let mut targets = Vec::new();
         for (id, (service, planned)) in self.config.services.iter().zip(&self.services).enumerate()
         {
+            let proxied: Vec<_> = planned.proxied().collect();
             let mut first = 0;
             for (pool, probe) in service.pools().iter().zip(&planned.probes) {
                 let servers = pool.servers.iter().enumerate();
@@ -242,6 +270,7 @@ impl Plan {
                         address: server.address,
                         probe: probe.clone(),
                         schedule: *schedule,
+                        proxied: proxied.get(first + index).map(Arc::clone),
                     }));
                 }
                 first += pool.servers.len();
@@ -354,8 +383,7 @@ fn controlled_servers(
     service: &lb_config::Service,
     planned: &PlannedService,
 ) -> Vec<ControlledServer> {
-    let proxied = planned.http.iter().flat_map(|http| routes::servers(http));
-    let mut proxied = proxied.map(Some).chain(std::iter::repeat(None));
+    let mut proxied = planned.proxied().map(Some).chain(std::iter::repeat(None));
     let mut all = Vec::new();
     for pool in service.pools() {
         let start = match pool.health {
@@ -375,6 +403,18 @@ fn controlled_servers(
         }));
     }
     all
+}
+
+/// What the routes of a service want to be warned of.
+fn minimums(service: &lb_config::Service) -> Vec<Minimum> {
+    let mut first = 0;
+    let pools = service.pools().into_iter().filter_map(|pool| {
+        let servers = first..first + pool.servers.len();
+        first = servers.end;
+        let route = pool.route?.to_string();
+        Some(Minimum::new(route, servers, pool.minimum_healthy?))
+    });
+    pools.collect()
 }
 
 /// How a server is called in the log: `service/server`, or `service/route/server`.

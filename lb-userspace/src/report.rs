@@ -2,17 +2,19 @@
 //! flow table.
 
 use std::cell::RefCell;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lb_proxy::{Counters, Kind, Service};
+use lb_proxy::{Action, Counters, Kind, Queue, Route, Service};
 use lb_transport::af_xdp::{self, Handle};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
 use crate::admin::{
-    Answers, Counter, InterfaceStatus, ReasonStatus, ServerStatus, ServiceStatus, Status,
+    Answers, Counter, InterfaceStatus, ReasonStatus, RouteStatus, ServerStatus, ServiceStatus,
+    Status,
 };
 use crate::carrier::Decision;
 use crate::compose::Plan;
@@ -119,6 +121,10 @@ impl Reporter {
                     .http
                     .as_ref()
                     .map_or_else(Vec::new, |http| counters(&http.counters)),
+                routes: reported
+                    .http
+                    .as_ref()
+                    .map_or_else(Vec::new, |http| routes(http, controlled)),
             });
         }
         let reasons = dataplane
@@ -181,14 +187,48 @@ impl Answers for Desk {
 }
 
 fn servers(service: &Controlled) -> Vec<ServerStatus> {
+    // Of L4 only, and then one for each server.
+    let weights = service.desired.servers.iter().map(|server| server.weight);
+    let mut weights = weights.chain(std::iter::repeat(1));
     let status = |server: &crate::control::ControlledServer| ServerStatus {
         name: server.name.clone(),
         route: server.route.clone().filter(|route| *route != service.name),
         address: server.address,
         up: server.up(),
         reason: server.explain().to_owned(),
+        weight: match (&server.http, weights.next()) {
+            (Some(http), _) => http.weight().get(),
+            (None, weight) => weight.unwrap_or(1),
+        },
+        drained: server.drained,
+        backup: server.is_backup(),
+        in_use: server.http.as_ref().map(|http| http.load().in_use()),
+        max_connections: server
+            .http
+            .as_ref()
+            .and_then(|http| http.limit())
+            .map(NonZeroU32::get),
     };
     service.servers.iter().map(status).collect()
+}
+
+fn routes(http: &Service, controlled: &Controlled) -> Vec<RouteStatus> {
+    let status = |route: &Route| {
+        let queue = match &route.action {
+            Action::Forward(forwarding) => Some(&forwarding.balancing.queue),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        };
+        let mut minimums = controlled.minimums.iter();
+        let minimum = minimums.find(|minimum| minimum.route == route.name);
+        RouteStatus {
+            name: route.name.clone(),
+            requests: route.counters.requests.get(),
+            waiting: queue.map_or(0, Queue::waiting),
+            queued: queue.map_or(0, |queue| queue.queued.get()),
+            degraded: minimum.is_some_and(|minimum| minimum.is_missed(&controlled.servers)),
+        }
+    };
+    http.routes.iter().map(status).collect()
 }
 
 /// Counters of all workers' TCP together; those that are 0 are left out.

@@ -79,6 +79,16 @@ pub(crate) struct Spot {
     pub(crate) path: Path,
 }
 
+impl Spot {
+    /// A value that is read from here.
+    pub(crate) fn with<T>(&self, value: T) -> Read<T> {
+        Read {
+            value,
+            spot: self.clone(),
+        }
+    }
+}
+
 /// A value read from the file, with its place for checks that need several values.
 #[derive(Clone, Debug)]
 pub(crate) struct Read<T> {
@@ -209,6 +219,14 @@ impl<'a> Node<'a> {
             return self.wrong_type(expected);
         };
         Some(Table::new(self.report, entries, self.spot.clone(), schema))
+    }
+
+    /// The boolean.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.wrong_type("true or false"),
+        }
     }
 
     /// Whether this is a string, where a short form and a table are both possible.

@@ -5,6 +5,7 @@
 //! without a valid `mode` the keys that depend on it are not looked at.
 //! Not here: health checks ([`crate::health`]).
 
+mod balance;
 mod http;
 mod l4;
 mod route;
@@ -121,6 +122,13 @@ const SCHEMA: Schema = &[
     "headers",
     "upstream_tls",
     "response_timeout",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
     // mode = "l4"
     "source",
     "forward",

@@ -31,8 +31,8 @@ pub mod tls;
 mod upstream;
 
 pub use balance::{
-    Balancing, Cookie, CookieKey, Load, Method as BalanceMethod, Passive, Persistence, Queue, Role,
-    Server, Sources, Symptom,
+    Balancing, Cookie, CookieKey, Load, Method, Passive, Persistence, Queue, Role, Server, Sources,
+    Symptom,
 };
 pub use connection::Proxy;
 pub use counters::{Counter, Counters};

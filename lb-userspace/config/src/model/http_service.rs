@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{Health, Name, PoolOf, Server};
+use super::{Balancing, Health, Name, PoolOf, Server};
 
 /// Settings of a service with `mode = "http"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +43,7 @@ impl Route {
                 route: Some(&self.name),
                 servers: &forwarding.servers,
                 health: &forwarding.health,
+                minimum_healthy: forwarding.balancing.minimum_healthy,
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
         }
@@ -136,6 +137,8 @@ pub struct Forwarding {
     pub idle_timeout: Duration,
     /// Longest wait for the head of a response once the request is sent.
     pub response_timeout: Duration,
+    /// How they are spread over the servers.
+    pub balancing: Balancing,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.

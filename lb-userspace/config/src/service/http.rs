@@ -18,6 +18,13 @@ pub(crate) const KEYS: Schema = &[
     "headers",
     "upstream_tls",
     "response_timeout",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 
 /// Reads it, and the servers of each route with their places.

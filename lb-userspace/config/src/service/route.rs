@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, server, tls};
+use super::{TIMEOUTS, balance, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
@@ -275,6 +275,7 @@ pub(super) fn forwarding(
     let response_timeout = scope.optional("response_timeout", defaults.response_timeout, |node| {
         value::duration(node, TIMEOUTS)
     });
+    let balancing = balance::read(scope, &servers, health.as_ref());
     let forwarding = || {
         Some(Forwarding {
             servers: server::finish(&servers),
@@ -284,6 +285,7 @@ pub(super) fn forwarding(
             headers: headers?,
             idle_timeout: idle_timeout?,
             response_timeout: response_timeout?,
+            balancing: balancing?,
         })
     };
     let forwarding = forwarding();
@@ -313,6 +315,13 @@ const FORWARDING_KEYS: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -330,6 +339,13 @@ const SCHEMA: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [
