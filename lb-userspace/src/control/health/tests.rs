@@ -3,6 +3,9 @@
 //!
 //! Deadlines are far longer than what they wait for, except where running into one is the point.
 
+mod greeting;
+mod passive;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU8;
