@@ -11,6 +11,7 @@ use crate::admin::{Answer, Status};
 use crate::control::{Done, Order};
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{Flows, Query};
+use crate::template::Template;
 use crate::{admin, compose, dataplane, run};
 
 /// An XDP-assisted load balancer for Exchange pools.
@@ -29,6 +30,9 @@ enum Command {
     Detach(DetachArgs),
     /// Read the configuration and every file that it names, say all that is wrong, change nothing.
     Check(ConfigFile),
+    /// Print a configuration to begin with.
+    #[command(subcommand)]
+    Template(Template),
     /// Services, servers and packet counters of the running daemon.
     Status(Daemon),
     /// Connections that the packet path forwards just now (services of mode "l4").
@@ -154,6 +158,10 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Detach(DetachArgs { pin }) => Ok(dataplane::detach(&pin)?),
         Command::Check(file) => check(&file.config),
+        Command::Template(template) => {
+            print(&template.print()?);
+            Ok(())
+        }
         Command::Status(daemon) => daemon.print(&admin::status(&daemon.admin)?, Status::to_string),
         Command::Flows(FlowsArgs { daemon, query }) => {
             daemon.print(&admin::flows(&daemon.admin, &query)?, Flows::to_string)
@@ -214,8 +222,12 @@ impl ExplainArgs {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of `lb check`")]
 fn check(path: &Path) -> Result<(), Failure> {
-    print!("{}", compose::load(path)?.describe());
+    print(&compose::load(path)?.describe());
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn print(text: &str) {
+    print!("{text}");
 }

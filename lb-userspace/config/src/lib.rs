@@ -66,7 +66,7 @@
 //! |---|---|---|
 //! | `name` | as a service's; unique in the service | required |
 //! | `host` | list of names in `Host`, without port; `"*.example.com"` for those one label below; over TLS the client must have asked for the same name (SNI), else 421 | any |
-//! | `path` | list of beginnings that end at a `/` or with the path, without regard to case: `"/owa"` takes `/OWA/x`, not `/owafoo`. A request whose path is another route's once it is decoded is answered with 400 | any |
+//! | `path` | list of beginnings that end at a `/` or with the path, without regard to case: `"/owa"` takes `/OWA/x`, not `/owafoo`; with `=` before it a whole path: `"=/"`. A request whose path is another route's once it is decoded is answered with 400 | any |
 //! | `method` | list of methods | any |
 //! | `header` | list of `{ name, value }`; without `value` any will do | any |
 //! | `redirect` | `{ to, status }`: URL or path with `{host}`, `{path}` (and query), `{query}` of the request; 301, 302, 303, 307, 308 | status 302 |

@@ -117,6 +117,7 @@ mod tests {
 
     const TIMEOUTS: ClientTimeouts = ClientTimeouts {
         request_head: Duration::from_secs(10),
+        tls_handshake: Duration::from_secs(10),
         idle: Duration::from_secs(100),
     };
 

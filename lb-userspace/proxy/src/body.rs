@@ -8,14 +8,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::client_io::Shared;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
+use crate::headers::BodyPresence;
 use crate::record::Record;
+use crate::service::BodyLimits;
 use crate::upstream::Lease;
 
 /// A client's body on its way to a server. If dropped before its end, the rest is left to [`Leftover`].
@@ -26,6 +29,19 @@ pub(crate) struct RequestBody {
     /// `None` once it is at its end, or was from the start.
     incoming: Option<Incoming>,
     shared: Rc<Shared>,
+    /// Bytes that may still come.
+    room: u64,
+}
+
+/// Why a client's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The client did.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// It is larger than the route takes.
+    #[error("the body is larger than the route takes")]
+    TooLarge,
 }
 
 impl RequestBody {
@@ -33,6 +49,7 @@ impl RequestBody {
         let mut body = Self {
             incoming: Some(incoming),
             shared,
+            room: u64::MAX,
         };
         if body.is_end_stream() {
             body.done();
@@ -40,24 +57,63 @@ impl RequestBody {
         body
     }
 
+    /// Whether there is anything of it.
+    pub(crate) fn presence(&self) -> BodyPresence {
+        if self.is_end_stream() {
+            BodyPresence::Absent
+        } else {
+            BodyPresence::Present
+        }
+    }
+
+    /// Holds the body to the limits of its route.
+    pub(crate) fn limit(&mut self, limits: &BodyLimits, method: &Method) -> Result<(), Error> {
+        if self.is_end_stream() {
+            return Ok(());
+        }
+        self.room = limits.max.unwrap_or(u64::MAX);
+        self.shared.pace.start(limits.rate, method);
+        if self.size_hint().lower() > self.room {
+            let detail = "the body is larger than the route takes, says its length";
+            return Err(Error::new(Kind::BodyTooLarge, detail));
+        }
+        Ok(())
+    }
+
     fn done(&mut self) {
         self.incoming = None;
+        self.shared.pace.done();
         self.shared.activity.request_done(Instant::now());
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(incoming).poll_frame(cx) else {
+            if !self.shared.gate.holds_back() {
+                self.shared.pace.waits(Instant::now());
+            }
+            return Poll::Pending;
+        };
+        // A server may take trailers for headers, which would get around the header policy (RFC 9110 section 6.5.1).
+        let frame = frame.filter(|frame| !matches!(frame, Ok(frame) if frame.is_trailers()));
+        let frame = frame.map(|frame| frame.map_err(BodyError::from));
+        if let Some(data) = frame.iter().flatten().find_map(Frame::data_ref) {
+            self.shared.pace.passed_on();
+            let Some(room) = self.room.checked_sub(data.len() as u64) else {
+                return Poll::Ready(Some(Err(BodyError::TooLarge)));
+            };
+            self.room = room;
+        }
         if !matches!(frame, Some(Ok(_))) || self.is_end_stream() {
             self.done();
         }
@@ -77,6 +133,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(rest) = self.incoming.take() {
+            self.shared.pace.done();
             self.shared.leftover.put(rest);
         }
     }
@@ -151,7 +208,9 @@ impl ResponseBody {
 impl Relayed {
     fn complete(&mut self) {
         self.end.record.complete = true;
-        if let Some(lease) = self.lease.take() {
+        let request_done = self.end.shared.activity.request_done_since().is_some();
+        // A server that answers before it has all of the request may never read the rest as what it is (CL.0).
+        if let Some(lease) = self.lease.take().filter(|_| request_done) {
             lease.end();
         }
     }

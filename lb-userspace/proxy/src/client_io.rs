@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::activity::Activity;
+use crate::admission::Pace;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) activity: Activity,
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
+    pub(crate) pace: Pace,
     flushed: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
 }
@@ -34,6 +36,7 @@ impl Shared {
             activity: Activity::new(Instant::now()),
             gate: Arc::default(),
             leftover: Leftover::default(),
+            pace: Pace::default(),
             flushed: Cell::new(true),
             awaits_flush: RefCell::default(),
         })
@@ -107,8 +110,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
         let _ = self.poll_continue(cx)?;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.shared.activity.received(Instant::now());
+        let count = buf.filled().len() - before;
+        if count > 0 {
+            let now = Instant::now();
+            self.shared.activity.received(now);
+            self.shared.pace.received(now, count);
         }
         Poll::Ready(Ok(()))
     }

@@ -97,11 +97,30 @@ impl Proxy {
     {
         self.service.counters.client_connections.increment();
         let service = Arc::clone(&self.service);
-        let outcome = match &service.tls {
+        let outcome = self.admit_and_serve(stream, client).await;
+        if let Err(error) = &outcome {
+            service.counters.count_error(error.kind());
+        }
+        outcome
+    }
+
+    async fn admit_and_serve<S>(
+        self: Rc<Self>,
+        mut stream: S,
+        ends: ClientAddr,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let service = Arc::clone(&self.service);
+        let patience = service.timeouts.request_head;
+        let guest = service.entrance.enter(&mut stream, ends, patience).await?;
+        let client = guest.client;
+        match &service.tls {
             None => self.serve_http(stream, client, None).await,
             Some(config) => {
                 let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
-                match timeout(service.timeouts.request_head, accept).await {
+                match timeout(service.timeouts.tls_handshake, accept).await {
                     Ok(Ok(stream)) => {
                         let name = stream.get_ref().1.server_name().map(str::to_owned);
                         self.serve_http(stream, client, name).await
@@ -112,11 +131,7 @@ impl Proxy {
                     Err(_elapsed) => Err(Error::new(Kind::ClientTls, "handshake took too long")),
                 }
             }
-        };
-        if let Err(error) = &outcome {
-            service.counters.count_error(error.kind());
         }
-        outcome
     }
 
     async fn serve_http<S>(
@@ -141,7 +156,9 @@ impl Proxy {
             pinned: RefCell::default(),
         });
         let requests = Rc::clone(&session);
-        let connection = http1::Builder::new()
+        let mut builder = http1::Builder::new();
+        session.proxy.limit_heads(&mut builder);
+        let connection = builder
             .preserve_header_case(true)
             // For headers that we add; those of the server keep their case.
             .title_case_headers(true)
@@ -175,6 +192,15 @@ impl Proxy {
             session.poll_deadline(cx, alarm.as_mut()).map(Err)
         })
         .await
+    }
+
+    fn limit_heads(&self, builder: &mut http1::Builder) {
+        if let Some(limit) = self.service.max_headers {
+            builder.max_headers(limit);
+        }
+        if let Some(limit) = self.service.max_header_bytes {
+            builder.max_header_size(limit);
+        }
     }
 
     /// Counts `Persistent-Auth`, and says once what a `false` means.
@@ -216,6 +242,11 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
     if error.is_user() {
         // A request of ours failed, or a server's body did; either was counted where it happened.
         return Ok(());
+    }
+    if error.is_parse_too_large() {
+        // hyper has answered.
+        let detail = "the head of a request is too large";
+        return Err(Error::new(Kind::HeaderTooLarge, detail).because(error));
     }
     Err(Error::new(
         Kind::ClientBroken,
@@ -267,8 +298,10 @@ impl Session {
     ) -> Option<T> {
         let mut pinned = self.pinned.borrow_mut();
         let mut pinned = pinned.iter_mut();
-        let (pinned, reason) =
-            pinned.find(|(pinned, _)| route.server_at(pinned.server().address()).is_some())?;
+        let (pinned, reason) = pinned.find(|(pinned, _)| {
+            let known = route.server_at(pinned.server().address()).is_some();
+            known && pinned.introduced() == route.proxy_protocol
+        })?;
         Some(f(pinned, *reason))
     }
 
@@ -322,7 +355,11 @@ impl Session {
     ) -> Poll<Error> {
         loop {
             let timeouts = self.timeouts.get();
-            let Some((deadline, kind)) = self.shared.activity.deadline(&timeouts) else {
+            let of_body = self.shared.pace.deadline(cx.waker());
+            let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
+            let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
+            let first = deadlines.into_iter().flatten().min_by_key(|(at, _)| *at);
+            let Some((deadline, kind)) = first else {
                 return Poll::Pending;
             };
             // Most of the time the deadline moves away with each byte; the alarm follows only when it rings.

@@ -20,8 +20,12 @@ impl Counter {
     }
 
     pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
         // Nothing else is ordered by a counter, so `Relaxed` is enough.
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 }
 

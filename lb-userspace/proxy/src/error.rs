@@ -4,6 +4,7 @@
 //! response can't disagree. Errors of building TLS settings are in [`crate::tls`].
 
 use std::fmt;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -13,6 +14,7 @@ use http::StatusCode;
 pub struct Error {
     kind: Kind,
     detail: String,
+    retry_after: Option<Duration>,
     #[source]
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -22,6 +24,7 @@ impl Error {
         Self {
             kind,
             detail: detail.into(),
+            retry_after: None,
             cause: None,
         }
     }
@@ -32,6 +35,18 @@ impl Error {
     ) -> Self {
         self.cause = Some(cause.into());
         self
+    }
+
+    /// With the time after which it is worth trying again.
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Seconds for `Retry-After` (RFC 9110 section 10.2.3), rounded up.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        let wait = self.retry_after?;
+        Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     }
 
     /// What went wrong.
@@ -70,6 +85,24 @@ pub enum Kind {
     /// The connection that holds the client's identity is gone or its server is down; the next request was not
     /// sent.
     IdentityLost,
+    /// The address that a connection comes from is on no list of those that may, or on one of those that may not.
+    Denied,
+    /// A connection from another balancer began with no good PROXY header.
+    ProxyHeader,
+    /// The service, or the client, has as many connections as it may.
+    ConnectionLimit,
+    /// The head of a request has too many header lines, or too many bytes.
+    HeaderTooLarge,
+    /// The body of a request is larger than the route takes.
+    BodyTooLarge,
+    /// The client sends the body of a request too slowly.
+    SlowBody,
+    /// Too many requests in this time; the client is told so.
+    RateLimited,
+    /// Too many requests in this time; the client is not told.
+    RateDropped,
+    /// As many requests are under way as may be.
+    Full,
     /// All servers that are up are at their limits, and as many requests wait as may.
     Busy,
     /// No server that is up had room in time.
@@ -78,7 +111,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::Tunnel,
         Self::NoRoute,
@@ -92,6 +125,15 @@ impl Kind {
         Self::ResponseTimeout,
         Self::UpstreamBroken,
         Self::IdentityLost,
+        Self::Denied,
+        Self::ProxyHeader,
+        Self::ConnectionLimit,
+        Self::HeaderTooLarge,
+        Self::BodyTooLarge,
+        Self::SlowBody,
+        Self::RateLimited,
+        Self::RateDropped,
+        Self::Full,
         Self::Busy,
         Self::QueueTimeout,
     ];
@@ -106,7 +148,16 @@ impl Kind {
             | Self::ClientTls
             | Self::RequestHead
             | Self::ClientBroken
-            | Self::Idle => Fault::Client,
+            | Self::Idle
+            | Self::Denied
+            | Self::ProxyHeader
+            | Self::ConnectionLimit
+            | Self::HeaderTooLarge
+            | Self::BodyTooLarge
+            | Self::SlowBody
+            | Self::RateLimited
+            | Self::RateDropped
+            | Self::Full => Fault::Client,
             Self::NoServer
             | Self::Connect
             | Self::ResponseTimeout
@@ -121,8 +172,20 @@ impl Kind {
     pub const fn is_retryable(self) -> bool {
         matches!(
             self,
-            Self::NoServer | Self::Connect | Self::IdentityLost | Self::Busy | Self::QueueTimeout
+            Self::NoServer
+                | Self::Connect
+                | Self::IdentityLost
+                | Self::RateLimited
+                | Self::RateDropped
+                | Self::Full
+                | Self::Busy
+                | Self::QueueTimeout
         )
+    }
+
+    /// Whether the request was refused before anything of it, or of its client's login, was touched.
+    pub(crate) const fn is_refusal(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Full | Self::BodyTooLarge)
     }
 
     /// The status that the client gets; `None` if the connection is closed without an answer.
@@ -135,15 +198,23 @@ impl Kind {
             Self::Tunnel => Some(StatusCode::NOT_IMPLEMENTED),
             Self::NoRoute => Some(StatusCode::NOT_FOUND),
             Self::Misdirected => Some(StatusCode::MISDIRECTED_REQUEST),
-            Self::NoServer | Self::Busy | Self::QueueTimeout => {
+            Self::NoServer | Self::Full | Self::Busy | Self::QueueTimeout => {
                 Some(StatusCode::SERVICE_UNAVAILABLE)
             }
             Self::Connect | Self::UpstreamBroken => Some(StatusCode::BAD_GATEWAY),
             Self::ResponseTimeout => Some(StatusCode::GATEWAY_TIMEOUT),
+            Self::HeaderTooLarge => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            Self::BodyTooLarge => Some(StatusCode::PAYLOAD_TOO_LARGE),
+            Self::RateLimited => Some(StatusCode::TOO_MANY_REQUESTS),
             Self::ClientTls
             | Self::RequestHead
             | Self::ClientBroken
             | Self::Idle
+            | Self::Denied
+            | Self::ProxyHeader
+            | Self::ConnectionLimit
+            | Self::SlowBody
+            | Self::RateDropped
             | Self::IdentityLost => None,
         }
     }
@@ -159,11 +230,20 @@ impl Kind {
             Self::Busy | Self::QueueTimeout => "All servers of this service are busy.\n",
             Self::Connect => "No server of this service could be connected to.\n",
             Self::ResponseTimeout => "The server did not respond in time.\n",
+            Self::HeaderTooLarge => "The head of the request is too large.\n",
+            Self::BodyTooLarge => "The body of the request is larger than is accepted here.\n",
+            Self::RateLimited => "Too many requests.\n",
+            Self::Full => "The service is busy.\n",
             Self::UpstreamBroken => "The server broke off before it responded.\n",
             Self::ClientTls
             | Self::RequestHead
             | Self::ClientBroken
             | Self::Idle
+            | Self::Denied
+            | Self::ProxyHeader
+            | Self::ConnectionLimit
+            | Self::SlowBody
+            | Self::RateDropped
             | Self::IdentityLost => "",
         }
     }
@@ -184,6 +264,15 @@ impl Kind {
             Self::ResponseTimeout => "response-timeout",
             Self::UpstreamBroken => "upstream-broken",
             Self::IdentityLost => "identity-lost",
+            Self::Denied => "denied",
+            Self::ProxyHeader => "proxy-header",
+            Self::ConnectionLimit => "connection-limit",
+            Self::HeaderTooLarge => "header-too-large",
+            Self::BodyTooLarge => "body-too-large",
+            Self::SlowBody => "slow-body",
+            Self::RateLimited => "rate-limited",
+            Self::RateDropped => "rate-dropped",
+            Self::Full => "full",
             Self::Busy => "busy",
             Self::QueueTimeout => "queue-timeout",
         }

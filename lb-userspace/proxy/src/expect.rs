@@ -98,6 +98,11 @@ impl Gate {
         }
     }
 
+    /// Whether a client that waits for its `100 Continue` is waiting for the server.
+    pub(crate) fn holds_back(&self) -> bool {
+        matches!(self.lock().state, State::Waiting | State::Caught)
+    }
+
     /// `count` bytes of a line that was due are written. Whether that is all of it.
     pub(crate) fn wrote(&self, count: usize) -> bool {
         let mut inner = self.lock();

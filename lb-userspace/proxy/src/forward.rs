@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 
@@ -13,6 +13,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::connection::Session;
 use crate::error::{Error, Kind};
 use crate::exchange::Exchange;
+use crate::guard;
 use crate::headers;
 use crate::record::Record;
 use crate::route::{self, Action};
@@ -47,22 +48,33 @@ struct Own {
     status: StatusCode,
     location: Option<HeaderValue>,
     text: Bytes,
+    /// In seconds.
+    retry_after: Option<u64>,
 }
 
 async fn answer<'a>(
     session: &'a Session,
     mut head: request::Parts,
-    body: RequestBody,
+    mut body: RequestBody,
     record: &mut Record,
 ) -> Result<Answer<'a>, Error> {
-    headers::normalize(&mut head)?;
+    guard::check(&mut head, body.presence())?;
     let proxy = &session.proxy;
+    let address = session.client.peer.ip();
+    if let Some(limits) = &proxy.service.requests {
+        record.admitted[0] = limits.admit(address)?;
+    }
+    headers::normalize(&mut head)?;
     let (position, route) =
         route::find(&proxy.service.routes, &head, session.server_name.as_deref())?;
     route.counters.requests.increment();
     record.route = Some(position);
     match (&route.action, proxy.backends(position)) {
         (Action::Forward(route), Some(backends)) => {
+            if let Some(limits) = &route.requests {
+                record.admitted[1] = limits.admit(address)?;
+            }
+            body.limit(&route.body, &head.method)?;
             let exchange = Exchange {
                 session,
                 route,
@@ -76,11 +88,13 @@ async fn answer<'a>(
             status: redirect.status,
             location: Some(redirect.location(&head)?),
             text: Bytes::new(),
+            retry_after: None,
         })),
         (Action::Respond(respond), _) => Ok(Answer::Own(Own {
             status: respond.status,
             location: None,
             text: Bytes::copy_from_slice(respond.body.as_bytes()),
+            retry_after: None,
         })),
     }
 }
@@ -99,6 +113,9 @@ fn respond(session: &Session, own: Own, mut record: Record) -> Response<Response
     }
     if let Some(location) = own.location {
         headers.insert(LOCATION, location);
+    }
+    if let Some(seconds) = own.retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
     }
     response
 }
@@ -120,9 +137,12 @@ fn refuse(
         status,
         location: None,
         text: Bytes::from_static(kind.explanation().as_bytes()),
+        retry_after: error.retry_after_seconds(),
     };
     let mut response = respond(session, own, record);
-    if session.has_pinned() {
+    // What follows a doubtful request may be part of it.
+    let is_doubtful = matches!(kind, Kind::BadRequest | Kind::Tunnel);
+    if is_doubtful || (session.has_pinned() && !kind.is_refusal()) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }

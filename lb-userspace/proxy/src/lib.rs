@@ -12,33 +12,44 @@
 //! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
 
 mod activity;
+mod admission;
 mod balance;
 mod body;
 mod client_io;
 mod connection;
 mod counters;
+mod entrance;
 mod error;
 mod exchange;
 mod expect;
 mod forward;
+mod guard;
 mod headers;
 mod identity;
 mod leftover;
+mod proxy_header;
 mod record;
+pub mod relay;
 mod route;
 mod service;
 pub mod tls;
 mod upstream;
 
+pub use admission::{
+    Access, BodyRate, ConnectionLimits, Decision, Exceeded, Prefix, Rate, RequestLimits,
+};
 pub use balance::{
     Balancing, Cookie, CookieKey, Load, Method, Passive, Persistence, Queue, Role, Server, Sources,
     Symptom,
 };
 pub use connection::Proxy;
 pub use counters::{Counter, Counters};
+pub use entrance::Entrance;
 pub use error::{Error, Fault, Kind};
 pub use headers::{HeaderMode, HeaderPolicy, Inbound};
+pub use proxy_header::{ProxyProtocol, write as proxy_header};
+pub use relay::{Relay, RelayService};
 pub use route::{
     Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
 };
-pub use service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
+pub use service::{BodyLimits, ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};

@@ -9,6 +9,7 @@ use http::header::VIA;
 use http::{HeaderMap, StatusCode, request};
 use http::{Method, Uri};
 
+use crate::admission::Admitted;
 use crate::balance::Server;
 use crate::error::Kind;
 use crate::identity::{Leg, PersistentAuth, PinReason};
@@ -35,6 +36,8 @@ pub(crate) struct Record {
     error: Option<Kind>,
     pub(crate) body_bytes: u64,
     pub(crate) complete: bool,
+    /// Of the service, and of the route.
+    pub(crate) admitted: [Admitted; 2],
 }
 
 impl Record {
@@ -58,6 +61,7 @@ impl Record {
             error: None,
             body_bytes: 0,
             complete: false,
+            admitted: Default::default(),
         }
     }
 

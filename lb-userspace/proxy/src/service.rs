@@ -7,9 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::{BodyRate, RequestLimits};
 use crate::balance::{Balancing, Server};
 use crate::counters::Counters;
+use crate::entrance::Entrance;
 use crate::headers::HeaderPolicy;
+use crate::proxy_header::ProxyProtocol;
 use crate::route::Route;
 use crate::tls::UpstreamTls;
 
@@ -26,6 +29,14 @@ pub struct Service {
     pub timeouts: ClientTimeouts,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// Who may connect, and how often at once.
+    pub entrance: Entrance,
+    /// Lines in the head of a request; `None` for hyper's own limit, 100.
+    pub max_headers: Option<usize>,
+    /// Bytes in the head of a request; `None` for hyper's own limit, some 400 KB.
+    pub max_header_bytes: Option<usize>,
+    /// Of the requests of all routes together; `None` without limit.
+    pub requests: Option<Arc<RequestLimits>>,
 }
 
 /// How the requests of a route get to its servers.
@@ -39,8 +50,23 @@ pub struct Forwarding {
     pub headers: HeaderPolicy,
     /// How long is waited for what.
     pub timeouts: Timeouts,
+    /// Of the requests of this route; `None` without limit.
+    pub requests: Option<Arc<RequestLimits>>,
+    /// Of the body of each request.
+    pub body: BodyLimits,
+    /// How servers are told who a connection is from. Such a connection is that client's alone.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How requests are spread over the servers.
     pub balancing: Balancing,
+}
+
+/// How large and how slow the body of a request may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyLimits {
+    /// The most bytes.
+    pub max: Option<u64>,
+    /// The least speed.
+    pub rate: Option<BodyRate>,
 }
 
 impl Forwarding {
@@ -61,6 +87,8 @@ impl Forwarding {
 pub struct ClientTimeouts {
     /// From a client connection's start, or a request's first byte, to the end of the request's head.
     pub request_head: Duration,
+    /// For the TLS handshake.
+    pub tls_handshake: Duration,
     /// Silence in both directions of a connection on which no request was forwarded yet; then it is
     /// [`Timeouts::idle`] of the last request's route.
     pub idle: Duration,
@@ -70,6 +98,7 @@ impl Default for ClientTimeouts {
     fn default() -> Self {
         Self {
             request_head: Duration::from_secs(30),
+            tls_handshake: Duration::from_secs(30),
             idle: Timeouts::default().idle,
         }
     }

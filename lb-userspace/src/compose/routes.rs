@@ -57,6 +57,7 @@ fn when(when: &lb_config::When) -> When {
     When {
         hosts: hosts.collect(),
         paths: paths.collect(),
+        whole_paths: when.whole_paths.clone(),
         methods: when.methods.clone(),
         headers: headers.collect(),
     }
@@ -128,12 +129,9 @@ pub(super) fn describe(text: &mut String, service: &lb_config::Service, http: &H
             }
             lb_config::Action::Respond(respond) => respond.status.as_u16().to_string(),
         };
-        let paths: Vec<_> = route
-            .when
-            .paths
-            .iter()
-            .map(lb_config::PathPrefix::as_str)
-            .collect();
+        let whole = route.when.whole_paths.iter().map(|path| format!("={path}"));
+        let below = route.when.paths.iter().map(|path| path.as_str().to_owned());
+        let paths: Vec<_> = whole.chain(below).collect();
         let _ = writeln!(text, "  route {} [{}] {does}", route.name, paths.join(", "));
     }
 }

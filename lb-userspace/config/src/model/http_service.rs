@@ -57,6 +57,8 @@ pub struct When {
     pub hosts: Vec<HostPattern>,
     /// Beginnings of the path.
     pub paths: Vec<PathPrefix>,
+    /// Whole paths in lower case, beside the beginnings.
+    pub whole_paths: Vec<String>,
     /// Methods.
     pub methods: Vec<Method>,
     /// Header lines that must be there.

@@ -76,9 +76,17 @@ fn when(table: &Table<'_>) -> Option<When> {
         "a list of headers, such as [{ name = \"X-Group\", value = \"beta\" }]",
         header,
     );
+    let (mut prefixes, mut whole_paths) = (Vec::new(), Vec::new());
+    for path in paths? {
+        match path {
+            Path::Prefix(prefix) => prefixes.push(prefix),
+            Path::Whole(path) => whole_paths.push(path),
+        }
+    }
     Some(When {
         hosts: hosts?,
-        paths: paths?,
+        paths: prefixes,
+        whole_paths,
         methods: methods?,
         headers: headers?,
     })
@@ -122,19 +130,36 @@ fn host(node: &Node<'_>) -> Option<HostPattern> {
     )
 }
 
-fn path(node: &Node<'_>) -> Option<PathPrefix> {
-    const EXPECTED: &str =
-        "the beginning of a path, such as \"/owa\": without %, query, \"//\", \"/./\" and \"/../\"";
+/// A beginning of paths, or with `=` before it a whole one.
+enum Path {
+    Prefix(PathPrefix),
+    Whole(String),
+}
+
+fn path(node: &Node<'_>) -> Option<Path> {
+    const EXPECTED: &str = "the beginning of a path, such as \"/owa\", or a whole one, such as \"=/\": without %, query, \
+                            \"//\", \"/./\" and \"/../\"";
     node.string(EXPECTED, |text| {
-        let plain = text.starts_with('/')
-            && !text.contains(['%', '?', '#', '\\'])
-            && text.parse::<PathAndQuery>().is_ok();
-        let segments = text.strip_prefix('/')?.trim_end_matches('/');
-        let clean = segments.is_empty()
-            || segments
+        let (whole, text) = match text.strip_prefix('=') {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
+        let plain =
+            !text.contains(['%', '?', '#', '\\', ';']) && text.parse::<PathAndQuery>().is_ok();
+        let segments = text.strip_prefix('/')?;
+        let names = segments.strip_suffix('/').unwrap_or(segments);
+        let clean = names.is_empty()
+            || names
                 .split('/')
                 .all(|segment| !matches!(segment, "" | "." | ".."));
-        (plain && clean).then(|| PathPrefix(format!("/{}", segments.to_ascii_lowercase())))
+        let path = |segments: &str| format!("/{}", segments.to_ascii_lowercase());
+        (plain && clean).then(|| {
+            if whole {
+                Path::Whole(path(segments))
+            } else {
+                Path::Prefix(PathPrefix(path(names)))
+            }
+        })
     })
 }
 

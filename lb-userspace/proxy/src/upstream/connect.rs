@@ -5,13 +5,14 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -19,7 +20,8 @@ use super::{Clean, Driver, Link};
 use crate::balance::Server;
 use crate::counters::Counters;
 use crate::error::{Error, Kind};
-use crate::service::Forwarding;
+use crate::proxy_header::{self, ProxyProtocol};
+use crate::service::{ClientAddr, Forwarding};
 
 /// A server that vanished is noticed after `KEEPALIVE_IDLE` + `KEEPALIVE_PROBES` × `KEEPALIVE_INTERVAL` = 2 min,
 /// also while it holds a request for an hour, as `ActiveSync` does.
@@ -31,13 +33,18 @@ const KEEPALIVE_PROBES: u32 = 4;
 pub(crate) async fn connect(
     forwarding: &Forwarding,
     server: &Arc<Server>,
+    client: ClientAddr,
     counters: &Counters,
 ) -> Result<Clean, Error> {
     let failed = |what: &str, cause: io::Error| {
         let detail = format!("{what} {} ({})", server.name(), server.address());
         Error::new(Kind::Connect, detail).because(cause)
     };
-    let opened = tokio::time::timeout(forwarding.timeouts.connect, open(forwarding, server)).await;
+    let opened = tokio::time::timeout(
+        forwarding.timeouts.connect,
+        open(forwarding, server, client),
+    )
+    .await;
     let (sender, driver) = match opened {
         Ok(outcome) => outcome.map_err(|cause| failed("can't connect to", cause))?,
         Err(_elapsed) => {
@@ -51,6 +58,7 @@ pub(crate) async fn connect(
     Ok(Clean(Link {
         id: next_id(),
         server: Arc::clone(server),
+        introduced: forwarding.proxy_protocol,
         sender,
         driver,
     }))
@@ -58,14 +66,8 @@ pub(crate) async fn connect(
 
 type Opened = (http1::SendRequest<crate::body::RequestBody>, Driver);
 
-async fn open(forwarding: &Forwarding, server: &Server) -> io::Result<Opened> {
-    let tcp = TcpStream::connect(server.address()).await?;
-    tcp.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
-    SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
+async fn open(forwarding: &Forwarding, server: &Server, client: ClientAddr) -> io::Result<Opened> {
+    let tcp = dial(server.address(), forwarding.proxy_protocol, client).await?;
     match &forwarding.upstream_tls {
         None => drive(tcp).await,
         Some(tls) => {
@@ -73,6 +75,26 @@ async fn open(forwarding: &Forwarding, server: &Server) -> io::Result<Opened> {
             drive(connector.connect(tls.server_name.clone(), tcp).await?).await
         }
     }
+}
+
+/// A byte stream to a server, with the options that all of ours have; on it, if asked for, who it is made for.
+pub(crate) async fn dial(
+    server: SocketAddr,
+    proxy_protocol: Option<ProxyProtocol>,
+    client: ClientAddr,
+) -> io::Result<TcpStream> {
+    let mut tcp = TcpStream::connect(server).await?;
+    tcp.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
+    if let Some(version) = proxy_protocol {
+        let header = proxy_header::write(version, Some(client));
+        tcp.write_all(&header).await?;
+    }
+    Ok(tcp)
 }
 
 async fn drive<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> io::Result<Opened> {

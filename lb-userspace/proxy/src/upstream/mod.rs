@@ -18,11 +18,12 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
 
-pub(crate) use connect::connect;
+pub(crate) use connect::{connect, dial};
 pub(crate) use pool::{Lease, Pool};
 
 use crate::balance::{Server, Slot};
 use crate::body::RequestBody;
+use crate::proxy_header::ProxyProtocol;
 
 /// The outcome of sending: the head of the response, or an error that holds the request if none of it was sent.
 pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
@@ -32,6 +33,8 @@ pub(crate) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBo
 struct Link {
     id: u64,
     server: Arc<Server>,
+    /// How the server was told whom the connection is for, if it was.
+    introduced: Option<ProxyProtocol>,
     sender: SendRequest<RequestBody>,
     driver: Driver,
 }
@@ -78,6 +81,11 @@ impl Clean {
         &self.0.server
     }
 
+    /// Whether the server was told whom the connection is for: nobody else may have it.
+    fn is_introduced(&self) -> bool {
+        self.0.introduced.is_some()
+    }
+
     /// Whether a request can be sent right now.
     fn is_ready(&self) -> bool {
         self.0.sender.is_ready()
@@ -97,6 +105,11 @@ pub(crate) struct Pinned(
 );
 
 impl Pinned {
+    /// How the server was told whom the connection is for, if it was.
+    pub(crate) fn introduced(&self) -> Option<ProxyProtocol> {
+        self.0.introduced
+    }
+
     /// Sends a request of the client that the connection belongs to.
     pub(crate) fn send(
         &mut self,

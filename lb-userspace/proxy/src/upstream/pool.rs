@@ -1,6 +1,7 @@
 //! Connections that wait to be used again, per worker and service.
 //!
-//! Invariant: holds [`Clean`] connections only, each of them between two requests. Most recently used first, so
+//! Invariant: holds [`Clean`] connections only, each of them between two requests, and none that began with a PROXY header,
+//! which names one client. Most recently used first, so
 //! that surplus connections grow old and are closed.
 
 use std::cell::RefCell;
@@ -61,6 +62,9 @@ impl Pool {
     }
 
     fn put(&self, index: usize, clean: Clean) {
+        if clean.is_introduced() {
+            return;
+        }
         if let Some(idle) = self.idle.borrow_mut().get_mut(index) {
             prune(idle);
             if idle.len() < KEPT_PER_SERVER && clean.is_ready() {
@@ -74,11 +78,12 @@ fn prune(idle: &mut Vec<(Instant, Clean)>) {
     idle.retain(|(since, clean)| since.elapsed() < IDLE_LIMIT && clean.is_ready());
 }
 
-/// Whether a connection was used before.
+/// Whether a connection was used before, or won't be again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Age {
     Fresh,
     Kept,
+    Retired,
 }
 
 /// The use of a clean connection for one exchange, and a place of its server. Dropping it closes the connection.
@@ -104,6 +109,11 @@ impl Lease {
         self.age == Age::Fresh
     }
 
+    /// Has the connection close after this exchange.
+    pub(crate) fn retire(&mut self) {
+        self.age = Age::Retired;
+    }
+
     /// Takes the connection out of sharing for good.
     pub(crate) fn pin(self) -> Pinned {
         self.clean.pin(self.slot)
@@ -114,9 +124,12 @@ impl Lease {
         let Self {
             mut clean,
             slot,
+            age,
             pool,
-            ..
         } = self;
+        if age == Age::Retired {
+            return;
+        }
         if clean.is_ready() {
             pool.put(slot.index(), clean);
             return;

@@ -19,6 +19,7 @@ use lb_proxy::{
     Action, Balancing, ClientAddr, ClientTimeouts, Counters, Error, Forwarding, HeaderPolicy,
     Proxy, Route, RouteCounters, Server, Service, Timeouts, When,
 };
+use lb_proxy::{BodyLimits, Entrance};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
@@ -47,6 +48,9 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         upstream_tls: None,
         headers: HeaderPolicy::exchange(),
         timeouts: Timeouts::default(),
+        requests: None,
+        body: BodyLimits::default(),
+        proxy_protocol: None,
         balancing: Balancing::default(),
     };
     Service {
@@ -60,6 +64,10 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         tls: None,
         timeouts: ClientTimeouts::default(),
         counters: Arc::new(Counters::default()),
+        entrance: Entrance::default(),
+        max_headers: None,
+        max_header_bytes: None,
+        requests: None,
     }
 }
 
