@@ -22,6 +22,7 @@
 //! | `nat.addresses` | source addresses for `source = "nat"`, routed to this host, of each family that needs one | required in `[nat]` |
 //! | `nat.ports` | source ports, `"first-last"` | [`DEFAULT_NAT_PORTS`] |
 //! | `service` | one `[[service]]` for each virtual address | at least one |
+//! | `allow`, `deny`, `deny_file` | who may connect to any service at all; as in a service, and asked first | everyone |
 //!
 //! **`[[service]]`**, all modes:
 //!
@@ -30,12 +31,26 @@
 //! | `name` | 1 to 63 of `a-z`, `0-9`, `-`; unique | required |
 //! | `listen` | address and port; IPv6 as `"[fd00::1]:25"`; unique for its protocol | required |
 //! | `protocol` | `"tcp"`; or `"udp"`, only in `mode = "l4"` | `"tcp"` |
-//! | `mode` | `"http"` (proxied in userspace), `"l4"` (forwarded in the kernel) | required |
+//! | `mode` | `"http"` (proxied in userspace), `"tcp"` (relayed in userspace), `"l4"` (forwarded in the kernel) | required |
 //! | `servers` | list of `"address:port"` or `{ address, weight, name }`; in `mode = "l4"` of the service's family | at least one |
 //! | `servers[].weight` | share of connections, up to [`MAX_WEIGHT`]; 0 in `mode = "l4"` lets a server keep its flows and gives it no new ones | 1 |
 //! | `servers[].name` | as a service's; unique in the service | the address |
 //! | `health` | see below | `{ kind = "tcp" }`; for `"udp"`, `{ kind = "none" }` |
-//! | `idle_timeout` | silence that ends a connection or flow, 1 s to 24 h | exchange, l4: [`EXCHANGE_IDLE_TIMEOUT`]; plain: [`PLAIN_IDLE_TIMEOUT`]; udp: [`DATAGRAM_IDLE_TIMEOUT`] |
+//! | `idle_timeout` | silence that ends a connection or flow, 1 s to 24 h | exchange, tcp, l4: [`EXCHANGE_IDLE_TIMEOUT`]; plain: [`PLAIN_IDLE_TIMEOUT`]; udp: [`DATAGRAM_IDLE_TIMEOUT`] |
+//! | `allow`, `deny` | lists of networks, such as `"10.0.0.0/8"` and `"2001:db8::/32"`; the longest one that holds a client's address decides. Who is not in any is let in, unless there is an `allow`. XDP drops what is denied (`denied`), before there is a flow or a connection; established ones are not looked for | everyone |
+//! | `deny_file` | file with more networks to deny, one a line; `#` begins a comment | none |
+//!
+//! **`mode = "http"`** and **`mode = "tcp"`**:
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `limits` | see below | none |
+//! | `proxy_protocol` | `"v1"`, `"v2"`: servers are told by a PROXY header who each connection is from, before TLS if there is any. Such a connection is one client's, as if it had logged in. Also of a route | none |
+//! | `accept_proxy_protocol` | `{ from = ["10.0.0.0/8"] }`: another balancer there says by a PROXY header (v1 or v2) who it speaks for; from there it is required, and from elsewhere no connection is taken. The address learnt is the client's for `allow`, `deny`, limits, headers and logs (and so lists can't be held by XDP) | not known |
+//!
+//! **`mode = "tcp"`** has these, `transport`, `tls` and `upstream_tls` (as in `mode = "http"`, each optional), and what all modes have. It is
+//! for protocols in which the server may speak first, such as SMTP, IMAP and POP. `STARTTLS` passes through it from client to server and is
+//! never ended here: LoadMaster's STARTTLS modes have no counterpart.
 //!
 //! **`mode = "http"`** only:
 //!
@@ -62,6 +77,25 @@
 //! | `header` | list of `{ name, value }`; without `value` any will do | any |
 //! | `redirect` | `{ to, status }`: URL or path with `{host}`, `{path}` (and query), `{query}` of the request; 301, 302, 303, 307, 308 | status 302 |
 //! | `respond` | `{ status, body }` | |
+//!
+//! **`limits`**: those of a service are held over all its workers and routes. A route's own `requests`, `rate` and `rate_per_client` are held in
+//! addition; its `body` and `body_rate` replace the service's. A client is one IPv4 address, or one IPv6 /64. Up to 65,536 clients are known by
+//! their rate at once; beyond that, those that asked least are forgotten.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `connections` | of clients at once, up to [`MAX_CONNECTIONS`]; one more is closed | none |
+//! | `connections_per_client` | of these, from one client | none |
+//! | `tls_handshake` | longest time for it, 1 s to 1 h | 30 s |
+//! | `headers` | (http) lines in the head of a request, up to 10000; more are answered with 431 | 100 |
+//! | `header_bytes` | (http) bytes in the head of a request, 8192 to 1048576; more are answered with 431 | some 400,000 |
+//! | `request_head` | (http) longest time for the head of a request, or a PROXY header, 1 s to 1 h | 30 s |
+//! | `requests` | (http, route) requests under way at once; more are answered with 503 | none |
+//! | `rate` | (http, route) requests in a time: a number for each second, or `{ requests, per, burst }`, of which `burst` (`requests`) may come at once; `per` from 1 s (the default) to 24 h | none |
+//! | `rate_per_client` | (http, route) as `rate`, for each client | none |
+//! | `when_exceeded` | (http, route) what a request above a rate gets: `"429"` or `"503"`, both with `Retry-After`, or `"drop"`: its connection is closed | `"429"` |
+//! | `body` | (http, route) bytes of a request's body, up to 4294967295; more are answered with 413, before a server is asked if the length is declared | none |
+//! | `body_rate` | (http, route) least speed of a request's body in bytes for each second, or `{ bytes_per_second, grace }`: `grace`, 1 s to 1 h, is how long a client may be silent at first. Time runs only while the server waits for the client; never for `RPC_IN_DATA` | none; `grace` 10 s |
 //!
 //! **`mode = "l4"`** only:
 //!
@@ -101,6 +135,10 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
+pub use model::{
+    Access, BodyLimits, BodyRate, Limits, NotANetwork, Prefix, ProxyProtocol, Rate, RequestLimits,
+    Tcp, WhenExceeded,
+};
 pub use model::{
     Action, AfXdp, Affinity, Check, Config, Flows, Forward, Forwarding, Get, HashKey, HeaderEquals,
     HeaderMode, Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat, PathPrefix, PoolOf,

@@ -14,12 +14,19 @@ use http::uri::{Authority, PathAndQuery};
 
 use crate::error::Warning;
 
+mod admission;
 mod http_service;
+mod tcp_service;
 
+pub use admission::{
+    Access, BodyLimits, BodyRate, Limits, NotANetwork, Prefix, ProxyProtocol, Rate, RequestLimits,
+    WhenExceeded,
+};
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
     Respond, Route, Tls, Transport, UpstreamTls, Verify, When,
 };
+pub use tcp_service::Tcp;
 
 /// Everything that `lb.toml` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +41,8 @@ pub struct Config {
     pub flows: Flows,
     /// Source addresses of full NAT; not empty if any service has [`Source::Nat`].
     pub nat: Nat,
+    /// Who may connect, to any service.
+    pub access: Access,
     /// Services in the order of the file; at least one.
     pub services: Vec<Service>,
     /// What is legal but costly, in the order of the file.
@@ -216,12 +225,14 @@ pub struct Service {
     pub listen: SocketAddr,
     /// What is balanced.
     pub protocol: Protocol,
+    /// Who may connect, of those who may connect to any.
+    pub access: Access,
     /// What is done with a connection, and the settings that only this mode has.
     pub mode: Mode,
 }
 
 impl Service {
-    /// Its servers, pool by pool: one pool for `mode = "l4"`, one for each route that forwards for `mode = "http"`.
+    /// Its servers, pool by pool: one pool for `mode = "l4"` and `"tcp"`, one for each route that forwards for `mode = "http"`.
     pub fn pools(&self) -> Vec<PoolOf<'_>> {
         match &self.mode {
             Mode::L4(l4) => vec![PoolOf {
@@ -229,7 +240,30 @@ impl Service {
                 servers: &l4.servers,
                 health: &l4.health,
             }],
+            Mode::Tcp(tcp) => vec![PoolOf {
+                route: None,
+                servers: &tcp.servers,
+                health: &tcp.health,
+            }],
             Mode::Http(http) => http.routes.iter().filter_map(Route::pool).collect(),
+        }
+    }
+
+    /// How its packets get to userspace; `None` if they are forwarded in the kernel.
+    pub fn transport(&self) -> Option<Transport> {
+        match &self.mode {
+            Mode::Http(http) => Some(http.transport),
+            Mode::Tcp(tcp) => Some(tcp.transport),
+            Mode::L4(_) => None,
+        }
+    }
+
+    /// From where a PROXY header must come; `None` if none is known.
+    pub fn accept_proxy_protocol(&self) -> Option<&[Prefix]> {
+        match &self.mode {
+            Mode::Http(http) => http.accept_proxy_protocol.as_deref(),
+            Mode::Tcp(tcp) => tcp.accept_proxy_protocol.as_deref(),
+            Mode::L4(_) => None,
         }
     }
 }
@@ -270,6 +304,8 @@ pub enum Mode {
     Http(Http),
     /// Forwarded packet by packet, in the kernel.
     L4(L4),
+    /// Terminated and relayed byte by byte, in userspace.
+    Tcp(Tcp),
 }
 
 /// Settings of a service with `mode = "l4"`.

@@ -216,6 +216,11 @@ impl<'a> Node<'a> {
         matches!(self.value, DeValue::String(_))
     }
 
+    /// Whether this is a table, where a short form and a table are both possible.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
     /// The string under `key` if this is a table that has one; reports nothing.
     pub(crate) fn peek(&self, key: &str) -> Option<&'a str> {
         self.value.as_table()?.get(key)?.get_ref().as_str()
@@ -388,6 +393,16 @@ impl<'t, 'a> Scope<'t, 'a> {
             inner: route,
             outer: Some(service),
         }
+    }
+
+    /// The value of `key` in the route's own table; `None` for a service itself.
+    pub(crate) fn own(self, key: &'static str) -> Option<Node<'a>> {
+        self.outer.and_then(|_| self.inner.get(key))
+    }
+
+    /// The service's table.
+    pub(crate) fn base(self) -> &'t Table<'a> {
+        self.outer.unwrap_or(self.inner)
     }
 
     /// The table that has `key`; the inner one if none has.

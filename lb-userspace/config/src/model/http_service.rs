@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
+use super::{BodyLimits, Limits, Prefix, ProxyProtocol, RequestLimits};
 use super::{Health, Name, PoolOf, Server};
 
 /// Settings of a service with `mode = "http"`.
@@ -21,6 +22,10 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// At least one, names unique; the first one that matches a request takes it.
     pub routes: Vec<Route>,
+    /// From where a PROXY header must come, and from elsewhere no connection; `None` if none is known.
+    pub accept_proxy_protocol: Option<Vec<Prefix>>,
+    /// Of the whole service.
+    pub limits: Limits,
 }
 
 /// `[[service.route]]`: some of a service's requests, and what becomes of them. A service without routes has one, called
@@ -136,6 +141,12 @@ pub struct Forwarding {
     pub idle_timeout: Duration,
     /// Longest wait for the head of a response once the request is sent.
     pub response_timeout: Duration,
+    /// Of the requests of this route, in addition to those of its service.
+    pub requests: RequestLimits,
+    /// Of the body of each request.
+    pub body: BodyLimits,
+    /// How servers are told who a connection is from.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.

@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, server, tls};
+use super::{TIMEOUTS, access, limits, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
@@ -275,7 +275,12 @@ pub(super) fn forwarding(
     let response_timeout = scope.optional("response_timeout", defaults.response_timeout, |node| {
         value::duration(node, TIMEOUTS)
     });
+    let proxy_protocol = scope.optional("proxy_protocol", None, |node| {
+        node.choice(&access::VERSIONS).map(Some)
+    });
+    let limits = limits::of_route(scope);
     let forwarding = || {
+        let (requests, body) = limits?;
         Some(Forwarding {
             servers: server::finish(&servers),
             // If it could not be read, that has been reported, and nobody will use this.
@@ -284,11 +289,18 @@ pub(super) fn forwarding(
             headers: headers?,
             idle_timeout: idle_timeout?,
             response_timeout: response_timeout?,
+            requests,
+            body,
+            proxy_protocol: proxy_protocol?,
         })
     };
     let forwarding = forwarding();
     if let (Some(forwarding), Profile::Exchange) = (&forwarding, defaults.profile) {
         warn_exchange(scope, forwarding, offloads);
+        let own = limits::exchange_body(path.map(PathPrefix::as_str));
+        if forwarding.body.max.is_some_and(|max| max.get() < own) {
+            scope.warn("limits", Cost::SmallBody);
+        }
     }
     (forwarding, servers)
 }
@@ -313,6 +325,8 @@ const FORWARDING_KEYS: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "limits",
+    "proxy_protocol",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -330,6 +344,8 @@ const SCHEMA: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "limits",
+    "proxy_protocol",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

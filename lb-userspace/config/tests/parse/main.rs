@@ -4,6 +4,7 @@
 
 use lb_config::parse;
 
+mod admission;
 mod corpus;
 mod forwarding;
 mod good;
