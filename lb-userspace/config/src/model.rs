@@ -258,12 +258,12 @@ impl Service {
         }
     }
 
-    /// From where a PROXY header must come; `None` if none is known.
-    pub fn accept_proxy_protocol(&self) -> Option<&[Prefix]> {
+    /// From where a PROXY header must come; empty if none is known.
+    pub fn accept_proxy_protocol(&self) -> &[Prefix] {
         match &self.mode {
-            Mode::Http(http) => http.accept_proxy_protocol.as_deref(),
-            Mode::Tcp(tcp) => tcp.accept_proxy_protocol.as_deref(),
-            Mode::L4(_) => None,
+            Mode::Http(http) => &http.accept_proxy_protocol,
+            Mode::Tcp(tcp) => &tcp.accept_proxy_protocol,
+            Mode::L4(_) => &[],
         }
     }
 }
@@ -305,7 +305,7 @@ pub enum Mode {
     /// Forwarded packet by packet, in the kernel.
     L4(L4),
     /// Terminated and relayed byte by byte, in userspace.
-    Tcp(Tcp),
+    Tcp(Box<Tcp>),
 }
 
 /// Settings of a service with `mode = "l4"`.

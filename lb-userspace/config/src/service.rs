@@ -119,7 +119,7 @@ fn mode(
             table.misplaced(http::KEYS, "mode = \"http\"", here);
             table.misplaced(l4::KEYS, "mode = \"l4\"", "mode = \"tcp\"");
             let (tcp, servers) = tcp::read(table);
-            (tcp.map(Mode::Tcp), vec![servers])
+            (tcp.map(|tcp| Mode::Tcp(Box::new(tcp))), vec![servers])
         }
     }
 }

@@ -22,8 +22,8 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// At least one, names unique; the first one that matches a request takes it.
     pub routes: Vec<Route>,
-    /// From where a PROXY header must come, and from elsewhere no connection; `None` if none is known.
-    pub accept_proxy_protocol: Option<Vec<Prefix>>,
+    /// From where a PROXY header must come, and from elsewhere no connection; empty if none is known.
+    pub accept_proxy_protocol: Vec<Prefix>,
     /// Of the whole service.
     pub limits: Limits,
 }

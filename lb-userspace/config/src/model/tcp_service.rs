@@ -21,8 +21,8 @@ pub struct Tcp {
     pub idle_timeout: Duration,
     /// How servers are told who a connection is from.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// From where a PROXY header must come, and from elsewhere no connection; `None` if none is known.
-    pub accept_proxy_protocol: Option<Vec<Prefix>>,
+    /// From where a PROXY header must come, and from elsewhere no connection; empty if none is known.
+    pub accept_proxy_protocol: Vec<Prefix>,
     /// Of connections; nothing else in it is set.
     pub limits: Limits,
 }

@@ -47,15 +47,15 @@ fn list(node: &Node<'_>) -> Option<Vec<Read<Prefix>>> {
 }
 
 /// Reads `accept_proxy_protocol`.
-pub(super) fn accept_proxy_protocol(table: &Table<'_>) -> Option<Option<Vec<Prefix>>> {
-    table.optional("accept_proxy_protocol", None, |node| {
+pub(super) fn accept_proxy_protocol(table: &Table<'_>) -> Option<Vec<Prefix>> {
+    table.optional("accept_proxy_protocol", Vec::new(), |node| {
         let table = node.table("a table, such as { from = [\"10.0.0.0/8\"] }", &["from"])?;
         let from = table.required(
             "from",
             "the networks of the balancers before this one",
             list,
         )?;
-        Some(Some(values(from)))
+        Some(values(from))
     })
 }
 

@@ -19,7 +19,7 @@ pub(super) fn of_service(table: &Table<'_>) -> Option<Limits> {
     let header_bytes = table.optional("header_bytes", None, |node| {
         node.number(HEADER_BYTES).map(NonZeroU32::new)
     });
-    let request_head = time(&table, "request_head");
+    let request_head = table.optional("request_head", None, |node| time(node).map(Some));
     let requests = requests(&table);
     Some(Limits {
         headers: headers?,
@@ -60,7 +60,7 @@ pub(super) fn of_route(scope: Scope<'_, '_>) -> Option<(RequestLimits, BodyLimit
 fn connections(table: &Table<'_>) -> Option<Limits> {
     let count = |key| table.optional(key, None, |node| node.count(MOST).map(Some));
     let (all, per_client) = (count("connections"), count("connections_per_client"));
-    let tls_handshake = time(table, "tls_handshake");
+    let tls_handshake = table.optional("tls_handshake", None, |node| time(node).map(Some));
     Some(Limits {
         connections: all?,
         connections_per_client: per_client?,
@@ -69,8 +69,8 @@ fn connections(table: &Table<'_>) -> Option<Limits> {
     })
 }
 
-fn time(table: &Table<'_>, key: &'static str) -> Option<Option<Duration>> {
-    table.optional(key, None, |node| value::duration(node, TIMES).map(Some))
+fn time(node: &Node<'_>) -> Option<Duration> {
+    value::duration(node, TIMES)
 }
 
 fn requests(table: &Table<'_>) -> Option<RequestLimits> {
@@ -145,7 +145,7 @@ fn body_rate(node: &Node<'_>) -> Option<BodyRate> {
     )?;
     let example = "such as bytes_per_second = 240";
     let rate = table.required("bytes_per_second", example, |node| node.count(MAX_RATE));
-    let grace = table.optional("grace", DEFAULT_GRACE, |node| value::duration(node, TIMES));
+    let grace = table.optional("grace", DEFAULT_GRACE, time);
     Some(BodyRate {
         bytes_per_second: rate?,
         grace: grace?,
