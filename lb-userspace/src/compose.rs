@@ -3,6 +3,8 @@
 //! [`load`] reads the file and every file it names, so that `lb check` and `lb run` find the same
 //! mistakes, all of them at once, before anything on the host is changed.
 
+mod admission;
+mod relay;
 mod routes;
 
 use std::fmt::Write as _;
@@ -21,8 +23,10 @@ use lb_ebpf::abi::{
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{self, UpstreamTls};
-use lb_proxy::{ClientTimeouts, Counters, Service};
+use lb_proxy::{ClientTimeouts, Counters, Entrance, RelayService, Service};
 use lb_transport::af_xdp::EngineConfig;
+
+pub(crate) use admission::Lists;
 
 use crate::cli::Failure;
 use crate::control::health::{Probe, Target, Tls};
@@ -37,12 +41,18 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     /// One for each service of the configuration, in its order.
     pub(crate) services: Vec<PlannedService>,
+    /// Who may connect to any of them.
+    pub(crate) lists: Lists,
 }
 
 /// What a service needs besides its configuration.
 pub(crate) struct PlannedService {
-    /// The proxy's service; `None` for L4.
+    /// The proxy's service; `None` unless its mode is "http".
     pub(crate) http: Option<Arc<Service>>,
+    /// The relay's; `None` unless its mode is "tcp".
+    pub(crate) tcp: Option<Arc<RelayService>>,
+    /// Who may connect to it.
+    pub(crate) lists: Lists,
     /// Of each of its pools.
     probes: Vec<Option<Probe>>,
 }
@@ -66,8 +76,13 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     let directory = path.parent().unwrap_or(Path::new(""));
     let mut services = Vec::new();
     let mut errors = String::new();
+    let lists = Lists::load(&config.access, directory).unwrap_or_else(|error| {
+        let _ = writeln!(errors, "{}: {error}", path.display());
+        Lists::default()
+    });
+    let access = Arc::new(lists.access());
     for service in &config.services {
-        match planned(service, directory) {
+        match planned(service, &access, directory) {
             Ok(planned) => services.push(planned),
             // Each file is named in its own error; the service says where to look in the configuration.
             Err(error) => {
@@ -85,23 +100,54 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
             path: path.to_owned(),
             config,
             services,
+            lists,
         })
     } else {
         Err(Failure::Config(errors))
     }
 }
 
-fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, tls::Error> {
-    let http = match &service.mode {
-        Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
-        Mode::L4(_) => None,
-    };
+fn planned(
+    service: &lb_config::Service,
+    access: &Arc<lb_proxy::Access>,
+    directory: &Path,
+) -> Result<PlannedService, Mistake> {
+    let lists = Lists::load(&service.access, directory).map_err(Mistake::Lists)?;
+    let own = Arc::new(lists.access());
+    let entrance = |limits| admission::entrance(service, limits, [access, &own]);
+    let (mut http, mut tcp) = (None, None);
+    match &service.mode {
+        Mode::Http(settings) => {
+            let entrance = entrance(&settings.limits);
+            http = Some(Arc::new(http_service(
+                service, settings, entrance, directory,
+            )?));
+        }
+        Mode::Tcp(settings) => {
+            let entrance = entrance(&settings.limits);
+            tcp = Some(Arc::new(relay::service(
+                service, settings, entrance, directory,
+            )?));
+        }
+        Mode::L4(_) => {}
+    }
     let pools = service.pools();
     let probes = pools.iter().map(|pool| probe(pool.health, directory));
     Ok(PlannedService {
         http,
+        tcp,
+        lists,
         probes: probes.collect::<Result<_, _>>()?,
     })
+}
+
+/// What is wrong with a file that a service names.
+#[derive(Debug, thiserror::Error)]
+enum Mistake {
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error("deny_file: {0}")]
+    Lists(String),
 }
 
 /// What the checks of a pool do; `None` if it has none.
@@ -129,6 +175,7 @@ fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, tls::Error>
 fn http_service(
     service: &lb_config::Service,
     http: &Http,
+    entrance: Entrance,
     directory: &Path,
 ) -> Result<Service, tls::Error> {
     let tls = match &http.tls {
@@ -142,15 +189,25 @@ fn http_service(
         .routes
         .iter()
         .map(|route| routes::route(route, directory));
+    let (limits, default) = (&http.limits, ClientTimeouts::default());
     Ok(Service {
         name: service.name.as_str().to_owned(),
         routes: routes.collect::<Result<_, _>>()?,
         tls,
         timeouts: ClientTimeouts {
             idle: http.idle_timeout,
-            ..ClientTimeouts::default()
+            request_head: limits.request_head.unwrap_or(default.request_head),
+            tls_handshake: limits.tls_handshake.unwrap_or(default.tls_handshake),
         },
         counters: Arc::new(Counters::default()),
+        entrance,
+        max_headers: limits
+            .headers
+            .and_then(|max| usize::try_from(max.get()).ok()),
+        max_header_bytes: limits
+            .header_bytes
+            .and_then(|max| usize::try_from(max.get()).ok()),
+        requests: admission::requests(&limits.requests),
     })
 }
 
@@ -197,7 +254,7 @@ impl Plan {
         let mut services = self.config.services.iter();
         services.any(|service| match &service.mode {
             Mode::L4(l4) => l4.when_daemon_gone == WhenDaemonGone::Pass,
-            Mode::Http(_) => false,
+            Mode::Http(_) | Mode::Tcp(_) => false,
         })
     }
 
@@ -242,6 +299,7 @@ impl Plan {
                         address: server.address,
                         probe: probe.clone(),
                         schedule: *schedule,
+                        introduction: introduction(pool.proxy_protocol),
                     }));
                 }
                 first += pool.servers.len();
@@ -256,6 +314,7 @@ impl Plan {
         for service in &self.config.services {
             let mode = match &service.mode {
                 Mode::Http(_) => "http".to_owned(),
+                Mode::Tcp(_) => "tcp".to_owned(),
                 Mode::L4(l4) => format!("l4/{} {}", l4.forward.name(), service.protocol),
             };
             let (name, listen, pools) = (&service.name, service.listen, service.pools());
@@ -294,7 +353,9 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
     let (flags, forward, servers) = match &service.mode {
         // Without a worker nobody answers: better the stack, which resets, than silence. Not at once, for the next daemon
         // may be on its way, and a SYN that is lost is sent again.
-        Mode::Http(_) => (SERVICE_FLAG_PASS_IF_ORPHANED, Forwarding::Nat, Vec::new()),
+        Mode::Http(_) | Mode::Tcp(_) => {
+            (SERVICE_FLAG_PASS_IF_ORPHANED, Forwarding::Nat, Vec::new())
+        }
         Mode::L4(l4) => {
             let (flags, forward) = forwarding(l4);
             let servers = l4.servers.iter().map(server).collect();
@@ -303,7 +364,7 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
     };
     let mss = match &service.mode {
         Mode::L4(l4) => l4.mss.map_or(0, NonZeroU16::get),
-        Mode::Http(_) => 0,
+        Mode::Http(_) | Mode::Tcp(_) => 0,
     };
     DesiredService {
         mss,
@@ -355,6 +416,11 @@ fn controlled_servers(
     planned: &PlannedService,
 ) -> Vec<ControlledServer> {
     let proxied = planned.http.iter().flat_map(|http| routes::servers(http));
+    let relayed = planned
+        .tcp
+        .iter()
+        .flat_map(|tcp| tcp.servers.iter().map(Arc::clone));
+    let proxied = proxied.chain(relayed);
     let mut proxied = proxied.map(Some).chain(std::iter::repeat(None));
     let mut all = Vec::new();
     for pool in service.pools() {
@@ -375,6 +441,12 @@ fn controlled_servers(
         }));
     }
     all
+}
+
+/// What a probe has to say first.
+fn introduction(proxy_protocol: Option<lb_config::ProxyProtocol>) -> Vec<u8> {
+    let version = proxy_protocol.map(admission::proxy_protocol);
+    version.map_or_else(Vec::new, |version| lb_proxy::proxy_header(version, None))
 }
 
 /// How a server is called in the log: `service/server`, or `service/route/server`.

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lb_proxy::{Counters, Kind, Service};
+use lb_config::Mode;
+use lb_proxy::{Counters, Kind, RelayService, Service};
 use lb_transport::af_xdp::{self, Handle};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
@@ -61,6 +62,33 @@ struct Reported {
     mode: &'static str,
     transport_reason: Option<String>,
     http: Option<Arc<Service>>,
+    tcp: Option<Arc<RelayService>>,
+}
+
+impl Reported {
+    fn counters(&self) -> Vec<Counter> {
+        let http = self.http.iter().flat_map(|http| counters(&http.counters));
+        let tcp = self.tcp.iter().flat_map(|tcp| {
+            let bytes = [("bytes_in", &tcp.bytes_in), ("bytes_out", &tcp.bytes_out)];
+            let bytes = bytes.map(|(name, counter)| Counter {
+                name: name.to_owned(),
+                value: counter.get(),
+            });
+            bytes.into_iter().chain(counters(&tcp.counters))
+        });
+        http.chain(tcp).collect()
+    }
+}
+
+/// What is done with a service's connections, and how they get here.
+pub(crate) fn mode(service: &lb_config::Service, carrier: Option<Carrier>) -> &'static str {
+    match (&service.mode, carrier) {
+        (Mode::Tcp(_), Some(Carrier::AfXdp)) => "tcp/af_xdp",
+        (Mode::Tcp(_), Some(Carrier::Kernel)) => "tcp/kernel",
+        (_, Some(Carrier::AfXdp)) => "http/af_xdp",
+        (_, Some(Carrier::Kernel)) => "http/kernel",
+        (_, None) => "l4",
+    }
 }
 
 impl Reporter {
@@ -75,15 +103,13 @@ impl Reporter {
         let services = plan
             .services
             .iter()
+            .zip(&plan.config.services)
             .zip(&decision.carriers)
-            .map(|(planned, carrier)| Reported {
-                mode: match carrier {
-                    Some((Carrier::AfXdp, _)) => "http/af_xdp",
-                    Some((Carrier::Kernel, _)) => "http/kernel",
-                    None => "l4",
-                },
+            .map(|((planned, service), carrier)| Reported {
+                mode: mode(service, carrier.as_ref().map(|(carrier, _)| *carrier)),
                 transport_reason: carrier.as_ref().map(|(_, why)| why.clone()),
                 http: planned.http.clone(),
+                tcp: planned.tcp.clone(),
             });
         Self {
             started: Instant::now(),
@@ -115,10 +141,7 @@ impl Reporter {
                 packets: counted.packets,
                 bytes: counted.bytes,
                 flows: counted.flows,
-                http: reported
-                    .http
-                    .as_ref()
-                    .map_or_else(Vec::new, |http| counters(&http.counters)),
+                http: reported.counters(),
             });
         }
         let reasons = dataplane

@@ -239,11 +239,13 @@ impl Service {
                 route: None,
                 servers: &l4.servers,
                 health: &l4.health,
+                proxy_protocol: None,
             }],
             Mode::Tcp(tcp) => vec![PoolOf {
                 route: None,
                 servers: &tcp.servers,
                 health: &tcp.health,
+                proxy_protocol: tcp.proxy_protocol,
             }],
             Mode::Http(http) => http.routes.iter().filter_map(Route::pool).collect(),
         }
@@ -277,6 +279,8 @@ pub struct PoolOf<'a> {
     pub servers: &'a [Server],
     /// How they are found to be up or down.
     pub health: &'a Health,
+    /// How they are told who a connection is from.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// `protocol`.

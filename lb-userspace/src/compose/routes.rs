@@ -12,7 +12,7 @@ use lb_proxy::{
     PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 
-use super::upstream_tls;
+use super::{admission, upstream_tls};
 
 /// One route, with the files it names read in.
 pub(super) fn route(route: &lb_config::Route, directory: &Path) -> Result<Route, tls::Error> {
@@ -78,6 +78,9 @@ fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding
             ..Timeouts::default()
         },
         balancing: Balancing::default(),
+        requests: admission::requests(&to.requests),
+        body: admission::body(&to.body),
+        proxy_protocol: to.proxy_protocol.map(admission::proxy_protocol),
     })
 }
 

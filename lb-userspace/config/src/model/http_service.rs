@@ -48,6 +48,7 @@ impl Route {
                 route: Some(&self.name),
                 servers: &forwarding.servers,
                 health: &forwarding.health,
+                proxy_protocol: forwarding.proxy_protocol,
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
         }

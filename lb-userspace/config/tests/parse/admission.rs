@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use lb_config::{
-    Action, BodyRate, Config, Cost, Forwarding, Http, Limits, Mode, Prefix, ProxyProtocol, Rate,
-    Tcp, WhenExceeded, parse,
+    Action, BodyLimits, BodyRate, Config, Cost, Forwarding, Http, Limits, Mode, Prefix,
+    ProxyProtocol, Rate, RequestLimits, Tcp, WhenExceeded, parse,
 };
 
 use crate::check;
@@ -30,7 +30,7 @@ fn http(rest: &str) -> Http {
 
 fn tcp(rest: &str) -> Tcp {
     match read("tcp", rest).services.remove(0).mode {
-        Mode::Tcp(tcp) => tcp,
+        Mode::Tcp(tcp) => *tcp,
         other => panic!("{other:?}"),
     }
 }
@@ -55,9 +55,10 @@ fn without_limits_there_are_none() {
     let http = http("");
     assert_eq!(http.limits, Limits::default());
     let all = forwarding(&http, 0);
-    assert_eq!((all.requests, all.body), Default::default());
+    assert_eq!(all.requests, RequestLimits::default());
+    assert_eq!(all.body, BodyLimits::default());
     assert_eq!(all.proxy_protocol, None);
-    assert_eq!(http.accept_proxy_protocol, None);
+    assert_eq!(http.accept_proxy_protocol, []);
 }
 
 #[test]
@@ -97,7 +98,7 @@ fn limits_are_read() {
     assert_eq!(limits.requests.when_exceeded, WhenExceeded::Drop);
     // The one route has no limits of its own, but its bodies are held to the service's.
     let all = forwarding(&http, 0);
-    assert_eq!(all.requests, Default::default());
+    assert_eq!(all.requests, RequestLimits::default());
     assert_eq!(all.body.max, count(1000));
     let expected = BodyRate {
         bytes_per_second: count(240).expect("not zero"),
@@ -228,7 +229,7 @@ fn a_relayed_service_has_what_it_needs_and_no_more() {
     assert_eq!(plain.idle_timeout, Duration::from_mins(40));
     assert_eq!(
         (plain.proxy_protocol, plain.accept_proxy_protocol),
-        (None, None)
+        (None, vec![])
     );
     let full = tcp(
         "tls = { certificate = \"c.pem\", key = \"k.pem\" }\nupstream_tls = { ca = \"ca.pem\", server_name = \"mail.lab.test\" }\n\
@@ -237,7 +238,7 @@ fn a_relayed_service_has_what_it_needs_and_no_more() {
     );
     assert!(full.tls.is_some() && full.upstream_tls.is_some());
     assert_eq!(full.proxy_protocol, Some(ProxyProtocol::V2));
-    assert_eq!(full.accept_proxy_protocol, Some(vec![prefix("10.0.0.0/8")]));
+    assert_eq!(full.accept_proxy_protocol, [prefix("10.0.0.0/8")]);
     assert_eq!(full.limits.connections, count(100));
     assert_eq!(full.idle_timeout, Duration::from_mins(31));
     check(

@@ -35,6 +35,17 @@ pub(crate) struct Target {
     pub(crate) probe: Probe,
     /// When, and how many results make a change.
     pub(crate) schedule: Schedule,
+    /// What its server wants to hear first: a PROXY header of a connection that is for nobody. Empty if it doesn't.
+    pub(crate) introduction: Vec<u8>,
+}
+
+impl Target {
+    fn door(&self) -> probe::Door<'_> {
+        probe::Door {
+            address: self.address,
+            introduction: &self.introduction,
+        }
+    }
 }
 
 /// A server's health is new.
@@ -74,7 +85,7 @@ async fn watch(target: &Target, permits: &Semaphore, changes: &mpsc::Sender<Chan
         let permit = permits.acquire().await;
         let start = Instant::now();
         let deadline = start + target.schedule.timeout;
-        let result = probe::probe(&target.probe, target.address, deadline).await;
+        let result = probe::probe(&target.probe, target.door(), deadline).await;
         drop(permit);
         if let Some(health) = machine.observe(&result) {
             log(target, &health);
