@@ -3,7 +3,9 @@
 //! [`load`] reads the file and every file it names, so that `lb check` and `lb run` find the same
 //! mistakes, all of them at once, before anything on the host is changed.
 
+mod admission;
 mod balance;
+mod relay;
 mod routes;
 
 use std::fmt::Write as _;
@@ -23,8 +25,10 @@ use lb_ebpf::abi::{
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{self, UpstreamTls};
-use lb_proxy::{ClientTimeouts, CookieKey, Counters, Service};
+use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service};
 use lb_transport::af_xdp::EngineConfig;
+
+pub(crate) use admission::Lists;
 
 use crate::cli::Failure;
 use crate::control::health::{Probe, Target, Tls};
@@ -42,20 +46,28 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     /// One for each service of the configuration, in its order.
     pub(crate) services: Vec<PlannedService>,
+    /// Who may connect to any of them.
+    pub(crate) lists: Lists,
 }
 
 /// What a service needs besides its configuration.
 pub(crate) struct PlannedService {
-    /// The proxy's service; `None` for L4.
+    /// The proxy's service; `None` unless its mode is "http".
     pub(crate) http: Option<Arc<Service>>,
+    /// The relay's; `None` unless its mode is "tcp".
+    pub(crate) tcp: Option<Arc<RelayService>>,
+    /// Who may connect to it.
+    pub(crate) lists: Lists,
     /// Of each of its pools.
     probes: Vec<Option<Probe>>,
 }
 
 impl PlannedService {
-    /// The proxy's servers, of one pool after the other.
+    /// The servers of a service that is proxied or relayed, of one pool after the other.
     fn proxied(&self) -> impl Iterator<Item = Arc<lb_proxy::Server>> {
-        self.http.iter().flat_map(|http| routes::servers(http))
+        let http = self.http.iter().flat_map(|http| routes::servers(http));
+        let tcp = self.tcp.iter().flat_map(|tcp| &tcp.servers);
+        http.chain(tcp.map(Arc::clone))
     }
 }
 
@@ -82,8 +94,13 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     let cookie_key = CookieKey(cookie_key);
     let mut services = Vec::new();
     let mut errors = String::new();
+    let lists = Lists::load(&config.access, directory).unwrap_or_else(|error| {
+        let _ = writeln!(errors, "{}: {error}", path.display());
+        Lists::default()
+    });
+    let access = Arc::new(lists.access());
     for service in &config.services {
-        match planned(service, directory, cookie_key) {
+        match planned(service, &access, directory, cookie_key) {
             Ok(planned) => services.push(planned),
             // Each file is named in its own error; the service says where to look in the configuration.
             Err(error) => {
@@ -101,6 +118,7 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
             path: path.to_owned(),
             config,
             services,
+            lists,
         })
     } else {
         Err(Failure::Config(errors))
@@ -109,21 +127,46 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
 
 fn planned(
     service: &lb_config::Service,
+    access: &Arc<lb_proxy::Access>,
     directory: &Path,
     cookie_key: CookieKey,
-) -> Result<PlannedService, tls::Error> {
-    let http = match &service.mode {
-        Mode::Http(http) => Some(Arc::new(http_service(
-            service, http, directory, cookie_key,
-        )?)),
-        Mode::L4(_) => None,
-    };
+) -> Result<PlannedService, Mistake> {
+    let lists = Lists::load(&service.access, directory).map_err(Mistake::Lists)?;
+    let own = Arc::new(lists.access());
+    let entrance = |limits| admission::entrance(service, limits, [access, &own]);
+    let (mut http, mut tcp) = (None, None);
+    match &service.mode {
+        Mode::Http(settings) => {
+            let entrance = entrance(&settings.limits);
+            http = Some(Arc::new(http_service(
+                service, settings, entrance, directory, cookie_key,
+            )?));
+        }
+        Mode::Tcp(settings) => {
+            let entrance = entrance(&settings.limits);
+            tcp = Some(Arc::new(relay::service(
+                service, settings, entrance, directory, cookie_key,
+            )?));
+        }
+        Mode::L4(_) => {}
+    }
     let pools = service.pools();
     let probes = pools.iter().map(|pool| probe(pool.health, directory));
     Ok(PlannedService {
         http,
+        tcp,
+        lists,
         probes: probes.collect::<Result<_, _>>()?,
     })
+}
+
+/// What is wrong with a file that a service names.
+#[derive(Debug, thiserror::Error)]
+enum Mistake {
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    #[error("deny_file: {0}")]
+    Lists(String),
 }
 
 /// What the checks of a pool do; `None` if it has none.
@@ -153,6 +196,7 @@ fn probe_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<Tls, tls:
 fn http_service(
     service: &lb_config::Service,
     http: &Http,
+    entrance: Entrance,
     directory: &Path,
     cookie_key: CookieKey,
 ) -> Result<Service, tls::Error> {
@@ -168,15 +212,25 @@ fn http_service(
         .routes
         .iter()
         .map(|route| routes::route(route, &common, directory));
+    let (limits, default) = (&http.limits, ClientTimeouts::default());
     Ok(Service {
         name: service.name.as_str().to_owned(),
         routes: routes.collect::<Result<_, _>>()?,
         tls,
         timeouts: ClientTimeouts {
             idle: http.idle_timeout,
-            ..ClientTimeouts::default()
+            request_head: limits.request_head.unwrap_or(default.request_head),
+            tls_handshake: limits.tls_handshake.unwrap_or(default.tls_handshake),
         },
         counters: Arc::new(Counters::default()),
+        entrance,
+        max_headers: limits
+            .headers
+            .and_then(|max| usize::try_from(max.get()).ok()),
+        max_header_bytes: limits
+            .header_bytes
+            .and_then(|max| usize::try_from(max.get()).ok()),
+        requests: admission::requests(&limits.requests),
     })
 }
 
@@ -223,7 +277,7 @@ impl Plan {
         let mut services = self.config.services.iter();
         services.any(|service| match &service.mode {
             Mode::L4(l4) => l4.when_daemon_gone == WhenDaemonGone::Pass,
-            Mode::Http(_) => false,
+            Mode::Http(_) | Mode::Tcp(_) => false,
         })
     }
 
@@ -271,6 +325,7 @@ impl Plan {
                         probe: probe.clone(),
                         schedule: *schedule,
                         proxied: proxied.get(first + index).map(Arc::clone),
+                        introduction: introduction(pool.proxy_protocol),
                     }));
                 }
                 first += pool.servers.len();
@@ -285,6 +340,7 @@ impl Plan {
         for service in &self.config.services {
             let mode = match &service.mode {
                 Mode::Http(_) => "http".to_owned(),
+                Mode::Tcp(_) => "tcp".to_owned(),
                 Mode::L4(l4) => format!("l4/{} {}", l4.forward.name(), service.protocol),
             };
             let (name, listen, pools) = (&service.name, service.listen, service.pools());
@@ -323,7 +379,9 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
     let (flags, forward, servers) = match &service.mode {
         // Without a worker nobody answers: better the stack, which resets, than silence. Not at once, for the next daemon
         // may be on its way, and a SYN that is lost is sent again.
-        Mode::Http(_) => (SERVICE_FLAG_PASS_IF_ORPHANED, Forwarding::Nat, Vec::new()),
+        Mode::Http(_) | Mode::Tcp(_) => {
+            (SERVICE_FLAG_PASS_IF_ORPHANED, Forwarding::Nat, Vec::new())
+        }
         Mode::L4(l4) => {
             let (flags, forward) = forwarding(l4);
             let servers = l4.servers.iter().map(server).collect();
@@ -332,7 +390,7 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
     };
     let mss = match &service.mode {
         Mode::L4(l4) => l4.mss.map_or(0, NonZeroU16::get),
-        Mode::Http(_) => 0,
+        Mode::Http(_) | Mode::Tcp(_) => 0,
     };
     DesiredService {
         mss,
@@ -411,10 +469,16 @@ fn minimums(service: &lb_config::Service) -> Vec<Minimum> {
     let pools = service.pools().into_iter().filter_map(|pool| {
         let servers = first..first + pool.servers.len();
         first = servers.end;
-        let route = pool.route?.to_string();
+        let route = pool.route.unwrap_or(&service.name).to_string();
         Some(Minimum::new(route, servers, pool.minimum_healthy?))
     });
     pools.collect()
+}
+
+/// What a probe has to say first.
+fn introduction(proxy_protocol: Option<lb_config::ProxyProtocol>) -> Vec<u8> {
+    let version = proxy_protocol.map(admission::proxy_protocol);
+    version.map_or_else(Vec::new, |version| lb_proxy::proxy_header(version, None))
 }
 
 /// How a server is called in the log: `service/server`, or `service/route/server`.

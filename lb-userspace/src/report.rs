@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lb_proxy::{Action, Counters, Kind, Queue, Route, Service};
+use lb_config::Mode;
+use lb_proxy::{Action, Counters, Kind, Queue, RelayService, Route, Service};
 use lb_transport::af_xdp::{self, Handle};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
@@ -63,6 +64,50 @@ struct Reported {
     mode: &'static str,
     transport_reason: Option<String>,
     http: Option<Arc<Service>>,
+    tcp: Option<Arc<RelayService>>,
+}
+
+impl Reported {
+    fn counters(&self) -> Vec<Counter> {
+        let http = self.http.iter().flat_map(|http| counters(&http.counters));
+        let tcp = self.tcp.iter().flat_map(|tcp| {
+            let bytes = [("bytes_in", &tcp.bytes_in), ("bytes_out", &tcp.bytes_out)];
+            let bytes = bytes.map(|(name, counter)| Counter {
+                name: name.to_owned(),
+                value: counter.get(),
+            });
+            bytes.into_iter().chain(counters(&tcp.counters))
+        });
+        http.chain(tcp).collect()
+    }
+
+    fn routes(&self, controlled: &Controlled) -> Vec<RouteStatus> {
+        let http = self.http.iter().flat_map(|http| &http.routes).map(|taken| {
+            let requests = taken.counters.requests.get();
+            route(&taken.name, requests, queue(taken), controlled)
+        });
+        let tcp = self.tcp.iter().map(|tcp| {
+            let connections = tcp.counters.client_connections.get();
+            route(
+                &tcp.name,
+                connections,
+                Some(&tcp.balancing.queue),
+                controlled,
+            )
+        });
+        http.chain(tcp).collect()
+    }
+}
+
+/// What is done with a service's connections, and how they get here.
+pub(crate) fn mode(service: &lb_config::Service, carrier: Option<Carrier>) -> &'static str {
+    match (&service.mode, carrier) {
+        (Mode::Tcp(_), Some(Carrier::AfXdp)) => "tcp/af_xdp",
+        (Mode::Tcp(_), Some(Carrier::Kernel)) => "tcp/kernel",
+        (_, Some(Carrier::AfXdp)) => "http/af_xdp",
+        (_, Some(Carrier::Kernel)) => "http/kernel",
+        (_, None) => "l4",
+    }
 }
 
 impl Reporter {
@@ -77,15 +122,13 @@ impl Reporter {
         let services = plan
             .services
             .iter()
+            .zip(&plan.config.services)
             .zip(&decision.carriers)
-            .map(|(planned, carrier)| Reported {
-                mode: match carrier {
-                    Some((Carrier::AfXdp, _)) => "http/af_xdp",
-                    Some((Carrier::Kernel, _)) => "http/kernel",
-                    None => "l4",
-                },
+            .map(|((planned, service), carrier)| Reported {
+                mode: mode(service, carrier.as_ref().map(|(carrier, _)| *carrier)),
                 transport_reason: carrier.as_ref().map(|(_, why)| why.clone()),
                 http: planned.http.clone(),
+                tcp: planned.tcp.clone(),
             });
         Self {
             started: Instant::now(),
@@ -117,14 +160,8 @@ impl Reporter {
                 packets: counted.packets,
                 bytes: counted.bytes,
                 flows: counted.flows,
-                http: reported
-                    .http
-                    .as_ref()
-                    .map_or_else(Vec::new, |http| counters(&http.counters)),
-                routes: reported
-                    .http
-                    .as_ref()
-                    .map_or_else(Vec::new, |http| routes(http, controlled)),
+                http: reported.counters(),
+                routes: reported.routes(controlled),
             });
         }
         let reasons = dataplane
@@ -212,23 +249,24 @@ fn servers(service: &Controlled) -> Vec<ServerStatus> {
     service.servers.iter().map(status).collect()
 }
 
-fn routes(http: &Service, controlled: &Controlled) -> Vec<RouteStatus> {
-    let status = |route: &Route| {
-        let queue = match &route.action {
-            Action::Forward(forwarding) => Some(&forwarding.balancing.queue),
-            Action::Redirect(_) | Action::Respond(_) => None,
-        };
-        let mut minimums = controlled.minimums.iter();
-        let minimum = minimums.find(|minimum| minimum.route == route.name);
-        RouteStatus {
-            name: route.name.clone(),
-            requests: route.counters.requests.get(),
-            waiting: queue.map_or(0, Queue::waiting),
-            queued: queue.map_or(0, |queue| queue.queued.get()),
-            degraded: minimum.is_some_and(|minimum| minimum.is_missed(&controlled.servers)),
-        }
-    };
-    http.routes.iter().map(status).collect()
+/// What is told of a route, or of all connections of a relay.
+fn route(name: &str, requests: u64, queue: Option<&Queue>, controlled: &Controlled) -> RouteStatus {
+    let mut minimums = controlled.minimums.iter();
+    let minimum = minimums.find(|minimum| minimum.route == name);
+    RouteStatus {
+        name: name.to_owned(),
+        requests,
+        waiting: queue.map_or(0, Queue::waiting),
+        queued: queue.map_or(0, |queue| queue.queued.get()),
+        degraded: minimum.is_some_and(|minimum| minimum.is_missed(&controlled.servers)),
+    }
+}
+
+fn queue(route: &Route) -> Option<&Queue> {
+    match &route.action {
+        Action::Forward(forwarding) => Some(&forwarding.balancing.queue),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    }
 }
 
 /// Counters of all workers' TCP together; those that are 0 are left out.

@@ -62,7 +62,7 @@ pub(crate) struct ServiceStatus {
     pub(crate) flows: u64,
     /// Counters of the proxy, by name; empty for l4.
     pub(crate) http: Vec<Counter>,
-    /// Routes in the order of the configuration; empty for l4.
+    /// Routes in the order of the configuration, and all of a relay as one; empty for l4.
     #[serde(default)]
     pub(crate) routes: Vec<RouteStatus>,
 }
@@ -103,7 +103,7 @@ pub(crate) struct ServerStatus {
 pub(crate) struct RouteStatus {
     /// Name.
     pub(crate) name: String,
-    /// Requests that it took.
+    /// Requests that it took; of a relay, connections.
     pub(crate) requests: u64,
     /// Requests that wait for a server just now.
     pub(crate) waiting: u32,
@@ -122,7 +122,7 @@ impl fmt::Display for RouteStatus {
             queued,
             degraded,
         } = self;
-        write!(f, "  route {name}: {requests} requests")?;
+        write!(f, "  route {name}: took {requests}")?;
         if *queued > 0 {
             write!(f, ", {waiting} wait, {queued} ever waited")?;
         }

@@ -12,7 +12,7 @@ use lb_proxy::{
 };
 
 use super::balance::Common;
-use super::upstream_tls;
+use super::{admission, upstream_tls};
 
 /// One route, with the files it names read in.
 pub(super) fn route(
@@ -82,6 +82,9 @@ fn forwarding(
             response_head: to.response_timeout,
             ..Timeouts::default()
         },
+        requests: admission::requests(&to.requests),
+        body: admission::body(&to.body),
+        proxy_protocol: to.proxy_protocol.map(admission::proxy_protocol),
     })
 }
 

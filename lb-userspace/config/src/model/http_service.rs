@@ -6,7 +6,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{Balancing, Health, Name, PoolOf, Server};
+use super::{Balancing, BodyLimits, Limits, Prefix, ProxyProtocol, RequestLimits};
+use super::{Health, Name, PoolOf, Server};
 
 /// Settings of a service with `mode = "http"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,10 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// At least one, names unique; the first one that matches a request takes it.
     pub routes: Vec<Route>,
+    /// From where a PROXY header must come, and from elsewhere no connection; empty if none is known.
+    pub accept_proxy_protocol: Vec<Prefix>,
+    /// Of the whole service.
+    pub limits: Limits,
 }
 
 /// `[[service.route]]`: some of a service's requests, and what becomes of them. A service without routes has one, called
@@ -43,6 +48,7 @@ impl Route {
                 route: Some(&self.name),
                 servers: &forwarding.servers,
                 health: &forwarding.health,
+                proxy_protocol: forwarding.proxy_protocol,
                 minimum_healthy: forwarding.balancing.minimum_healthy,
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
@@ -139,6 +145,12 @@ pub struct Forwarding {
     pub idle_timeout: Duration,
     /// Longest wait for the head of a response once the request is sent.
     pub response_timeout: Duration,
+    /// Of the requests of this route, in addition to those of its service.
+    pub requests: RequestLimits,
+    /// Of the body of each request.
+    pub body: BodyLimits,
+    /// How servers are told who a connection is from.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// How they are spread over the servers.
     pub balancing: Balancing,
 }

@@ -15,14 +15,31 @@ use crate::{
     DEFAULT_QUEUE_TIMEOUT, DEFAULT_RETRIES, value,
 };
 
+/// What is spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Requests,
+    /// Of `mode = "tcp"`, in which nobody knows what they carry.
+    Connections,
+}
+
 /// Reads it; of `servers` and `health` as far as they could be read.
 pub(super) fn read(
     scope: Scope<'_, '_>,
+    of: Of,
     servers: &[server::Draft],
     health: Option<&Health>,
 ) -> Option<Balancing> {
-    let method = scope.optional("balance", BalanceMethod::RoundRobin, method);
-    let persistence = scope.optional("persistence", None, |node| persistence(node).map(Some));
+    let method = scope.optional("balance", BalanceMethod::RoundRobin, |node| {
+        match (method(node)?, of) {
+            (BalanceMethod::HeaderHash(_), Of::Connections) => node.fail(not_in("a header")),
+            (method, _) => Some(method),
+        }
+    });
+    let persistence = scope.optional("persistence", None, |node| match (persistence(node)?, of) {
+        (Persistence::Cookie(_), Of::Connections) => node.fail(not_in("a cookie")),
+        (persistence, _) => Some(Some(persistence)),
+    });
     let queue = scope.optional("queue", NO_QUEUE, |node| queue(node, servers));
     let is_checked = match health {
         Some(Health::Unchecked) => Checked::No,
@@ -34,7 +51,13 @@ pub(super) fn read(
         if node.is_string() {
             return node.choice(&[("off", ())]).map(|()| None);
         }
-        passive(node, is_checked).map(Some)
+        let passive = passive(node, is_checked)?;
+        let in_vain = passive.on != [Symptom::Connect] && of == Of::Connections;
+        if in_vain {
+            let clash = "in mode = \"tcp\" only \"connect\" can be seen to fail; leave out the rest of `on`";
+            return node.fail(Problem::Contradiction(clash.to_owned()));
+        }
+        Some(Some(passive))
     });
     let slow_start = scope.optional("slow_start", None, |node| {
         value::duration(node, SLOW_STARTS).map(Some)
@@ -53,6 +76,13 @@ pub(super) fn read(
         minimum_healthy: minimum_healthy?,
         retries: retries?,
     })
+}
+
+fn not_in(what: &str) -> Problem {
+    let clash = format!(
+        "{what} is only for mode = \"http\", because mode = \"tcp\" doesn't look at what it relays; go by the source"
+    );
+    Problem::Contradiction(clash)
 }
 
 /// Whether servers are probed.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{TIMEOUTS, route, server, tls};
+use super::{access, limits};
 use crate::model::{Action, HeaderMode, Http, Name, Profile, Route, Transport, When};
 use crate::reader::{Read, Schema, Scope, Table, unique};
 use crate::{
@@ -10,22 +11,7 @@ use crate::{
     value,
 };
 
-pub(crate) const KEYS: Schema = &[
-    "profile",
-    "transport",
-    "tls",
-    "route",
-    "headers",
-    "upstream_tls",
-    "response_timeout",
-    "balance",
-    "persistence",
-    "queue",
-    "passive",
-    "slow_start",
-    "minimum_healthy",
-    "retries",
-];
+pub(crate) const KEYS: Schema = &["profile", "route", "headers", "response_timeout"];
 
 /// Reads it, and the servers of each route with their places.
 pub(super) fn read(
@@ -42,6 +28,8 @@ pub(super) fn read(
     let idle_timeout = table.optional("idle_timeout", defaults.idle_timeout, |node| {
         value::duration(node, TIMEOUTS)
     });
+    let accept_proxy_protocol = access::accept_proxy_protocol(table);
+    let limits = limits::of_service(table);
     let offloads = table.get("tls").is_some();
     let (routes, pools) = routes(table, name, &defaults, offloads);
     let http = || {
@@ -51,6 +39,8 @@ pub(super) fn read(
             tls: tls?,
             idle_timeout: idle_timeout?,
             routes: routes?,
+            accept_proxy_protocol: accept_proxy_protocol?,
+            limits: limits?,
         })
     };
     (http(), pools)
@@ -124,7 +114,7 @@ impl Defaults {
     }
 }
 
-const TRANSPORTS: [(&str, Transport); 3] = [
+pub(super) const TRANSPORTS: [(&str, Transport); 3] = [
     ("auto", Transport::Auto),
     ("af_xdp", Transport::AfXdp),
     ("kernel", Transport::Kernel),

@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, balance, server, tls};
+use super::{TIMEOUTS, access, balance, limits, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
@@ -300,8 +300,13 @@ pub(super) fn forwarding(
     let response_timeout = scope.optional("response_timeout", defaults.response_timeout, |node| {
         value::duration(node, TIMEOUTS)
     });
-    let balancing = balance::read(scope, &servers, health.as_ref());
+    let proxy_protocol = scope.optional("proxy_protocol", None, |node| {
+        node.choice(&access::VERSIONS).map(Some)
+    });
+    let limits = limits::of_route(scope);
+    let balancing = balance::read(scope, balance::Of::Requests, &servers, health.as_ref());
     let forwarding = || {
+        let (requests, body) = limits?;
         Some(Forwarding {
             servers: server::finish(&servers),
             // If it could not be read, that has been reported, and nobody will use this.
@@ -310,12 +315,19 @@ pub(super) fn forwarding(
             headers: headers?,
             idle_timeout: idle_timeout?,
             response_timeout: response_timeout?,
+            requests,
+            body,
+            proxy_protocol: proxy_protocol?,
             balancing: balancing?,
         })
     };
     let forwarding = forwarding();
     if let (Some(forwarding), Profile::Exchange) = (&forwarding, defaults.profile) {
         warn_exchange(scope, forwarding, offloads);
+        let own = limits::exchange_body(path.map(PathPrefix::as_str));
+        if forwarding.body.max.is_some_and(|max| max.get() < own) {
+            scope.warn("limits", Cost::SmallBody);
+        }
     }
     (forwarding, servers)
 }
@@ -340,6 +352,8 @@ const FORWARDING_KEYS: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "limits",
+    "proxy_protocol",
     "balance",
     "persistence",
     "queue",
@@ -364,6 +378,8 @@ const SCHEMA: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "limits",
+    "proxy_protocol",
     "balance",
     "persistence",
     "queue",

@@ -132,7 +132,7 @@ pub(super) fn check_forwarded(
             report.error(spot, Problem::Contradiction(clash));
         }
         for spot in server.proxied_only() {
-            let clash = "is only for mode = \"http\", in which requests pass through us; remove it";
+            let clash = "is for services that we proxy or relay, and in mode = \"l4\" packets pass us by; remove it";
             report.error(spot, Problem::Contradiction(clash.to_owned()));
         }
         let keeps_port = matches!(forward, Forward::Dsr | Forward::Ipip | Forward::Gue);

@@ -30,7 +30,7 @@ fn forwarding(lines: &str) -> Vec<Forwarding> {
                 other => panic!("{other:?}"),
             })
             .collect(),
-        Mode::L4(_) => panic!("http"),
+        Mode::L4(_) | Mode::Tcp(_) => panic!("http"),
     }
 }
 
@@ -303,9 +303,9 @@ servers = [{ address = "10.203.2.11:25", max_connections = 9 }, { address = "10.
 balance = "source-hash"
 "#,
         &[
-            r#"lb.toml:7:60: service "smtp": servers[0].max_connections: is only for mode = "http", in which requests pass through us; remove it"#,
-            r#"lb.toml:7:104: service "smtp": servers[1].backup: is only for mode = "http", in which requests pass through us; remove it"#,
-            r#"lb.toml:8:1: service "smtp": balance: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
+            r#"lb.toml:7:60: service "smtp": servers[0].max_connections: is for services that we proxy or relay, and in mode = "l4" packets pass us by; remove it"#,
+            r#"lb.toml:7:104: service "smtp": servers[1].backup: is for services that we proxy or relay, and in mode = "l4" packets pass us by; remove it"#,
+            r#"lb.toml:8:1: service "smtp": balance: is only for mode = "http" and mode = "tcp", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
         ],
     );
 }
@@ -318,4 +318,36 @@ fn a_queue_that_nobody_joins_is_warned_of() {
     let expected = "7:20: service \"web\": queue.length: nobody will ever wait, because no server of the route has \
                     max_connections; add that to the servers, or remove queue";
     assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn connections_that_are_relayed_are_spread_too() {
+    let service = |lines: &str| {
+        format!(
+            "interfaces = [\"eth0\"]\n[[service]]\nname = \"imaps\"\nlisten = \"10.203.1.100:993\"\nmode = \"tcp\"\n\
+             servers = [{{ address = \"10.203.2.11:993\", max_connections = 9 }}]\n\
+             health = {{ kind = \"imaps\", host = \"mail.lab.test\", ca = \"ca.pem\" }}\n{lines}"
+        )
+    };
+    let text = "balance = \"least-connections\"\npersistence = { by = \"source\" }\nqueue = { length = 5 }\n";
+    let config = parse(&service(text)).expect("no mistakes");
+    let Mode::Tcp(tcp) = &config.services[0].mode else {
+        panic!("tcp");
+    };
+    assert_eq!(tcp.balancing.method, BalanceMethod::LeastConnections);
+    assert_eq!(tcp.balancing.queue.length, 5);
+    assert_eq!(
+        tcp.balancing.persistence,
+        Some(Persistence::Source(Duration::from_hours(1)))
+    );
+    check(
+        &service(
+            "balance = { header = \"X\" }\npersistence = { by = \"cookie\" }\npassive = { on = [\"connect\", \"gateway\"] }\n",
+        ),
+        &[
+            r#"lb.toml:8:11: service "imaps": balance: a header is only for mode = "http", because mode = "tcp" doesn't look at what it relays; go by the source"#,
+            r#"lb.toml:9:15: service "imaps": persistence: a cookie is only for mode = "http", because mode = "tcp" doesn't look at what it relays; go by the source"#,
+            r#"lb.toml:10:11: service "imaps": passive: in mode = "tcp" only "connect" can be seen to fail; leave out the rest of `on`"#,
+        ],
+    );
 }

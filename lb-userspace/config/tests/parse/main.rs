@@ -4,6 +4,7 @@
 
 use lb_config::parse;
 
+mod admission;
 mod balance;
 mod corpus;
 mod forwarding;

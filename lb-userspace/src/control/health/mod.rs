@@ -39,6 +39,17 @@ pub(crate) struct Target {
     pub(crate) schedule: Schedule,
     /// What workers know of it, and may have taken it out for; `None` if no worker does.
     pub(crate) proxied: Option<Arc<Server>>,
+    /// What its server wants to hear first: a PROXY header of a connection that is for nobody. Empty if it doesn't.
+    pub(crate) introduction: Vec<u8>,
+}
+
+impl Target {
+    fn door(&self) -> probe::Door<'_> {
+        probe::Door {
+            address: self.address,
+            introduction: &self.introduction,
+        }
+    }
 }
 
 /// A server's health is new.
@@ -83,7 +94,7 @@ async fn watch(target: &Target, permits: &Semaphore, changes: &mpsc::Sender<Chan
             .proxied
             .as_deref()
             .filter(|server| server.is_ejected());
-        let result = probe::probe(&target.probe, target.address, deadline).await;
+        let result = probe::probe(&target.probe, target.door(), deadline).await;
         drop(permit);
         if let (Some(server), Ok(said)) = (ejected, &result)
             && server.readmit()

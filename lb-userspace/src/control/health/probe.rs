@@ -17,7 +17,7 @@ use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use lb_config::{Get, Greeting};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -95,13 +95,37 @@ pub(crate) enum Failure {
 /// server's name behind Exchange's `200 OK<br/>`.
 const KEPT: usize = 512;
 
+/// Where a server listens, and what it wants to hear first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door<'a> {
+    pub(crate) address: SocketAddr,
+    /// A PROXY header, or nothing.
+    pub(crate) introduction: &'a [u8],
+}
+
+impl From<SocketAddr> for Door<'_> {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            introduction: &[],
+        }
+    }
+}
+
 /// Probes the server at `address`; gives what it said, for the log.
 pub(crate) async fn probe(
     probe: &Probe,
-    address: SocketAddr,
+    door: impl Into<Door<'_>>,
     deadline: Instant,
 ) -> Result<String, Failure> {
-    let stream = within(deadline, "connect", TcpStream::connect(address))
+    let Door {
+        address,
+        introduction,
+    } = door.into();
+    let mut stream = within(deadline, "connect", TcpStream::connect(address))
+        .await?
+        .map_err(Failure::Connect)?;
+    within(deadline, "connect", stream.write_all(introduction))
         .await?
         .map_err(Failure::Connect)?;
     match probe {

@@ -333,6 +333,26 @@ async fn the_certificate_must_be_the_right_one() {
     }
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn a_server_that_wants_a_proxy_header_gets_one_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let introduction = lb_proxy::proxy_header(lb_proxy::ProxyProtocol::V1, None);
+    let door = probe::Door {
+        address,
+        introduction: &introduction,
+    };
+    let get = Probe::Http(get(""));
+    let hear = async {
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        let mut said = vec![0; introduction.len() + 4];
+        stream.read_exact(&mut said).await.expect("read");
+        said
+    };
+    let (_, said) = tokio::join!(probe::probe(&get, door, soon()), hear);
+    assert_eq!(said, b"PROXY UNKNOWN\r\nGET ");
+}
+
 fn target(server: usize, address: SocketAddr, probe: Probe) -> Target {
     let two = NonZeroU8::new(2).expect("not zero");
     let interval = Duration::from_millis(1);
@@ -351,6 +371,7 @@ fn target(server: usize, address: SocketAddr, probe: Probe) -> Target {
         probe,
         schedule,
         proxied: None,
+        introduction: Vec::new(),
     }
 }
 
