@@ -197,7 +197,7 @@ fn tls_ends_here_and_begins_anew() {
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let name = ServerName::try_from("mail.example").unwrap();
-        let mine = relay::any_protocol(&*tls::server_config(&certificate, &key).unwrap());
+        let mine = relay::any_protocol(&tls::server_config(&certificate, &key).unwrap());
         let theirs = tls::upstream(&tls::Verify::Roots(certificate), name.clone()).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

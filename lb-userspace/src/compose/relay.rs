@@ -22,10 +22,8 @@ pub(super) fn service(
     let tls = match &tcp.tls {
         Some(tls) => {
             let (certificate, key) = (directory.join(&tls.certificate), directory.join(&tls.key));
-            Some(relay::any_protocol(&*tls::server_config(
-                &certificate,
-                &key,
-            )?))
+            let config = tls::server_config(&certificate, &key)?;
+            Some(relay::any_protocol(&config))
         }
         None => None,
     };
