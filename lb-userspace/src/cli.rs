@@ -11,6 +11,7 @@ use crate::admin::{Answer, Status};
 use crate::control::{Done, Order};
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{Flows, Query};
+use crate::template::Template;
 use crate::{admin, compose, dataplane, run};
 
 /// An XDP-assisted load balancer for Exchange pools.
@@ -29,12 +30,15 @@ enum Command {
     Detach(DetachArgs),
     /// Read the configuration and every file that it names, say all that is wrong, change nothing.
     Check(ConfigFile),
+    /// Print a configuration to begin with.
+    #[command(subcommand)]
+    Template(Template),
     /// Services, servers and packet counters of the running daemon.
     Status(Daemon),
     /// Connections that the packet path forwards just now (services of mode "l4").
     Flows(FlowsArgs),
-    /// Give a server of mode "l4" no new connections; those that it has go on. Until `lb undrain`, or the end of the daemon:
-    /// for longer, give it weight 0 in the configuration.
+    /// Give a server no new connections; those that it has go on, with the requests of logged-in clients on them. Until `lb undrain`, or the end of the daemon:
+    /// for longer, give it weight 0 in the configuration, or in mode "http" remove it.
     Drain(DrainArgs),
     /// Give a server new connections again.
     Undrain(DrainArgs),
@@ -86,7 +90,7 @@ struct FlowsArgs {
 
 #[derive(Debug, Args)]
 struct DrainArgs {
-    /// Name of the service.
+    /// Name of the service, or service/route for one route of it.
     service: String,
     /// Name of the server, or its address and port.
     server: String,
@@ -154,6 +158,10 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Detach(DetachArgs { pin }) => Ok(dataplane::detach(&pin)?),
         Command::Check(file) => check(&file.config),
+        Command::Template(template) => {
+            print(&template.print()?);
+            Ok(())
+        }
         Command::Status(daemon) => daemon.print(&admin::status(&daemon.admin)?, Status::to_string),
         Command::Flows(FlowsArgs { daemon, query }) => {
             daemon.print(&admin::flows(&daemon.admin, &query)?, Flows::to_string)
@@ -191,7 +199,11 @@ impl DrainArgs {
         self.daemon.print(&answer, |done| {
             let takes = if done.up { "takes" } else { "gets no" };
             let Done { server, reason, .. } = done;
-            format!("{server} {takes} new connections: {reason}\n")
+            let routes = match &done.routes[..] {
+                [] => String::new(),
+                routes => format!(" in {}", routes.join(", ")),
+            };
+            format!("{server} {takes} new connections{routes}: {reason}\n")
         })
     }
 }
@@ -210,8 +222,12 @@ impl ExplainArgs {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of `lb check`")]
 fn check(path: &Path) -> Result<(), Failure> {
-    print!("{}", compose::load(path)?.describe());
+    print(&compose::load(path)?.describe());
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+fn print(text: &str) {
+    print!("{text}");
 }

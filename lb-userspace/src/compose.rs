@@ -4,6 +4,7 @@
 //! mistakes, all of them at once, before anything on the host is changed.
 
 mod admission;
+mod balance;
 mod relay;
 mod routes;
 
@@ -12,6 +13,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use lb_config::{
     AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, PoolOf, Protocol, Source,
     Verify, WhenDaemonGone, WhenServerFails,
@@ -24,15 +26,18 @@ use lb_ebpf::abi::{
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{self, UpstreamTls};
-use lb_proxy::{ClientTimeouts, Counters, Entrance, RelayService, Service};
+use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service};
 use lb_transport::af_xdp::EngineConfig;
 
 pub(crate) use admission::Lists;
 
 use crate::cli::Failure;
 use crate::control::health::{Probe, Target, Tls};
-use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, Ending, health};
+use crate::control::{
+    Controlled, ControlledServer, DesiredServer, DesiredService, Ending, Minimum, health,
+};
 use crate::dataplane::Sizing;
+use crate::keys;
 use crate::worker::Carrier;
 
 /// A configuration with everything that it names read in.
@@ -58,6 +63,15 @@ pub(crate) struct PlannedService {
     probes: Vec<Option<Probe>>,
 }
 
+impl PlannedService {
+    /// The servers of a service that is proxied or relayed, of one pool after the other.
+    fn proxied(&self) -> impl Iterator<Item = Arc<lb_proxy::Server>> {
+        let http = self.http.iter().flat_map(|http| routes::servers(http));
+        let tcp = self.tcp.iter().flat_map(|tcp| &tcp.servers);
+        http.chain(tcp.map(Arc::clone))
+    }
+}
+
 /// Reads the configuration and the files it names.
 pub(crate) fn load(path: &Path) -> Result<Plan, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
@@ -75,6 +89,10 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
         Failure::Config(errors.in_file(&path.display().to_string()).to_string())
     })?;
     let directory = path.parent().unwrap_or(Path::new(""));
+    let secret = config.flows.hash_key.as_ref();
+    let cookie_key = keys::cookie(secret.map(lb_config::HashKey::as_str))
+        .context("reading a random key for cookies")?;
+    let cookie_key = CookieKey(cookie_key);
     let mut services = Vec::new();
     let mut errors = String::new();
     let lists = Lists::load(&config.access, directory).unwrap_or_else(|error| {
@@ -83,7 +101,7 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     });
     let access = Arc::new(lists.access());
     for service in &config.services {
-        match planned(service, &access, directory) {
+        match planned(service, &access, directory, cookie_key) {
             Ok(planned) => services.push(planned),
             // Each file is named in its own error; the service says where to look in the configuration.
             Err(error) => {
@@ -112,6 +130,7 @@ fn planned(
     service: &lb_config::Service,
     access: &Arc<lb_proxy::Access>,
     directory: &Path,
+    cookie_key: CookieKey,
 ) -> Result<PlannedService, Mistake> {
     let lists = Lists::load(&service.access, directory).map_err(Mistake::Lists)?;
     let own = Arc::new(lists.access());
@@ -121,13 +140,13 @@ fn planned(
         Mode::Http(settings) => {
             let entrance = entrance(&settings.limits);
             http = Some(Arc::new(http_service(
-                service, settings, entrance, directory,
+                service, settings, entrance, directory, cookie_key,
             )?));
         }
         Mode::Tcp(settings) => {
             let entrance = entrance(&settings.limits);
             tcp = Some(Arc::new(relay::service(
-                service, settings, entrance, directory,
+                service, settings, entrance, directory, cookie_key,
             )?));
         }
         Mode::L4(_) => {}
@@ -159,18 +178,20 @@ fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, tls::Error>
     Ok(Some(match check {
         Check::Tcp => Probe::Tcp,
         Check::Http(get) => Probe::Http(get.clone()),
-        Check::Https(get, tls) => {
-            let tls = upstream_tls(tls, directory)?;
-            let config = Arc::clone(tls.config());
-            Probe::Https(
-                get.clone(),
-                Tls {
-                    config,
-                    server_name: tls.server_name().clone(),
-                },
-            )
+        Check::Https(get, tls) => Probe::Https(get.clone(), probe_tls(tls, directory)?),
+        Check::Greeting(greeting, None) => Probe::Greeting(greeting.clone(), None),
+        Check::Greeting(greeting, Some(tls)) => {
+            Probe::Greeting(greeting.clone(), Some(probe_tls(tls, directory)?))
         }
     }))
+}
+
+fn probe_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<Tls, tls::Error> {
+    let tls = upstream_tls(tls, directory)?;
+    Ok(Tls {
+        config: Arc::clone(tls.config()),
+        server_name: tls.server_name().clone(),
+    })
 }
 
 fn http_service(
@@ -178,6 +199,7 @@ fn http_service(
     http: &Http,
     entrance: Entrance,
     directory: &Path,
+    cookie_key: CookieKey,
 ) -> Result<Service, tls::Error> {
     let tls = match &http.tls {
         Some(tls) => Some(tls::server_config(
@@ -186,10 +208,11 @@ fn http_service(
         )?),
         None => None,
     };
+    let common = balance::Common::new(cookie_key, http.tls.as_ref());
     let routes = http
         .routes
         .iter()
-        .map(|route| routes::route(route, directory));
+        .map(|route| routes::route(route, &common, directory));
     let (limits, default) = (&http.limits, ClientTimeouts::default());
     Ok(Service {
         name: service.name.as_str().to_owned(),
@@ -280,6 +303,7 @@ impl Plan {
                 desired: self.listed(service, planned, desired(service, *carrier)),
                 ending: ending(service),
                 servers: controlled_servers(service, planned),
+                minimums: minimums(service),
             })
             .collect()
     }
@@ -316,6 +340,7 @@ impl Plan {
         let mut targets = Vec::new();
         for (id, (service, planned)) in self.config.services.iter().zip(&self.services).enumerate()
         {
+            let proxied: Vec<_> = planned.proxied().collect();
             let mut first = 0;
             for (pool, probe) in service.pools().iter().zip(&planned.probes) {
                 let servers = pool.servers.iter().enumerate();
@@ -327,6 +352,7 @@ impl Plan {
                         address: server.address,
                         probe: probe.clone(),
                         schedule: *schedule,
+                        proxied: proxied.get(first + index).map(Arc::clone),
                         introduction: introduction(pool.proxy_protocol),
                     }));
                 }
@@ -443,13 +469,7 @@ fn controlled_servers(
     service: &lb_config::Service,
     planned: &PlannedService,
 ) -> Vec<ControlledServer> {
-    let proxied = planned.http.iter().flat_map(|http| routes::servers(http));
-    let relayed = planned
-        .tcp
-        .iter()
-        .flat_map(|tcp| tcp.servers.iter().map(Arc::clone));
-    let proxied = proxied.chain(relayed);
-    let mut proxied = proxied.map(Some).chain(std::iter::repeat(None));
+    let mut proxied = planned.proxied().map(Some).chain(std::iter::repeat(None));
     let mut all = Vec::new();
     for pool in service.pools() {
         let start = match pool.health {
@@ -469,6 +489,18 @@ fn controlled_servers(
         }));
     }
     all
+}
+
+/// What the routes of a service want to be warned of.
+fn minimums(service: &lb_config::Service) -> Vec<Minimum> {
+    let mut first = 0;
+    let pools = service.pools().into_iter().filter_map(|pool| {
+        let servers = first..first + pool.servers.len();
+        first = servers.end;
+        let route = pool.route.unwrap_or(&service.name).to_string();
+        Some(Minimum::new(route, servers, pool.minimum_healthy?))
+    });
+    pools.collect()
 }
 
 /// What a probe has to say first.

@@ -22,4 +22,5 @@ mod host;
 mod keys;
 mod report;
 mod run;
+mod template;
 mod worker;

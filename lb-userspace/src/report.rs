@@ -2,18 +2,20 @@
 //! flow table.
 
 use std::cell::RefCell;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use lb_config::Mode;
-use lb_proxy::{Counters, Kind, RelayService, Service};
+use lb_proxy::{Action, Counters, Kind, Queue, RelayService, Route, Service};
 use lb_transport::af_xdp::{self, Handle};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
 use crate::admin::{
-    Answers, Counter, InterfaceStatus, ReasonStatus, ServerStatus, ServiceStatus, Status,
+    Answers, Counter, InterfaceStatus, ReasonStatus, RouteStatus, ServerStatus, ServiceStatus,
+    Status,
 };
 use crate::carrier::Decision;
 use crate::compose::Plan;
@@ -75,6 +77,23 @@ impl Reported {
                 value: counter.get(),
             });
             bytes.into_iter().chain(counters(&tcp.counters))
+        });
+        http.chain(tcp).collect()
+    }
+
+    fn routes(&self, controlled: &Controlled) -> Vec<RouteStatus> {
+        let http = self.http.iter().flat_map(|http| &http.routes).map(|taken| {
+            let requests = taken.counters.requests.get();
+            route(&taken.name, requests, queue(taken), controlled)
+        });
+        let tcp = self.tcp.iter().map(|tcp| {
+            let connections = tcp.counters.client_connections.get();
+            route(
+                &tcp.name,
+                connections,
+                Some(&tcp.balancing.queue),
+                controlled,
+            )
         });
         http.chain(tcp).collect()
     }
@@ -142,6 +161,7 @@ impl Reporter {
                 bytes: counted.bytes,
                 flows: counted.flows,
                 http: reported.counters(),
+                routes: reported.routes(controlled),
             });
         }
         let reasons = dataplane
@@ -204,14 +224,49 @@ impl Answers for Desk {
 }
 
 fn servers(service: &Controlled) -> Vec<ServerStatus> {
+    // Of L4 only, and then one for each server.
+    let weights = service.desired.servers.iter().map(|server| server.weight);
+    let mut weights = weights.chain(std::iter::repeat(1));
     let status = |server: &crate::control::ControlledServer| ServerStatus {
         name: server.name.clone(),
         route: server.route.clone().filter(|route| *route != service.name),
         address: server.address,
         up: server.up(),
         reason: server.explain().to_owned(),
+        weight: match (&server.http, weights.next()) {
+            (Some(http), _) => http.weight().get(),
+            (None, weight) => weight.unwrap_or(1),
+        },
+        drained: server.drained,
+        backup: server.is_backup(),
+        in_use: server.http.as_ref().map(|http| http.load().in_use()),
+        max_connections: server
+            .http
+            .as_ref()
+            .and_then(|http| http.limit())
+            .map(NonZeroU32::get),
     };
     service.servers.iter().map(status).collect()
+}
+
+/// What is told of a route, or of all connections of a relay.
+fn route(name: &str, requests: u64, queue: Option<&Queue>, controlled: &Controlled) -> RouteStatus {
+    let mut minimums = controlled.minimums.iter();
+    let minimum = minimums.find(|minimum| minimum.route == name);
+    RouteStatus {
+        name: name.to_owned(),
+        requests,
+        waiting: queue.map_or(0, Queue::waiting),
+        queued: queue.map_or(0, |queue| queue.queued.get()),
+        degraded: minimum.is_some_and(|minimum| minimum.is_missed(&controlled.servers)),
+    }
+}
+
+fn queue(route: &Route) -> Option<&Queue> {
+    match &route.action {
+        Action::Forward(forwarding) => Some(&forwarding.balancing.queue),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    }
 }
 
 /// Counters of all workers' TCP together; those that are 0 are left out.

@@ -11,7 +11,8 @@ import socket
 import sys
 
 
-def main(address: str, name: str, ca: str, user: str, password: str) -> None:
+def open_account(address: str, port: int, name: str, ca: str, user: str, password: str):  # noqa: ANN201: imported late
+    """The user's account, by way of ADDRESS."""
     lookup = socket.getaddrinfo
     socket.getaddrinfo = lambda host, *rest, **more: lookup(address if host == name else host, *rest, **more)
     # requests, below exchangelib, verifies against this file.
@@ -19,15 +20,20 @@ def main(address: str, name: str, ca: str, user: str, password: str) -> None:
 
     import exchangelib  # after the environment is set
 
+    authority = name if port == 443 else f"{name}:{port}"
     configuration = exchangelib.Configuration(
-        service_endpoint=f"https://{name}/EWS/Exchange.asmx",
+        service_endpoint=f"https://{authority}/EWS/Exchange.asmx",
         credentials=exchangelib.Credentials(f"LAB\\{user}", password),
         auth_type=exchangelib.NTLM,
         version=exchangelib.Version(build=exchangelib.Build(15, 2, 1544, 4)),
     )
-    account = exchangelib.Account(
+    return exchangelib.Account(
         f"{user}@lab.test", config=configuration, autodiscover=False, access_type=exchangelib.DELEGATE
     )
+
+
+def main(address: str, name: str, ca: str, user: str, password: str) -> None:
+    account = open_account(address, 443, name, ca, user, password)
     account.inbox.refresh()
     result = {
         "root": account.root.name,

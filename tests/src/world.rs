@@ -159,6 +159,7 @@ impl World {
             number,
             journal: Some(self.directory.path()),
             tls: Some(&self.certs),
+            extended_protection: false,
         })
     }
 }

@@ -13,7 +13,8 @@ use lb_tests::{
 #[test]
 fn every_contender_is_measured() {
     let plan = Plan {
-        cases: vec![Case::KeepAlive],
+        cases: vec![Case::KeepAlive, Case::ReEncrypt],
+        contenders: Contender::ALL.into(),
         rounds: 1,
         run: Duration::from_secs(1),
         idle_connections: 50,

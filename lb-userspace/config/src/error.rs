@@ -335,6 +335,12 @@ pub enum Cost {
     /// `[nat]` in a file where nobody uses it.
     #[error("no service has mode = \"l4\" with source = \"nat\", so these addresses are not used")]
     UnusedNat,
+    /// `queue` of a route whose servers never are full.
+    #[error(
+        "nobody will ever wait, because no server of the route has max_connections; add that to the servers, or \
+         remove queue"
+    )]
+    UnusedQueue,
 }
 
 fn write_line(

@@ -34,6 +34,8 @@
 //! | `mode` | `"http"` (proxied in userspace), `"tcp"` (relayed in userspace), `"l4"` (forwarded in the kernel) | required |
 //! | `servers` | list of `"address:port"` or `{ address, weight, name }`; in `mode = "l4"` of the service's family | at least one |
 //! | `servers[].weight` | share of connections, up to [`MAX_WEIGHT`]; 0 in `mode = "l4"` lets a server keep its flows and gives it no new ones | 1 |
+//! | `servers[].max_connections` | not in `mode = "l4"`: most requests under way and logins (pinned connections) at once, of all routes together, or relayed connections, up to [`MAX_SERVER_CONNECTIONS`]; more wait (`queue`), or go to another server | no limit |
+//! | `servers[].backup` | not in `mode = "l4"`: `true` for a server that is used only while no other of the route is up (LoadMaster's sorry server) | `false` |
 //! | `servers[].name` | as a service's; unique in the service | the address |
 //! | `health` | see below | `{ kind = "tcp" }`; for `"udp"`, `{ kind = "none" }` |
 //! | `idle_timeout` | silence that ends a connection or flow, 1 s to 24 h | exchange, tcp, l4: [`EXCHANGE_IDLE_TIMEOUT`]; plain: [`PLAIN_IDLE_TIMEOUT`]; udp: [`DATAGRAM_IDLE_TIMEOUT`] |
@@ -47,6 +49,13 @@
 //! | `limits` | see below | none |
 //! | `proxy_protocol` | `"v1"`, `"v2"`: servers are told by a PROXY header who each connection is from, before TLS if there is any. Such a connection is one client's, as if it had logged in. Also of a route | none |
 //! | `accept_proxy_protocol` | `{ from = ["10.0.0.0/8"] }`: another balancer there says by a PROXY header (v1 or v2) who it speaks for; from there it is required, and from elsewhere no connection is taken. The address learnt is the client's for `allow`, `deny`, limits, headers and logs (and so lists can't be held by XDP) | not known |
+//! | `balance` | `"round-robin"` (as often as `weight` says; LoadMaster's `rr`, `wrr`), `"least-connections"` (fewest requests under way and logins for its weight; `lc`, `wlc`), `"source-hash"` (each client address, or IPv6 /64, to the same server as long as that is up; `sh`), `{ header = "X-Group" }` (each value to the same; without the header as `"source-hash"`; only in `mode = "http"`). Not there: `adaptive`, `fixed` (see `servers[].backup`) | `"round-robin"` |
+//! | `persistence` | `{ by = "source", timeout = "1h" }`: a client address, or IPv6 /64, gets to its server again until it was silent for `timeout`, 1 m to 672 h, [`DEFAULT_PERSISTENCE_TIMEOUT`]; lost with the daemon. `{ by = "cookie", name = "lb-server" }`: only in `mode = "http"`, by a cookie of ours that no server sees, one name for routes that have the same servers; it outlasts the daemon if `flows.hash_key` is set. Exchange needs neither | none |
+//! | `queue` | `{ length, timeout }`: how many requests may wait for a server below its `max_connections`, 1 to 100000, first come, first served, and how long, 100 ms to 1 m, [`DEFAULT_QUEUE_TIMEOUT`]; others are answered with 503 | nobody waits |
+//! | `passive` | `{ failures, on }`: so many failures in a row, 1 to 1000, take a server out until its next good probe; `on` is a list of `"connect"` (no connection), `"reset"` (closed before the response), `"timeout"` (no response in time), `"gateway"` (502, 503, 504); or `"off"` | `{ failures = 5, on = ["connect"] }`; with `health.kind = "none"`, `"off"` |
+//! | `slow_start` | how long the share of a server that came back takes to grow to all of it, 1 s to 10 m | all at once |
+//! | `minimum_healthy` | fewer servers up than this, backups not counted, are logged once and shown by `lb status`; nothing else changes | no warning |
+//! | `retries` | how often a request of which no server has seen anything is tried again, 0 to 10 | [`DEFAULT_RETRIES`] |
 //!
 //! **`mode = "tcp"`** has these, `transport`, `tls` and `upstream_tls` (as in `mode = "http"`, each optional), and what all modes have. It is
 //! for protocols in which the server may speak first, such as SMTP, IMAP and POP. `STARTTLS` passes through it from client to server and is
@@ -65,14 +74,14 @@
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
 //!
 //! **`[[service.route]]`**: for each list that is there, one of it must match (of `header`, all). A route forwards, unless it has
-//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout` and `response_timeout` as above; what a route lacks
+//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout`, and all from `balance` to `retries` as above; what a route lacks
 //! is its service's.
 //!
 //! | key | value | default |
 //! |---|---|---|
 //! | `name` | as a service's; unique in the service | required |
 //! | `host` | list of names in `Host`, without port; `"*.example.com"` for those one label below; over TLS the client must have asked for the same name (SNI), else 421 | any |
-//! | `path` | list of beginnings that end at a `/` or with the path, without regard to case: `"/owa"` takes `/OWA/x`, not `/owafoo`. A request whose path is another route's once it is decoded is answered with 400 | any |
+//! | `path` | list of beginnings that end at a `/` or with the path, without regard to case: `"/owa"` takes `/OWA/x`, not `/owafoo`; with `=` before it a whole path: `"=/"`. A request whose path is another route's once it is decoded is answered with 400 | any |
 //! | `method` | list of methods | any |
 //! | `header` | list of `{ name, value }`; without `value` any will do | any |
 //! | `redirect` | `{ to, status }`: URL or path with `{host}`, `{path}` (and query), `{query}` of the request; 301, 302, 303, 307, 308 | status 302 |
@@ -112,11 +121,11 @@
 //!
 //! | key | value | default |
 //! |---|---|---|
-//! | `kind` | `"tcp"` (connect), `"http"`, `"https"` (GET answered by 200), `"none"` | `"tcp"` |
+//! | `kind` | `"tcp"` (connect), `"http"`, `"https"` (GET answered by 200), `"smtp"`, `"imap"`, `"pop"`, and over TLS `"smtps"`, `"imaps"`, `"pops"` (greeting), `"none"` | `"tcp"` |
 //! | `path` | request target of the GET | exchange: `healthcheck.htm` in the virtual directory of the route's first path, or in `/owa`; else `"/"` |
-//! | `host` | `Host` header, and SNI of `https` | `upstream_tls.server_name`, else required |
-//! | `expect` | how a healthy body begins, at most 256 bytes | exchange: `"200 OK"`; else anything |
-//! | `ca`, `verify` | for `https`, as in `upstream_tls` | those of `upstream_tls`, else required |
+//! | `host` | `Host` header, and SNI over TLS | `upstream_tls.server_name`, else required |
+//! | `expect` | how a healthy body or greeting begins, at most 256 bytes | exchange: `"200 OK"`; else any body; `"220"`, `"* OK"`, `"+OK"` |
+//! | `ca`, `verify` | over TLS, as in `upstream_tls` | those of `upstream_tls`, else required |
 //! | `interval` | start to start, 100 ms to 1 h | [`DEFAULT_INTERVAL`] |
 //! | `timeout` | of one whole probe, 10 ms up to `interval` | [`DEFAULT_PROBE_TIMEOUT`], or `interval` if shorter |
 //! | `rise`, `fall` | results in a row that change the state, 1 to 255 | [`DEFAULT_RISE`], [`DEFAULT_FALL`] |
@@ -140,10 +149,11 @@ pub use model::{
     Tcp, WhenExceeded,
 };
 pub use model::{
-    Action, AfXdp, Affinity, Check, Config, Flows, Forward, Forwarding, Get, HashKey, HeaderEquals,
-    HeaderMode, Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat, PathPrefix, PoolOf,
-    PortRange, Profile, Protocol, Redirect, Respond, Route, Schedule, Server, Service, Source, Tls,
-    Transport, UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
+    Action, AfXdp, Affinity, BalanceMethod, Balancing, Check, Config, Flows, Forward, Forwarding,
+    Get, Greeting, HashKey, HeaderEquals, HeaderMode, Health, HostPattern, Http, InterfaceName, L4,
+    Mail, Mode, Name, Nat, Passive, PathPrefix, Persistence, PoolOf, PortRange, Profile, Protocol,
+    Queue, Redirect, Respond, Route, Schedule, Server, Service, Source, Symptom, Tls, Transport,
+    UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
 };
 
 use error::Path;
@@ -245,3 +255,21 @@ pub const DEFAULT_RISE: NonZeroU8 = NonZeroU8::new(2).expect("not zero");
 
 /// As LoadMaster's: one lost packet is no failure.
 pub const DEFAULT_FALL: NonZeroU8 = NonZeroU8::new(2).expect("not zero");
+
+/// LoadMaster's `Persistence Timeout` is 6 min; an OWA session ends after as many hours.
+pub const DEFAULT_PERSISTENCE_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// Name of the cookie of `persistence = { by = "cookie" }`.
+pub const DEFAULT_PERSISTENCE_COOKIE: &str = "lb-server";
+
+/// Longer, and the user has clicked again.
+pub const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// More than a burst of clients meets while a service restarts, and far fewer than until the next probe.
+pub const DEFAULT_PASSIVE_FAILURES: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+
+/// As `HAProxy`'s.
+pub const DEFAULT_RETRIES: u32 = 3;
+
+/// A million.
+pub const MAX_SERVER_CONNECTIONS: u32 = 1_000_000;

@@ -15,6 +15,7 @@ use http::uri::{Authority, PathAndQuery};
 use crate::error::Warning;
 
 mod admission;
+mod balance;
 mod http_service;
 mod tcp_service;
 
@@ -22,6 +23,7 @@ pub use admission::{
     Access, BodyLimits, BodyRate, Limits, NotANetwork, Prefix, ProxyProtocol, Rate, RequestLimits,
     WhenExceeded,
 };
+pub use balance::{BalanceMethod, Balancing, Passive, Persistence, Queue, Symptom};
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
     Respond, Route, Tls, Transport, UpstreamTls, Verify, When,
@@ -239,6 +241,7 @@ impl Service {
                 route: None,
                 servers: &l4.servers,
                 health: &l4.health,
+                minimum_healthy: None,
                 proxy_protocol: None,
             }],
             Mode::Tcp(tcp) => vec![PoolOf {
@@ -246,6 +249,7 @@ impl Service {
                 servers: &tcp.servers,
                 health: &tcp.health,
                 proxy_protocol: tcp.proxy_protocol,
+                minimum_healthy: tcp.balancing.minimum_healthy,
             }],
             Mode::Http(http) => http.routes.iter().filter_map(Route::pool).collect(),
         }
@@ -281,6 +285,8 @@ pub struct PoolOf<'a> {
     pub health: &'a Health,
     /// How they are told who a connection is from.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// How many of them should be up.
+    pub minimum_healthy: Option<NonZeroU16>,
 }
 
 /// `protocol`.
@@ -405,6 +411,10 @@ pub struct Server {
     /// Share of new connections, relative to the other servers; up to [`MAX_WEIGHT`](crate::MAX_WEIGHT). 0, only in
     /// [`Mode::L4`], is for a server that keeps its flows and gets no new ones.
     pub weight: u16,
+    /// Most requests under way and pinned connections, or relayed ones; not in [`Mode::L4`].
+    pub max_connections: Option<NonZeroU32>,
+    /// Used only while no other server of the route is up; not in [`Mode::L4`].
+    pub is_backup: bool,
 }
 
 /// `health`.
@@ -430,6 +440,28 @@ pub enum Check {
     Http(Get),
     /// GET over TLS.
     Https(Get, UpstreamTls),
+    /// Reads the greeting of a mail server, over TLS if that is there.
+    Greeting(Greeting, Option<UpstreamTls>),
+}
+
+/// What a mail server says first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Which language it speaks.
+    pub protocol: Mail,
+    /// How a healthy greeting begins; never empty.
+    pub expect: String,
+}
+
+/// Protocols in which the server speaks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// RFC 5321.
+    Smtp,
+    /// RFC 9051.
+    Imap,
+    /// RFC 1939.
+    Pop,
 }
 
 /// An HTTP/1.1 GET that must be answered with status 200 and a body that begins with `expect`.

@@ -6,6 +6,7 @@
 //! Not here: health checks ([`crate::health`]).
 
 pub(crate) mod access;
+mod balance;
 mod http;
 mod l4;
 mod limits;
@@ -132,6 +133,13 @@ const PROXIED: Schema = &[
     "limits",
     "proxy_protocol",
     "accept_proxy_protocol",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 
 const SCHEMA: Schema = &[
@@ -150,6 +158,13 @@ const SCHEMA: Schema = &[
     "headers",
     "upstream_tls",
     "response_timeout",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
     // mode = "l4"
     "source",
     "forward",

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::client_io::Shared;
 use crate::error::{Error, Kind};
+use crate::headers::BodyPresence;
 use crate::record::Record;
 use crate::service::BodyLimits;
 use crate::upstream::Lease;
@@ -56,6 +57,15 @@ impl RequestBody {
         body
     }
 
+    /// Whether there is anything of it.
+    pub(crate) fn presence(&self) -> BodyPresence {
+        if self.is_end_stream() {
+            BodyPresence::Absent
+        } else {
+            BodyPresence::Present
+        }
+    }
+
     /// Holds the body to the limits of its route.
     pub(crate) fn limit(&mut self, limits: &BodyLimits, method: &Method) -> Result<(), Error> {
         if self.is_end_stream() {
@@ -94,6 +104,8 @@ impl Body for RequestBody {
             }
             return Poll::Pending;
         };
+        // A server may take trailers for headers, which would get around the header policy (RFC 9110 section 6.5.1).
+        let frame = frame.filter(|frame| !matches!(frame, Ok(frame) if frame.is_trailers()));
         let frame = frame.map(|frame| frame.map_err(BodyError::from));
         if let Some(data) = frame.iter().flatten().find_map(Frame::data_ref) {
             self.shared.pace.passed_on();
@@ -196,7 +208,9 @@ impl ResponseBody {
 impl Relayed {
     fn complete(&mut self) {
         self.end.record.complete = true;
-        if let Some(lease) = self.lease.take() {
+        let request_done = self.end.shared.activity.request_done_since().is_some();
+        // A server that answers before it has all of the request may never read the rest as what it is (CL.0).
+        if let Some(lease) = self.lease.take().filter(|_| request_done) {
             lease.end();
         }
     }

@@ -4,12 +4,13 @@
 //! credential that authenticates connections, or if servers are told whom a connection is for; else one that never carried any. A request is sent a second time only
 //! if none of it was sent the first time, and never if it is pinned.
 
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, SET_COOKIE, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode, Version, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -18,6 +19,7 @@ use crate::balance::{Ask, Balancer, Server};
 use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::connection::{Backends, Session};
 use crate::error::{Error, Kind};
+use crate::guard;
 use crate::headers::{self, BodyPresence};
 use crate::identity::{self, PinReason};
 use crate::record::Record;
@@ -40,6 +42,18 @@ pub(crate) struct Answer {
     cookie: Option<Box<HeaderValue>>,
 }
 
+impl Answer {
+    /// Keeps the connection from other clients if its next response might not be theirs.
+    fn retire_if_doubtful(&mut self, method: &Method, body: BodyPresence) {
+        let response = &self.response;
+        if guard::is_last_exchange(method, body, response.status(), response.headers())
+            && let Some(lease) = &mut self.lease
+        {
+            lease.retire();
+        }
+    }
+}
+
 impl Exchange<'_> {
     /// Gets the head of a server's response to a normal request.
     pub(crate) async fn run(
@@ -57,7 +71,7 @@ impl Exchange<'_> {
             session.client.peer.ip(),
             &mut head.headers,
         );
-        let received = head.version;
+        let (received, method, presence) = (head.version, head.method.clone(), body.presence());
         route.headers.apply(&mut head, session.client)?;
         record.outgoing(&head.headers);
         frame(&mut head, &body);
@@ -66,7 +80,9 @@ impl Exchange<'_> {
 
         if !session.is_pinned(route) {
             let Some(reason) = credential else {
-                return self.send_shared(request, &mut ask, record).await;
+                let mut answer = self.send_shared(request, &mut ask, record).await?;
+                answer.retire_if_doubtful(&method, presence);
+                return Ok(answer);
             };
             let lease = self.obtain(Freshness::Fresh, &mut ask).await?;
             session.pin(lease, reason);
@@ -222,7 +238,10 @@ impl Exchange<'_> {
                     let detail = "101 to a request that asked for no upgrade";
                     return Err(Failure::Failed(Error::new(Kind::UpstreamBroken, detail)));
                 }
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(mut response)) => {
+                    guard::check_response(response.headers_mut()).map_err(Failure::Failed)?;
+                    return Ok(response);
+                }
                 Ok(Err(mut failed)) => {
                     return Err(match failed.take_message() {
                         Some(request) => Failure::Unsent(Box::new(request)),
@@ -310,11 +329,7 @@ async fn expect(
     received: Version,
     record: &mut Record,
 ) {
-    let body = if request.body().is_end_stream() {
-        BodyPresence::Absent
-    } else {
-        BodyPresence::Present
-    };
+    let body = request.body().presence();
     if !headers::expects_continue(request.headers_mut(), received, body) {
         return;
     }
@@ -336,7 +351,9 @@ fn blame(error: hyper::Error) -> Error {
         return Error::new(Kind::BodyTooLarge, detail);
     }
     // The only thing of ours that hyper's client runs is the body, which fails when the client does.
-    let (kind, detail) = if error.is_user() {
+    let (kind, detail) = if error.is_user() && is_malformed(&error) {
+        (Kind::BadRequest, "the request's chunks are malformed")
+    } else if error.is_user() {
         (Kind::ClientBroken, "the request's body broke off")
     } else {
         (
@@ -345,4 +362,19 @@ fn blame(error: hyper::Error) -> Error {
         )
     };
     Error::new(kind, detail).because(error)
+}
+
+/// Whether a body broke off because of what was in it, and not because its sender is gone.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+            );
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -13,6 +13,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::connection::Session;
 use crate::error::{Error, Kind};
 use crate::exchange::Exchange;
+use crate::guard;
 use crate::headers;
 use crate::record::Record;
 use crate::route::{self, Action};
@@ -57,6 +58,7 @@ async fn answer<'a>(
     mut body: RequestBody,
     record: &mut Record,
 ) -> Result<Answer<'a>, Error> {
+    guard::check(&mut head, body.presence())?;
     let proxy = &session.proxy;
     let address = session.client.peer.ip();
     if let Some(limits) = &proxy.service.requests {
@@ -138,7 +140,9 @@ fn refuse(
         retry_after: error.retry_after_seconds(),
     };
     let mut response = respond(session, own, record);
-    if session.has_pinned() && !kind.is_refusal() {
+    // What follows a doubtful request may be part of it.
+    let is_doubtful = matches!(kind, Kind::BadRequest | Kind::Tunnel);
+    if is_doubtful || (session.has_pinned() && !kind.is_refusal()) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }

@@ -255,7 +255,7 @@ fn names_proxy(name: &HeaderName) -> bool {
 
 /// Keeps the headers that `keep` wants, and their order, which `HeaderMap::remove` would not: it fills the gap
 /// with the last header.
-fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     if headers.keys().all(&keep) {
         return;
     }

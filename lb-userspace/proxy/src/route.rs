@@ -41,6 +41,8 @@ pub struct When {
     pub hosts: Vec<HostPattern>,
     /// Beginnings of the path.
     pub paths: Vec<PathPrefix>,
+    /// Whole paths in lower case, beside the beginnings.
+    pub whole_paths: Vec<String>,
     /// Methods.
     pub methods: Vec<Method>,
     /// Header lines.
@@ -148,8 +150,12 @@ impl When {
             self.hosts.is_empty(),
             self.hosts.iter().any(|pattern| pattern.matches(host)),
         ) && one(
-            self.paths.is_empty(),
-            self.paths.iter().any(|prefix| prefix.matches(path)),
+            self.paths.is_empty() && self.whole_paths.is_empty(),
+            self.paths.iter().any(|prefix| prefix.matches(path))
+                || self
+                    .whole_paths
+                    .iter()
+                    .any(|whole| whole.eq_ignore_ascii_case(path)),
         ) && one(self.methods.is_empty(), self.methods.contains(&head.method))
             && self
                 .headers

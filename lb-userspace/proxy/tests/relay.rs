@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_proxy::{
-    Access, BalanceMethod as Method, Balancing, ClientAddr, ClientTimeouts, Counter, Counters,
-    Entrance, Kind, Prefix, ProxyProtocol, Relay, RelayService, Server, proxy_header,
+    Access, Balancing, ClientAddr, ClientTimeouts, Counter, Counters, Entrance, Kind, Method,
+    Prefix, ProxyProtocol, Relay, RelayService, Server, proxy_header,
 };
 use lb_proxy::{relay, tls};
 use rustls_pki_types::ServerName;

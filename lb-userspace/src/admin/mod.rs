@@ -30,7 +30,7 @@ use crate::explain::{Outcome, Question};
 use crate::flows::{Flows, Query};
 
 pub(crate) use status::{
-    Counter, InterfaceStatus, ReasonStatus, ServerStatus, ServiceStatus, Status,
+    Counter, InterfaceStatus, ReasonStatus, RouteStatus, ServerStatus, ServiceStatus, Status,
 };
 
 /// Bytes of a question at most: a capture of as many packets as one question may have.

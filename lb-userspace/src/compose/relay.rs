@@ -1,15 +1,14 @@
 //! From a service with `mode = "tcp"` to a relay.
 
-use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Tcp;
 use lb_proxy::{
-    Balancing, ClientTimeouts, Counter, Counters, Entrance, RelayService, Server, Timeouts, relay,
-    tls,
+    ClientTimeouts, CookieKey, Counter, Counters, Entrance, RelayService, Timeouts, relay, tls,
 };
 
+use super::balance::Common;
 use super::{admission, upstream_tls};
 
 /// The relay's service, with the files it names read in.
@@ -18,6 +17,7 @@ pub(super) fn service(
     tcp: &Tcp,
     entrance: Entrance,
     directory: &Path,
+    cookie_key: CookieKey,
 ) -> Result<RelayService, tls::Error> {
     let tls = match &tcp.tls {
         Some(tls) => {
@@ -31,11 +31,8 @@ pub(super) fn service(
         Some(tls) => Some(relay::any_upstream_protocol(&upstream_tls(tls, directory)?)),
         None => None,
     };
-    let servers = tcp.servers.iter().map(|server| {
-        // Checked: only servers of L4 may have none.
-        let weight = NonZeroU16::new(server.weight).unwrap_or(NonZeroU16::MIN);
-        Arc::new(Server::new(server.name.as_str(), server.address, weight))
-    });
+    let common = Common::new(cookie_key, None);
+    let servers = common.servers(&tcp.servers);
     let default = ClientTimeouts::default();
     Ok(RelayService {
         name: service.name.as_str().to_owned(),
@@ -46,8 +43,8 @@ pub(super) fn service(
             tls_handshake: tcp.limits.tls_handshake.unwrap_or(default.tls_handshake),
             ..default
         },
-        servers: servers.collect(),
-        balancing: Balancing::default(),
+        balancing: common.balancing(&tcp.balancing, &servers),
+        servers,
         upstream_tls: upstream,
         proxy_protocol: tcp.proxy_protocol.map(admission::proxy_protocol),
         connect_timeout: Timeouts::default().connect,

@@ -1,23 +1,29 @@
 //! From the routes of a configuration to those of a proxy.
 
 use std::fmt::Write as _;
-use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Http;
 use lb_proxy::tls;
 use lb_proxy::{
-    Action, Balancing, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound,
-    PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound, PathPrefix,
+    Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 
+use super::balance::Common;
 use super::{admission, upstream_tls};
 
 /// One route, with the files it names read in.
-pub(super) fn route(route: &lb_config::Route, directory: &Path) -> Result<Route, tls::Error> {
+pub(super) fn route(
+    route: &lb_config::Route,
+    common: &Common,
+    directory: &Path,
+) -> Result<Route, tls::Error> {
     let action = match &route.action {
-        lb_config::Action::Forward(to) => Action::Forward(Box::new(forwarding(to, directory)?)),
+        lb_config::Action::Forward(to) => {
+            Action::Forward(Box::new(forwarding(to, common, directory)?))
+        }
         lb_config::Action::Redirect(redirect) => Action::Redirect(Redirect {
             to: redirect.to.clone(),
             status: redirect.status,
@@ -51,22 +57,21 @@ fn when(when: &lb_config::When) -> When {
     When {
         hosts: hosts.collect(),
         paths: paths.collect(),
+        whole_paths: when.whole_paths.clone(),
         methods: when.methods.clone(),
         headers: headers.collect(),
     }
 }
 
-fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding, tls::Error> {
-    let servers = to.servers.iter().map(|server| {
-        Arc::new(Server::new(
-            server.name.as_str(),
-            server.address,
-            // Checked: only servers of L4 may have none.
-            NonZeroU16::new(server.weight).unwrap_or(NonZeroU16::MIN),
-        ))
-    });
+fn forwarding(
+    to: &lb_config::Forwarding,
+    common: &Common,
+    directory: &Path,
+) -> Result<Forwarding, tls::Error> {
+    let servers = common.servers(&to.servers);
     Ok(Forwarding {
-        servers: servers.collect(),
+        balancing: common.balancing(&to.balancing, &servers),
+        servers,
         upstream_tls: match &to.upstream_tls {
             Some(tls) => Some(upstream_tls(tls, directory)?),
             None => None,
@@ -77,7 +82,6 @@ fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding
             response_head: to.response_timeout,
             ..Timeouts::default()
         },
-        balancing: Balancing::default(),
         requests: admission::requests(&to.requests),
         body: admission::body(&to.body),
         proxy_protocol: to.proxy_protocol.map(admission::proxy_protocol),
@@ -128,12 +132,9 @@ pub(super) fn describe(text: &mut String, service: &lb_config::Service, http: &H
             }
             lb_config::Action::Respond(respond) => respond.status.as_u16().to_string(),
         };
-        let paths: Vec<_> = route
-            .when
-            .paths
-            .iter()
-            .map(lb_config::PathPrefix::as_str)
-            .collect();
+        let whole = route.when.whole_paths.iter().map(|path| format!("={path}"));
+        let below = route.when.paths.iter().map(|path| path.as_str().to_owned());
+        let paths: Vec<_> = whole.chain(below).collect();
         let _ = writeln!(text, "  route {} [{}] {does}", route.name, paths.join(", "));
     }
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One kind of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Case {
     /// 1 KB bodies, connections kept.
@@ -15,6 +15,8 @@ pub enum Case {
     PerRequest,
     /// 1 KB bodies over TLS in front, plain towards the pool.
     Tls,
+    /// 1 KB bodies over TLS in front and towards the pool, whose certificates are verified.
+    ReEncrypt,
     /// 64 KB bodies.
     Body64K,
     /// 1 MB bodies.
@@ -23,10 +25,11 @@ pub enum Case {
 
 impl Case {
     /// In the order of the report.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::KeepAlive,
         Self::PerRequest,
         Self::Tls,
+        Self::ReEncrypt,
         Self::Body64K,
         Self::Body1M,
     ];
@@ -37,6 +40,7 @@ impl Case {
             Self::KeepAlive => "1 KB, keep-alive",
             Self::PerRequest => "1 KB, connection per request",
             Self::Tls => "1 KB, keep-alive, TLS in front",
+            Self::ReEncrypt => "1 KB, keep-alive, TLS on both sides",
             Self::Body64K => "64 KB, keep-alive",
             Self::Body1M => "1 MB, keep-alive",
         }
@@ -45,7 +49,7 @@ impl Case {
     /// Bytes of a body.
     pub const fn body(self) -> u32 {
         match self {
-            Self::KeepAlive | Self::PerRequest | Self::Tls => 1_024,
+            Self::KeepAlive | Self::PerRequest | Self::Tls | Self::ReEncrypt => 1_024,
             Self::Body64K => 65_536,
             Self::Body1M => 1_048_576,
         }
@@ -54,7 +58,7 @@ impl Case {
     /// Connections at a time. Few for large bodies: more only queue in front of the same two CPUs.
     pub const fn connections(self) -> u32 {
         match self {
-            Self::KeepAlive | Self::PerRequest | Self::Tls => 64,
+            Self::KeepAlive | Self::PerRequest | Self::Tls | Self::ReEncrypt => 64,
             Self::Body64K => 16,
             Self::Body1M => 4,
         }
@@ -63,8 +67,17 @@ impl Case {
     /// Scheme of the clients' URL.
     pub const fn scheme(self) -> &'static str {
         match self {
-            Self::Tls => "https",
+            Self::Tls | Self::ReEncrypt => "https",
             Self::KeepAlive | Self::PerRequest | Self::Body64K | Self::Body1M => "http",
+        }
+    }
+
+    /// Where a balancer listens for it.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::ReEncrypt => RE_ENCRYPT_PORT,
+            Self::Tls => 443,
+            Self::KeepAlive | Self::PerRequest | Self::Body64K | Self::Body1M => 80,
         }
     }
 
@@ -72,7 +85,10 @@ impl Case {
     pub const fn field(self) -> Option<&'static str> {
         match self {
             Self::PerRequest => Some("Connection: close"),
-            Self::KeepAlive | Self::Tls | Self::Body64K | Self::Body1M => None,
+            Self::KeepAlive | Self::Tls | Self::ReEncrypt | Self::Body64K | Self::Body1M => None,
         }
     }
 }
+
+/// Port of a balancer that speaks TLS on both sides.
+pub(super) const RE_ENCRYPT_PORT: u16 = 8443;

@@ -6,13 +6,14 @@ use std::{fmt, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Case;
 use crate::address::{VIP_HTTP, server};
 
 /// Servers of the pool: as many as wrk has threads, so that the direct run loads both as well.
 pub(super) const SERVERS: u8 = 2;
 
 /// Somebody who answers the load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Contender {
     /// The servers themselves; the edge host only routes.
@@ -57,6 +58,22 @@ impl Contender {
             Self::Direct => (1..=SERVERS).map(server).collect(),
             Self::LbAfXdp | Self::LbKernel | Self::Nginx | Self::Haproxy => vec![VIP_HTTP],
         }
+    }
+}
+
+impl Contender {
+    /// What clients of a load ask for first.
+    pub fn url(self, case: Case) -> String {
+        let first = self.addresses().into_iter().next().unwrap_or(VIP_HTTP);
+        let (scheme, body) = (case.scheme(), case.body());
+        let port = match self {
+            // The servers speak either on its usual port.
+            Self::Direct => String::new(),
+            Self::LbAfXdp | Self::LbKernel | Self::Nginx | Self::Haproxy => {
+                format!(":{}", case.port())
+            }
+        };
+        format!("{scheme}://{first}{port}/bench/{body}")
     }
 }
 

@@ -134,6 +134,7 @@ mod tests {
                 user: None,
                 status: 401,
                 headers: Vec::new(),
+                head: String::new(),
             })
         };
         let peer = SocketAddrV4::new(VIP_HTTP, 1).into();

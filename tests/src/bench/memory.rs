@@ -1,15 +1,22 @@
-//! Memory of an idle connection: what thousands of quiet mail clients cost.
+//! Memory of an idle TLS connection: what thousands of quiet mail clients cost.
 //!
 //! Each connection makes one request first, so that buffers that grow with use have grown. Two figures: anonymous
 //! memory of the balancer's processes, and the machine's unreclaimable slab, where the kernel keeps sockets. The
 //! slab holds the client's end of every connection too, and so is never zero, not even for a balancer without sockets.
 
-use std::{fs, net::SocketAddrV4, process::Command};
+use std::{fs, net::SocketAddrV4, process::Command, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 
+use rustls::ClientConfig;
+
 use super::{Contender, MemoryCell, Rig, stats::float};
-use crate::{address::VIP_HTTP, client::Connection, lab::Namespace, pool::HTTP_PORT};
+use crate::{
+    address::VIP_HTTP,
+    client::{self, TlsConnection},
+    lab::Namespace,
+    pool::HTTPS_PORT,
+};
 
 /// Connections before the first look: what a process allocates once is not a cost of the many.
 const FIRST: u32 = 100;
@@ -17,10 +24,11 @@ const FIRST: u32 = 100;
 /// Opens idle connections to a balancer and looks at the memory before and after.
 pub(super) fn idle(rig: &Rig, contender: Contender, connections: u32) -> Result<MemoryCell> {
     let running = rig.run(contender)?;
+    let tls = client::tls(rig.certs())?;
     let mut open = Vec::new();
-    dial(&mut open, FIRST)?;
+    dial(&mut open, &tls, FIRST)?;
     let before = Memory::now(&rig.lab().edge())?;
-    dial(&mut open, connections)?;
+    dial(&mut open, &tls, connections)?;
     let after = Memory::now(&rig.lab().edge())?;
     drop(open);
     running.stop()?;
@@ -33,10 +41,10 @@ pub(super) fn idle(rig: &Rig, contender: Contender, connections: u32) -> Result<
     })
 }
 
-fn dial(open: &mut Vec<Connection>, count: u32) -> Result<()> {
+fn dial(open: &mut Vec<TlsConnection>, tls: &Arc<ClientConfig>, count: u32) -> Result<()> {
     for _ in 0..count {
-        let mut connection = Connection::open(SocketAddrV4::new(VIP_HTTP, HTTP_PORT))?;
-        let status = connection.get("/bench/1024", &[])?;
+        let mut connection = TlsConnection::open(SocketAddrV4::new(VIP_HTTP, HTTPS_PORT), tls)?;
+        let status = connection.get("/bench/1024")?;
         ensure!(status == 200, "connection {} got {status}", open.len() + 1);
         open.push(connection);
     }

@@ -58,6 +58,8 @@ use crate::guard::Interrupts;
 pub struct Plan {
     /// Cases, in this order.
     pub cases: Vec<Case>,
+    /// Who is measured, in this order.
+    pub contenders: Vec<Contender>,
     /// Runs of each contender in each case.
     pub rounds: u32,
     /// Length of one run.
@@ -76,7 +78,7 @@ pub fn run(plan: &Plan, interrupts: &Interrupts, progress: &dyn Fn(&str)) -> Res
     let mut failures = Vec::new();
     for &case in &plan.cases {
         for round in 1..=plan.rounds {
-            for contender in Contender::ALL {
+            for &contender in &plan.contenders {
                 interrupts.check()?;
                 let line = match sample(&rig, case, contender, round, plan.run) {
                     Ok(sample) => {
@@ -97,7 +99,11 @@ pub fn run(plan: &Plan, interrupts: &Interrupts, progress: &dyn Fn(&str)) -> Res
         }
     }
     let mut memory = Vec::new();
-    for contender in Contender::BALANCERS {
+    let balancers = plan
+        .contenders
+        .iter()
+        .filter(|&&contender| contender != Contender::Direct);
+    for &contender in balancers.filter(|_| plan.idle_connections > 0) {
         interrupts.check()?;
         let measured = memory::idle(&rig, contender, plan.idle_connections);
         let line = match measured {

@@ -44,6 +44,8 @@ pub struct Report {
 pub struct Settings {
     /// Cases.
     pub cases: Vec<Case>,
+    /// Who was measured.
+    pub contenders: Vec<Contender>,
     /// Runs of each contender in each case.
     pub rounds: u32,
     /// Length of a run.
@@ -181,6 +183,7 @@ impl Settings {
     pub(super) fn of(plan: &Plan) -> Self {
         Self {
             cases: plan.cases.clone(),
+            contenders: plan.contenders.clone(),
             rounds: plan.rounds,
             seconds: plan.run.as_secs(),
             idle_connections: plan.idle_connections,
@@ -224,7 +227,13 @@ impl Report {
         memory: Vec<MemoryCell>,
         failures: Vec<Failure>,
     ) -> Self {
-        let cells = |&case: &Case| Contender::ALL.map(|contender| cell(&samples, case, contender));
+        let contenders = settings.contenders.clone();
+        let cells = |&case: &Case| {
+            let cells = contenders
+                .iter()
+                .map(|&contender| cell(&samples, case, contender));
+            cells.collect::<Vec<_>>()
+        };
         let mut report = Self {
             name: "l7".to_owned(),
             machine,
@@ -244,7 +253,8 @@ impl Report {
     pub fn empty_cells(&self) -> usize {
         let figures = self.medians.iter().flat_map(|cell| {
             let cost = cell.cost_us_per_request;
-            let needs_cost = cell.contender != Contender::Direct;
+            let has_floor = self.settings.contenders.contains(&Contender::Direct);
+            let needs_cost = has_floor && cell.contender != Contender::Direct;
             [
                 cell.requests_per_second.is_none(),
                 cell.p50_us.is_none(),
@@ -253,7 +263,17 @@ impl Report {
                 needs_cost && cost.is_none(),
             ]
         });
-        let memory = Contender::BALANCERS.len() - self.memory.len();
+        let balancers = self
+            .settings
+            .contenders
+            .iter()
+            .filter(|&&one| one != Contender::Direct);
+        let wanted = if self.settings.idle_connections > 0 {
+            balancers.count()
+        } else {
+            0
+        };
+        let memory = wanted.saturating_sub(self.memory.len());
         figures.filter(|empty| *empty).count() + memory
     }
 
@@ -280,25 +300,72 @@ impl Report {
                 "answers",
             ),
         ];
-        for (case, target) in [(Case::KeepAlive, 0.85), (Case::PerRequest, 0.7)] {
-            if self.settings.cases.contains(&case) {
+        let wanted = [
+            (Case::KeepAlive, Contender::LbAfXdp, 0.85),
+            (Case::ReEncrypt, Contender::LbAfXdp, 0.95),
+            (Case::PerRequest, Contender::LbAfXdp, 0.7),
+            (Case::Body1M, Contender::LbKernel, 1.1),
+        ];
+        for (case, ours, target) in wanted {
+            if !self.settings.cases.contains(&case) {
+                continue;
+            }
+            let claim = format!(
+                "{}: {ours}'s CPU time per request against the better of nginx and HAProxy",
+                case.title()
+            );
+            let cost = |cell: &Cell| Some(cell.cost_us_per_request?.median);
+            shows.push(Show::new(
+                &claim,
+                target,
+                self.ratio(case, ours, cost),
+                "times",
+            ));
+            let claim = format!(
+                "{}: {ours}'s p99 against the better of nginx and HAProxy",
+                case.title()
+            );
+            let p99 = |cell: &Cell| Some(cell.p99_us?.median);
+            shows.push(Show::new(&claim, 1.0, self.ratio(case, ours, p99), "times"));
+        }
+        if self.settings.idle_connections > 0 {
+            for ours in [Contender::LbAfXdp, Contender::LbKernel] {
                 let claim = format!(
-                    "{}: lb af_xdp's CPU time per request against the better of nginx and HAProxy (a target of \
-                     later work)",
-                    case.title()
+                    "an idle TLS connection: memory of {ours} against the lesser of nginx and HAProxy"
                 );
-                shows.push(Show::new(&claim, target, self.cost_ratio(case), "times"));
+                shows.push(Show::new(&claim, 1.0, self.memory_ratio(ours), "times"));
             }
         }
         shows
     }
 
-    fn cost_ratio(&self, case: Case) -> Option<f64> {
-        let cost = |contender| Some(self.cell(case, contender)?.cost_us_per_request?.median);
-        let better = cost(Contender::Nginx)?.min(cost(Contender::Haproxy)?);
-        // A cost of nothing can only be noise, and a ratio to it means nothing.
-        (better > 0.0).then_some(cost(Contender::LbAfXdp)? / better)
+    /// A figure of `ours` in multiples of the lower of nginx' and HAProxy's.
+    fn ratio(
+        &self,
+        case: Case,
+        ours: Contender,
+        figure: impl Fn(&Cell) -> Option<f64>,
+    ) -> Option<f64> {
+        let of = |contender| figure(self.cell(case, contender)?);
+        ratio(of(ours), of(Contender::Nginx), of(Contender::Haproxy))
     }
+
+    fn memory_ratio(&self, ours: Contender) -> Option<f64> {
+        let of = |contender| {
+            let cell = self
+                .memory
+                .iter()
+                .find(|cell| cell.contender == contender)?;
+            Some(cell.process_bytes + cell.slab_bytes)
+        };
+        ratio(of(ours), of(Contender::Nginx), of(Contender::Haproxy))
+    }
+}
+
+fn ratio(ours: Option<f64>, nginx: Option<f64>, haproxy: Option<f64>) -> Option<f64> {
+    let better = nginx?.min(haproxy?);
+    // A cost of nothing can only be noise, and a ratio to it means nothing.
+    (better > 0.0).then_some(ours? / better)
 }
 
 impl Show {

@@ -4,7 +4,6 @@
 //! program is attached. Not here: the load.
 
 use std::{
-    fmt::Write as _,
     fs::{self, File},
     path::{Path, PathBuf},
     thread,
@@ -15,14 +14,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-use super::{Contender, contender::SERVERS};
+use super::{Case, Contender, contender::SERVERS};
 use crate::{
     address::{VIP_HTTP, server},
     binaries,
     certs::{self, Files},
     client,
     lab::{Lab, Namespace, Process, Size},
-    pool::{HTTP_PORT, Server, Settings},
+    pool::{HTTP_PORT, HTTPS_PORT, Server, Settings},
 };
 
 /// A lab with a pool in it. The order of the fields is the order of the end.
@@ -57,6 +56,7 @@ impl Rig {
                     number,
                     journal: None,
                     tls: Some(&certs),
+                    extended_protection: false,
                 })
             })
             .collect::<Result<_>>()?;
@@ -73,6 +73,11 @@ impl Rig {
         &self.lab
     }
 
+    /// Certificates of servers and balancers.
+    pub(super) fn certs(&self) -> &Files {
+        &self.certs
+    }
+
     /// Directory that is removed with the rig.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -83,12 +88,10 @@ impl Rig {
         let mut running = self
             .start_process(contender)
             .with_context(|| format!("starting {contender}"))?;
-        for scheme in ["http", "https"] {
-            for address in contender.addresses() {
-                running
-                    .until_served(&format!("{scheme}://{address}/bench/1"))
-                    .with_context(|| format!("starting {contender}"))?;
-            }
+        for case in [Case::KeepAlive, Case::Tls, Case::ReEncrypt] {
+            running
+                .until_served(&contender.url(case))
+                .with_context(|| format!("starting {contender}"))?;
         }
         Ok(running)
     }
@@ -119,9 +122,10 @@ impl Rig {
                 arguments: &["run", "--config"],
                 name: "lb.toml",
                 text: self
-                    .fill(include_str!("../../assets/bench-lb.toml"), |number| {
-                        format!("\"{}:{HTTP_PORT}\",", server(number))
-                    })
+                    .fill(
+                        include_str!("../../assets/bench-lb.toml"),
+                        |number, port| format!("\"{}:{port}\",", server(number)),
+                    )
                     .replace("@TRANSPORT@", transport),
             }))
         };
@@ -133,9 +137,10 @@ impl Rig {
                 program: "nginx".into(),
                 arguments: &["-c"],
                 name: "nginx.conf",
-                text: self.fill(include_str!("../../assets/bench-nginx.conf"), |number| {
-                    format!("        server {}:{HTTP_PORT};\n", server(number))
-                }),
+                text: self.fill(
+                    include_str!("../../assets/bench-nginx.conf"),
+                    |number, port| format!("        server {}:{port};\n", server(number)),
+                ),
             })),
             Contender::Haproxy => {
                 // HAProxy wants certificate and key in one file.
@@ -147,23 +152,26 @@ impl Rig {
                     // -db: stay in the foreground.
                     arguments: &["-db", "-f"],
                     name: "haproxy.cfg",
-                    text: self.fill(include_str!("../../assets/bench-haproxy.cfg"), |number| {
-                        format!("    server ex{number} {}:{HTTP_PORT}\n", server(number))
-                    }),
+                    text: self.fill(
+                        include_str!("../../assets/bench-haproxy.cfg"),
+                        |number, port| format!("    server ex{number} {}:{port}\n", server(number)),
+                    ),
                 }))
             }
         }
     }
 
-    /// Fills what all templates have in common; `line` is how a configuration names a server.
-    fn fill(&self, template: &str, line: impl Fn(u8) -> String) -> String {
-        let servers = (1..=SERVERS).fold(String::new(), |mut all, number| {
-            // Writing to a string can't fail.
-            let _ = write!(all, "{}", line(number));
-            all
-        });
+    /// Fills what all templates have in common; `line` is how a configuration names a server's port.
+    fn fill(&self, template: &str, line: impl Fn(u8, u16) -> String) -> String {
+        let servers = |port| {
+            let lines = (1..=SERVERS).map(|number| line(number, port));
+            lines.collect::<String>().trim_end_matches('\n').to_owned()
+        };
         template
-            .replace("@SERVERS@", servers.trim_end_matches('\n'))
+            .replace("@SERVERS@", &servers(HTTP_PORT))
+            .replace("@TLS_SERVERS@", &servers(HTTPS_PORT))
+            .replace("@CA@", &self.certs.ca.display().to_string())
+            .replace("@NAME@", certs::NAME)
             .replace("@VIP@", &VIP_HTTP.to_string())
             .replace("@DIRECTORY@", &self.directory().display().to_string())
             .replace(

@@ -37,24 +37,25 @@ pub(super) fn run(
     load(
         &client,
         rig.directory(),
+        &contender.url(case),
         &contender.addresses(),
         case,
         length,
     )
 }
 
-/// Loads the servers of these addresses, thread by thread in turns, from the client's namespace; the script is left in
+/// Loads the servers of these addresses with requests for `url`, thread by thread in turns, from the client's namespace; the script is left in
 /// `directory`.
 pub(crate) fn load(
     client: &Namespace,
     directory: &Path,
+    url: &str,
     addresses: &[Ipv4Addr],
     case: Case,
     length: Duration,
 ) -> Result<Counted> {
-    let first = addresses.first().context("a contender has an address")?;
     Load {
-        url: format!("{}://{first}/bench/{}", case.scheme(), case.body()),
+        url: url.to_owned(),
         targets: addresses,
         threads: SERVERS.into(),
         connections: case.connections(),

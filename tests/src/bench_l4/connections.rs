@@ -122,7 +122,19 @@ fn sample(
     let window = Window::open()?;
     let client = world.lab().client();
     let length = Duration::from_secs(seconds);
-    let counted = wrk::load(&client, world.directory(), &[way.address()], case, length)?;
+    let counted = wrk::load(
+        &client,
+        world.directory(),
+        &format!(
+            "{}://{}/bench/{}",
+            case.scheme(),
+            way.address(),
+            case.body()
+        ),
+        &[way.address()],
+        case,
+        length,
+    )?;
     let busy = window.close()?;
     between.stop()?;
     // The server remembers connections of the run before for a minute, and takes a new one that looks like one of them for

@@ -11,7 +11,7 @@ use std::{env, fs, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use lb_tests::{
-    bench::{self, Case, Plan},
+    bench::{self, Case, Contender, Plan},
     bench_l4::{self, Sizes},
     bench_tcp,
     guard::{INTERRUPTED, Interrupts},
@@ -49,6 +49,15 @@ struct Options {
     /// Seconds of a run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
+    /// These loads alone; the result goes to l7-part.json and l7-part.html, beside that of all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Case>,
+    /// These contenders alone, likewise.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    contenders: Vec<Contender>,
+    /// Idle connections of the memory measurement; 0 leaves it out.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    idle: u32,
     /// Directory for l7.json and l7.html [default: `bench` in the target directory].
     #[arg(long)]
     out: Option<PathBuf>,
@@ -150,14 +159,29 @@ fn l7(options: Options, interrupts: &Interrupts) -> Result<()> {
         (options.rounds, options.seconds)
     };
     let directory = directory(options.out)?;
+    let all = options.only.is_empty() && options.contenders.is_empty();
+    let or_all = |some: Vec<Case>| {
+        if some.is_empty() {
+            Case::ALL.into()
+        } else {
+            some
+        }
+    };
+    let contenders = if options.contenders.is_empty() {
+        Contender::ALL.into()
+    } else {
+        options.contenders
+    };
     let plan = Plan {
-        cases: Case::ALL.into(),
+        cases: or_all(options.only),
+        contenders,
         rounds,
         run: Duration::from_secs(seconds),
-        idle_connections: 2000,
+        idle_connections: options.idle,
     };
     let report = bench::run(&plan, interrupts, &|line| eprintln!("{line}"))?;
-    let (json, html) = (directory.join("l7.json"), directory.join("l7.html"));
+    let json = directory.join(if all { "l7.json" } else { "l7-part.json" });
+    let html = json.with_extension("html");
     fs::write(&json, serde_json::to_vec_pretty(&report)?)
         .with_context(|| format!("writing {}", json.display()))?;
     fs::write(&html, bench::page(&report))

@@ -4,13 +4,17 @@
 //! Used by the tests and by the demo.
 
 mod expect;
+mod long;
 mod smtp;
+mod tls;
 mod wire;
 
 pub use self::{
     expect::{Exchange, expect_continue},
+    long::{Endpoint, PING_EXPIRED, Rpc, basic, one_leg, rpc_echo, send_mapi, send_ping},
     smtp::Smtp,
-    wire::Connection,
+    tls::{TlsConnection, tls},
+    wire::{Connection, Head},
 };
 
 use std::{
@@ -189,6 +193,29 @@ pub fn exchangelib(
 ) -> Result<ExchangeSession> {
     let (address, ca) = (address.to_string(), ca.display().to_string());
     python("ews.py", &[&address, name, &ca, user.name, user.password])
+}
+
+/// What exchangelib saw of a mailbox that gets mail.
+#[derive(Debug, Deserialize)]
+pub struct ExchangeNews {
+    /// Subjects of the items in the inbox, after one was created.
+    pub subjects: Vec<String>,
+    /// Kinds of the events that were streamed.
+    pub events: Vec<String>,
+}
+
+/// Creates an item with exchangelib, and then waits for this number of notifications on a stream.
+pub fn exchangelib_news(
+    address: SocketAddrV4,
+    name: &str,
+    ca: &Path,
+    user: &User,
+    notifications: u32,
+) -> Result<ExchangeNews> {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let (ca, count) = (ca.display().to_string(), notifications.to_string());
+    let arguments = [&host, &port, name, &ca, user.name, user.password, &count];
+    python("ews_news.py", &arguments)
 }
 
 /// Connects from `source`, an address of the client's namespace; the standard library can't choose it.

@@ -16,7 +16,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::users;
+use super::{users, vdir::Protection};
 
 /// A running acceptor.
 #[derive(Debug)]
@@ -46,11 +46,12 @@ pub(super) enum Answer {
 }
 
 impl Acceptor {
-    /// Starts the process; `python` must have pyspnego.
-    pub(super) fn start(python: &Path) -> Result<Self> {
+    /// Starts the process; `python` must have pyspnego. `certificate` is what TLS clients are shown.
+    pub(super) fn start(python: &Path, certificate: Option<&Path>) -> Result<Self> {
         let mut child = Command::new(python)
             .args(["-c", include_str!("../../python/acceptor.py")])
             .arg(users::lines())
+            .args(certificate)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -69,10 +70,16 @@ impl Acceptor {
     }
 
     /// One leg of the handshake of `connection`.
-    pub(super) async fn step(&self, connection: u64, token: &[u8]) -> Result<Answer> {
+    pub(super) async fn step(
+        &self,
+        connection: u64,
+        token: &[u8],
+        protection: Protection,
+    ) -> Result<Answer> {
         let question = Question {
             connection,
             token: Some(STANDARD.encode(token)),
+            protection: protection.name(),
         };
         // Held from the question to its answer: that is what keeps the answers apart.
         let mut pipes = self.pipes.lock().await;
@@ -104,6 +111,7 @@ impl Acceptor {
             .ask(&Question {
                 connection,
                 token: None,
+                protection: None,
             })
             .await
     }
@@ -124,6 +132,8 @@ struct Question {
     connection: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protection: Option<&'static str>,
 }
 
 #[derive(Deserialize)]

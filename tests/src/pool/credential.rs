@@ -4,8 +4,6 @@
 //! Not here: whether the credential is good (`session`, `acceptor`).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, header::AUTHORIZATION};
-
 /// The credential of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Credential {
@@ -51,16 +49,11 @@ pub(super) enum Leg {
 }
 
 impl Credential {
-    /// Reads the credential of a request.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(AUTHORIZATION) else {
-            return Self::Absent;
-        };
-        value
-            .to_str()
-            .ok()
-            .and_then(Self::parse)
-            .unwrap_or(Self::Malformed)
+    /// Reads the credential of a request, the value of its `Authorization`.
+    pub(super) fn of(authorization: Option<&str>) -> Self {
+        authorization.map_or(Self::Absent, |value| {
+            Self::parse(value).unwrap_or(Self::Malformed)
+        })
     }
 
     fn parse(value: &str) -> Option<Self> {
@@ -125,8 +118,7 @@ mod tests {
     use crate::pool::USERS;
 
     fn check(value: &str, expected: impl Fn(&Credential) -> bool) {
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().expect("header value"))]);
-        let credential = Credential::of(&headers);
+        let credential = Credential::of(Some(value));
         assert!(
             expected(&credential),
             "{value:?} was read as {credential:?}"
@@ -179,6 +171,6 @@ mod tests {
             &one_leg(&USERS[1]),
             |c| matches!(c, OneLeg { user, .. } if user == "bob"),
         );
-        assert_eq!(Credential::of(&HeaderMap::new()), Credential::Absent);
+        assert_eq!(Credential::of(None), Credential::Absent);
     }
 }

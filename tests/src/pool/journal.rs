@@ -54,8 +54,11 @@ pub struct Request {
     pub user: Option<String>,
     /// Status of the answer.
     pub status: u16,
-    /// Header fields; those of one name are in the order of the wire, names are in lower case.
+    /// Header fields in the order of the wire, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// The head as it came.
+    #[serde(default)]
+    pub head: String,
 }
 
 impl Request {

@@ -3,20 +3,21 @@
 //! Invariant: everything runs on one thread, so state is shared without locks. Called by the binary `lb-pool`.
 
 use std::{
-    cell::Cell, convert::Infallible, future, net::SocketAddr, path::PathBuf, rc::Rc, sync::Arc,
+    cell::Cell,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::{LocalSet, spawn_local},
 };
@@ -25,7 +26,9 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     acceptor::Acceptor,
     admin::{self, Connections, Switches},
-    http::{Connection, Shared},
+    content::{ews, owa, rpc},
+    http::{Channel, Connection, Shared},
+    http1::Wire,
     journal::{Event, Journal},
     smtp,
 };
@@ -57,6 +60,9 @@ pub struct Options {
     /// File that every connection and request is appended to.
     #[arg(long)]
     journal: Option<PathBuf>,
+    /// Check which TLS channel a login came by, in the directories where Microsoft recommends it.
+    #[arg(long, requires = "certificate")]
+    extended_protection: bool,
     /// A Python with pyspnego, which checks NTLM.
     #[arg(long)]
     python: PathBuf,
@@ -69,8 +75,12 @@ pub async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Resu
     let shared = Rc::new(Shared {
         name: options.name,
         journal: Journal::open(options.journal.as_deref())?,
-        acceptor: Acceptor::start(&options.python)?,
+        acceptor: Acceptor::start(&options.python, options.certificate.as_deref())?,
         switches: Rc::clone(&switches),
+        cookies: owa::Cookies::new(options.key.as_deref())?,
+        channels: rpc::Channels::default(),
+        mailboxes: ews::Mailboxes::default(),
+        extended_protection: options.extended_protection,
     });
     let connections = Rc::new(Cell::new(0));
     let local = LocalSet::new();
@@ -79,7 +89,12 @@ pub async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Resu
         let listener = listen(address).await?;
         local.spawn_local(accept(listener, Rc::clone(&switches), {
             let (shared, connections) = (Rc::clone(&shared), Rc::clone(&connections));
-            move |stream, peer| http(stream, peer, Rc::clone(&shared), next(&connections))
+            move |stream, peer| {
+                let connection =
+                    Connection::new(Rc::clone(&shared), next(&connections), Channel::Plain);
+                let shared = Rc::clone(&shared);
+                async move { http(Wire::new(Box::new(stream)), peer, &shared, connection).await }
+            }
         }));
     }
     if let Some(address) = options.https {
@@ -92,8 +107,13 @@ pub async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Resu
         local.spawn_local(accept(listener, Rc::clone(&switches), {
             let shared = Rc::clone(&shared);
             move |stream, peer| {
-                let (tls, shared, id) = (tls.clone(), Rc::clone(&shared), next(&connections));
-                async move { http(tls.accept(stream).await?, peer, shared, id).await }
+                let connection =
+                    Connection::new(Rc::clone(&shared), next(&connections), Channel::Tls);
+                let (tls, shared) = (tls.clone(), Rc::clone(&shared));
+                async move {
+                    let stream = tls.accept(stream).await?;
+                    http(Wire::new(Box::new(stream)), peer, &shared, connection).await
+                }
             }
         }));
     }
@@ -113,14 +133,7 @@ pub async fn serve(options: Options, ready: impl FnOnce() -> Result<()>) -> Resu
         // Its own switches, never turned: the switchboard must answer while the server is switched off.
         local.spawn_local(accept(listener, Rc::default(), move |stream, _| {
             let switches = Rc::clone(&switches);
-            let service = service_fn(move |request| {
-                future::ready(Ok::<_, Infallible>(admin::answer(&switches, &request)))
-            });
-            async move {
-                Ok(http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await?)
-            }
+            async move { Ok(admin::serve(&switches, Wire::new(Box::new(stream))).await?) }
         }));
     }
     ready()?;
@@ -169,25 +182,21 @@ async fn accept<F>(
     }
 }
 
-async fn http<S>(stream: S, peer: SocketAddr, shared: Rc<Shared>, id: u64) -> Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+async fn http(
+    mut wire: Wire,
+    peer: SocketAddr,
+    shared: &Shared,
+    connection: Connection,
+) -> Result<()> {
+    let id = connection.id();
     shared.journal.record(id, || Event::Open { peer })?;
-    let connection = Rc::new(Connection::new(Rc::clone(&shared), id));
-    let service = service_fn(|request| {
-        let connection = Rc::clone(&connection);
-        async move { connection.answer(request).await }
-    });
-    let served = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let served = connection.serve(&mut wire).await;
     connection.close().await?;
     shared.journal.record(id, || Event::Close)?;
-    Ok(served?)
+    served
 }
 
-fn server_config(certificate: &PathBuf, key: &PathBuf) -> Result<ServerConfig> {
+fn server_config(certificate: &Path, key: &Path) -> Result<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
         .with_context(|| format!("reading {}", certificate.display()))?;

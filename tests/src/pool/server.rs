@@ -3,7 +3,7 @@
 //! Invariant: a value means that the server listens; dropping it ends the process.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
@@ -36,6 +36,8 @@ pub struct Settings<'a> {
     pub journal: Option<&'a Path>,
     /// Certificate and key for HTTPS; without them only HTTP and SMTP are served.
     pub tls: Option<&'a Files>,
+    /// Whether logins over TLS are checked for the channel they came by, where Microsoft recommends it.
+    pub extended_protection: bool,
 }
 
 /// A running pool server.
@@ -51,6 +53,8 @@ pub struct Server {
 pub enum Switch<'a> {
     /// The health page of this virtual directory answers 503.
     HealthDown(&'a str),
+    /// The health page answers 200 with something else than that all is well.
+    HealthConfused(&'a str),
     /// The health page is well again.
     HealthUp(&'a str),
     /// New connections are reset, open ones end with their next request.
@@ -59,6 +63,49 @@ pub enum Switch<'a> {
     Accept,
     /// Every answer is held back for so many milliseconds.
     Delay(u32),
+    /// Held requests get a sign of life once in so many milliseconds.
+    Period(u32),
+    /// Answers of this virtual directory go wrong.
+    Fault(&'a str, Fault),
+    /// They no longer do.
+    Well(&'a str),
+}
+
+/// How answers go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Another status and no body.
+    Status(u16),
+    /// Held back for so many milliseconds.
+    Delay(u32),
+    /// No answer, and the connection stays open.
+    Silent,
+    /// FIN after half of the body.
+    Half,
+    /// RST after half of the body.
+    Reset,
+    /// `Connection: close`, and the connection ends.
+    Close,
+    /// The connection ends, without a word, after its nth answer.
+    CloseAfter(u32),
+    /// A client that waits for `100 Continue` gets none.
+    NoContinue,
+}
+
+impl fmt::Display for Fault {
+    /// As the switchboard wants it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "status/{status}"),
+            Self::Delay(milliseconds) => write!(f, "delay/{milliseconds}"),
+            Self::Silent => f.write_str("silent"),
+            Self::Half => f.write_str("half"),
+            Self::Reset => f.write_str("reset"),
+            Self::Close => f.write_str("close"),
+            Self::NoContinue => f.write_str("no-continue"),
+            Self::CloseAfter(answers) => write!(f, "close-after/{answers}"),
+        }
+    }
 }
 
 impl Server {
@@ -90,6 +137,9 @@ impl Server {
                         .arg("--key")
                         .arg(&tls.key);
                 }
+                if settings.extended_protection {
+                    command.arg("--extended-protection");
+                }
             })?;
         process
             .wait_for_line("ready")
@@ -120,10 +170,14 @@ impl Server {
     pub fn switch(&self, switch: Switch<'_>) -> Result<()> {
         let path = match switch {
             Switch::HealthDown(vdir) => format!("health/{vdir}/down"),
+            Switch::HealthConfused(vdir) => format!("health/{vdir}/confused"),
             Switch::HealthUp(vdir) => format!("health/{vdir}/up"),
             Switch::Reset => "connections/reset".to_owned(),
             Switch::Accept => "connections/accept".to_owned(),
             Switch::Delay(milliseconds) => format!("delay/{milliseconds}"),
+            Switch::Period(milliseconds) => format!("period/{milliseconds}"),
+            Switch::Fault(vdir, fault) => format!("fault/{vdir}/{fault}"),
+            Switch::Well(vdir) => format!("fault/{vdir}/well"),
         };
         let request = format!(
             "PUT /{path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"

@@ -10,6 +10,7 @@
 //!
 //! With `Via` in the request a good login counts for that request alone and the answer says
 //! `Persistent-Auth: false`. A T3 without its T1 on the same connection is a 400.
+//! With Extended Protection a login is good only if it names the TLS channel that it came by (`vdir`).
 //! Invariant: identity never outlives the connection and never comes from another one.
 
 use std::cell::RefCell;
@@ -21,6 +22,7 @@ use super::{
     credential::{Credential, Leg, Scheme},
     journal::AuthLeg,
     users,
+    vdir::Protection,
 };
 
 /// Authentication state of one connection.
@@ -43,6 +45,14 @@ pub(super) enum Route {
     Direct,
     /// The request carries a `Via` header.
     Proxied,
+}
+
+/// What counts beside the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Circumstances {
+    pub(super) route: Route,
+    /// Extended Protection where the request goes.
+    pub(super) protection: Protection,
 }
 
 /// What is decided about one request.
@@ -79,9 +89,10 @@ impl Session {
     pub(super) async fn decide(
         &self,
         credential: Credential,
-        route: Route,
+        circumstances: Circumstances,
         acceptor: &Acceptor,
     ) -> Result<Decision> {
+        let Circumstances { route, protection } = circumstances;
         match credential {
             Credential::Absent => Ok(self.without_credential(route)),
             Credential::Malformed => Ok(Decision::BadRequest),
@@ -92,12 +103,15 @@ impl Session {
                 },
                 None => Decision::Unauthorized,
             }),
+            // The stand-in names no channel.
+            Credential::OneLeg { .. } if protection == Protection::Require => Ok(self.log_out()),
             Credential::OneLeg { user, password } => Ok(match users::check(&user, &password) {
                 Some(user) => self.log_in(user.qualified(), route, None),
                 None => self.log_out(),
             }),
             Credential::Handshake { scheme, leg, token } => {
-                self.handshake(scheme, leg, &token, route, acceptor).await
+                let message = (scheme, leg, token.as_slice());
+                self.handshake(message, circumstances, acceptor).await
             }
         }
     }
@@ -123,10 +137,8 @@ impl Session {
 
     async fn handshake(
         &self,
-        scheme: Scheme,
-        leg: Leg,
-        token: &[u8],
-        route: Route,
+        (scheme, leg, token): (Scheme, Leg, &[u8]),
+        Circumstances { route, protection }: Circumstances,
         acceptor: &Acceptor,
     ) -> Result<Decision> {
         let before = self.state.replace(State::Anonymous);
@@ -136,16 +148,18 @@ impl Session {
             Leg::First => {}
             Leg::Later => return Ok(Decision::BadRequest),
         }
-        Ok(match acceptor.step(self.connection, token).await? {
-            Answer::Continue { token } => {
-                self.state.replace(State::Halfway);
-                Decision::Challenge { scheme, token }
-            }
-            Answer::Complete { user, token } => {
-                self.log_in(user, route, token.map(|token| (scheme, token)))
-            }
-            Answer::Refused => Decision::Unauthorized,
-        })
+        Ok(
+            match acceptor.step(self.connection, token, protection).await? {
+                Answer::Continue { token } => {
+                    self.state.replace(State::Halfway);
+                    Decision::Challenge { scheme, token }
+                }
+                Answer::Complete { user, token } => {
+                    self.log_in(user, route, token.map(|token| (scheme, token)))
+                }
+                Answer::Refused => Decision::Unauthorized,
+            },
+        )
     }
 
     fn log_in(&self, user: String, route: Route, token: Option<(Scheme, Vec<u8>)>) -> Decision {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{BodyLimits, Limits, Prefix, ProxyProtocol, RequestLimits};
+use super::{Balancing, BodyLimits, Limits, Prefix, ProxyProtocol, RequestLimits};
 use super::{Health, Name, PoolOf, Server};
 
 /// Settings of a service with `mode = "http"`.
@@ -49,6 +49,7 @@ impl Route {
                 servers: &forwarding.servers,
                 health: &forwarding.health,
                 proxy_protocol: forwarding.proxy_protocol,
+                minimum_healthy: forwarding.balancing.minimum_healthy,
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
         }
@@ -62,6 +63,8 @@ pub struct When {
     pub hosts: Vec<HostPattern>,
     /// Beginnings of the path.
     pub paths: Vec<PathPrefix>,
+    /// Whole paths in lower case, beside the beginnings.
+    pub whole_paths: Vec<String>,
     /// Methods.
     pub methods: Vec<Method>,
     /// Header lines that must be there.
@@ -148,6 +151,8 @@ pub struct Forwarding {
     pub body: BodyLimits,
     /// How servers are told who a connection is from.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// How they are spread over the servers.
+    pub balancing: Balancing,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.

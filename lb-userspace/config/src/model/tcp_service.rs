@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Health, Limits, Prefix, ProxyProtocol, Server, Tls, Transport, UpstreamTls};
+use super::{
+    Balancing, Health, Limits, Prefix, ProxyProtocol, Server, Tls, Transport, UpstreamTls,
+};
 
 /// Settings of a service with `mode = "tcp"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,4 +27,6 @@ pub struct Tcp {
     pub accept_proxy_protocol: Vec<Prefix>,
     /// Of connections; nothing else in it is set.
     pub limits: Limits,
+    /// How connections are spread over the servers; never by a header, and persistent by source alone.
+    pub balancing: Balancing,
 }

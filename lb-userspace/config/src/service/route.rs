@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, access, limits, server, tls};
+use super::{TIMEOUTS, access, balance, limits, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
@@ -76,9 +76,17 @@ fn when(table: &Table<'_>) -> Option<When> {
         "a list of headers, such as [{ name = \"X-Group\", value = \"beta\" }]",
         header,
     );
+    let (mut prefixes, mut whole_paths) = (Vec::new(), Vec::new());
+    for path in paths? {
+        match path {
+            Path::Prefix(prefix) => prefixes.push(prefix),
+            Path::Whole(path) => whole_paths.push(path),
+        }
+    }
     Some(When {
         hosts: hosts?,
-        paths: paths?,
+        paths: prefixes,
+        whole_paths,
         methods: methods?,
         headers: headers?,
     })
@@ -122,19 +130,36 @@ fn host(node: &Node<'_>) -> Option<HostPattern> {
     )
 }
 
-fn path(node: &Node<'_>) -> Option<PathPrefix> {
-    const EXPECTED: &str =
-        "the beginning of a path, such as \"/owa\": without %, query, \"//\", \"/./\" and \"/../\"";
+/// A beginning of paths, or with `=` before it a whole one.
+enum Path {
+    Prefix(PathPrefix),
+    Whole(String),
+}
+
+fn path(node: &Node<'_>) -> Option<Path> {
+    const EXPECTED: &str = "the beginning of a path, such as \"/owa\", or a whole one, such as \"=/\": without %, query, \
+                            \"//\", \"/./\" and \"/../\"";
     node.string(EXPECTED, |text| {
-        let plain = text.starts_with('/')
-            && !text.contains(['%', '?', '#', '\\'])
-            && text.parse::<PathAndQuery>().is_ok();
-        let segments = text.strip_prefix('/')?.trim_end_matches('/');
-        let clean = segments.is_empty()
-            || segments
+        let (whole, text) = match text.strip_prefix('=') {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
+        let plain =
+            !text.contains(['%', '?', '#', '\\', ';']) && text.parse::<PathAndQuery>().is_ok();
+        let segments = text.strip_prefix('/')?;
+        let names = segments.strip_suffix('/').unwrap_or(segments);
+        let clean = names.is_empty()
+            || names
                 .split('/')
                 .all(|segment| !matches!(segment, "" | "." | ".."));
-        (plain && clean).then(|| PathPrefix(format!("/{}", segments.to_ascii_lowercase())))
+        let path = |segments: &str| format!("/{}", segments.to_ascii_lowercase());
+        (plain && clean).then(|| {
+            if whole {
+                Path::Whole(path(segments))
+            } else {
+                Path::Prefix(PathPrefix(path(names)))
+            }
+        })
     })
 }
 
@@ -279,6 +304,7 @@ pub(super) fn forwarding(
         node.choice(&access::VERSIONS).map(Some)
     });
     let limits = limits::of_route(scope);
+    let balancing = balance::read(scope, balance::Of::Requests, &servers, health.as_ref());
     let forwarding = || {
         let (requests, body) = limits?;
         Some(Forwarding {
@@ -292,6 +318,7 @@ pub(super) fn forwarding(
             requests,
             body,
             proxy_protocol: proxy_protocol?,
+            balancing: balancing?,
         })
     };
     let forwarding = forwarding();
@@ -327,6 +354,13 @@ const FORWARDING_KEYS: Schema = &[
     "response_timeout",
     "limits",
     "proxy_protocol",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -346,6 +380,13 @@ const SCHEMA: Schema = &[
     "response_timeout",
     "limits",
     "proxy_protocol",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

@@ -1,7 +1,7 @@
 //! Reads what a service with `mode = "tcp"` has of its own.
 
 use super::http::TRANSPORTS;
-use super::{TIMEOUTS, access, limits, server, tls};
+use super::{TIMEOUTS, access, balance, limits, server, tls};
 use crate::model::{Health, Tcp, Transport};
 use crate::reader::{Scope, Table};
 use crate::{EXCHANGE_IDLE_TIMEOUT, health, value};
@@ -31,6 +31,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Tcp>, Vec<server::Draft>) {
     });
     let accept_proxy_protocol = access::accept_proxy_protocol(table);
     let limits = limits::of_connections(table);
+    let balancing = balance::read(scope, balance::Of::Connections, &servers, health.as_ref());
     let tcp = || {
         Some(Tcp {
             transport: transport?,
@@ -43,6 +44,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Tcp>, Vec<server::Draft>) {
             proxy_protocol: proxy_protocol?,
             accept_proxy_protocol: accept_proxy_protocol?,
             limits: limits?,
+            balancing: balancing?,
         })
     };
     (tcp(), servers)

@@ -5,6 +5,7 @@
 use lb_config::parse;
 
 mod admission;
+mod balance;
 mod corpus;
 mod forwarding;
 mod good;

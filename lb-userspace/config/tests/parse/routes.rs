@@ -86,7 +86,7 @@ fn what_a_route_matches_is_read() {
         [[service.route]]
         name = "a"
         host = ["Mail.Example.com", "*.example.com"]
-        path = ["/"]
+        path = ["=/", "=/A/", "/"]
         method = ["RPC_IN_DATA"]
         header = [{ name = "X-Group", value = "beta" }, { name = "x-any" }]
         redirect = { to = "https://{host}/owa{path}", status = 301 }
@@ -105,6 +105,7 @@ fn what_a_route_matches_is_read() {
         (when.paths[0].as_str(), when.methods[0].as_str()),
         ("/", "RPC_IN_DATA")
     );
+    assert_eq!(when.whole_paths, ["/", "/a/"]);
     assert_eq!(when.headers[0].value.as_ref().expect("value"), "beta");
     assert_eq!(when.headers[1].value, None);
     assert!(matches!(&routes[0].action, Action::Redirect(to) if to.status == 301));
@@ -127,7 +128,7 @@ respond = {{ status = 99 }}
 "#
         ),
         &[
-            r#"lb.toml:14:9: service "exchange": route[0].path[0]: `/owa/../ecp` is not the beginning of a path, such as "/owa": without %, query, "//", "/./" and "/../""#,
+            r#"lb.toml:14:9: service "exchange": route[0].path[0]: `/owa/../ecp` is not the beginning of a path, such as "/owa", or a whole one, such as "=/": without %, query, "//", "/./" and "/../""#,
             r#"lb.toml:15:1: service "exchange": route[0].servers: is only for a route that forwards, and this is a route that redirects; remove it, or change the other"#,
             r#"lb.toml:16:19: service "exchange": route[0].redirect.to: `https://{hots}/` is not a URL or a path, in which {host}, {path} and {query} are the request's"#,
             r#"lb.toml:18:8: service "exchange": route[1].name: `a` is used already, by service[0].route[0].name in line 13; give each its own"#,

@@ -347,9 +347,9 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         r#"kind = "https""#,
         r#"kind = "tcp""#,
         &[
-            r#"lb.toml:21:26: service "exchange": health.path: is only for kind = "http" or "https", and this is kind = "tcp"; remove it, or change the other"#,
-            r#"lb.toml:21:57: service "exchange": health.host: is only for kind = "http" or "https", and this is kind = "tcp"; remove it, or change the other"#,
-            r#"lb.toml:21:81: service "exchange": health.expect: is only for kind = "http" or "https", and this is kind = "tcp"; remove it, or change the other"#,
+            r#"lb.toml:21:26: service "exchange": health.path: is only for a kind that reads an answer, such as "https", and this is kind = "tcp"; remove it, or change the other"#,
+            r#"lb.toml:21:57: service "exchange": health.host: is only for a kind that reads an answer, such as "https", and this is kind = "tcp"; remove it, or change the other"#,
+            r#"lb.toml:21:81: service "exchange": health.expect: is only for a kind that reads an answer, such as "https", and this is kind = "tcp"; remove it, or change the other"#,
         ],
     ),
     (
@@ -364,9 +364,9 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ),
     (
         r#"kind = "https""#,
-        r#"kind = "smtp""#,
+        r#"kind = "icmp""#,
         &[
-            r#"lb.toml:21:19: service "exchange": health.kind: `smtp` is not "tcp" or "http" or "https" or "none""#,
+            r#"lb.toml:21:19: service "exchange": health.kind: `icmp` is not "tcp" or "http" or "https" or "smtp" or "smtps" or "imap" or "imaps" or "pop" or "pops" or "none""#,
         ],
     ),
     (

@@ -59,6 +59,27 @@ fn a_prefix_ends_at_a_slash() {
 }
 
 #[test]
+fn a_whole_path_is_only_itself() {
+    let when = When {
+        whole_paths: vec!["/".to_owned()],
+        ..prefix("/owa")
+    };
+    let routes = [route("root", when)];
+    for (target, name) in [
+        ("/", "root"),
+        ("/?a=b", "root"),
+        ("/owa/x", "root"),
+        ("/ecp", "no-route"),
+    ] {
+        assert_eq!(
+            found(&routes, &head("GET", target, &[]), None),
+            name,
+            "{target}"
+        );
+    }
+}
+
+#[test]
 fn a_path_that_servers_may_read_differently_goes_nowhere() {
     let routes = [route("ecp", prefix("/ecp")), route("owa", prefix("/owa"))];
     for target in [

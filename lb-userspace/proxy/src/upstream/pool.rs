@@ -78,11 +78,12 @@ fn prune(idle: &mut Vec<(Instant, Clean)>) {
     idle.retain(|(since, clean)| since.elapsed() < IDLE_LIMIT && clean.is_ready());
 }
 
-/// Whether a connection was used before.
+/// Whether a connection was used before, or won't be again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Age {
     Fresh,
     Kept,
+    Retired,
 }
 
 /// The use of a clean connection for one exchange, and a place of its server. Dropping it closes the connection.
@@ -108,6 +109,11 @@ impl Lease {
         self.age == Age::Fresh
     }
 
+    /// Has the connection close after this exchange.
+    pub(crate) fn retire(&mut self) {
+        self.age = Age::Retired;
+    }
+
     /// Takes the connection out of sharing for good.
     pub(crate) fn pin(self) -> Pinned {
         self.clean.pin(self.slot)
@@ -118,9 +124,12 @@ impl Lease {
         let Self {
             mut clean,
             slot,
+            age,
             pool,
-            ..
         } = self;
+        if age == Age::Retired {
+            return;
+        }
         if clean.is_ready() {
             pool.put(slot.index(), clean);
             return;

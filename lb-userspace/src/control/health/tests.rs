@@ -3,6 +3,9 @@
 //!
 //! Deadlines are far longer than what they wait for, except where running into one is the point.
 
+mod greeting;
+mod passive;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU8;
@@ -91,7 +94,7 @@ async fn pages() {
         (
             "200 OK",
             &[unhealthy],
-            "down: GET: status 503 Service Unavailable, expected 200",
+            "down: GET: maintenance or Managed Availability says no: status 503 Service Unavailable",
         ),
         ("", &[moved], "down: GET: status 302 Found, expected 200"),
         (
@@ -222,7 +225,7 @@ async fn what_arrived_before_a_reset_decides() {
         ),
         (
             "HTTP/1.1 503 Busy\r\n\r\n".to_owned(),
-            "GET: status 503 Service Unavailable, expected 200",
+            "GET: maintenance or Managed Availability says no: status 503 Service Unavailable",
         ),
         ("HTTP/1.1 200".to_owned(), "GET: connection error"),
     ];
@@ -367,6 +370,7 @@ fn target(server: usize, address: SocketAddr, probe: Probe) -> Target {
         address,
         probe,
         schedule,
+        proxied: None,
         introduction: Vec::new(),
     }
 }

@@ -17,6 +17,7 @@ fn machine() -> Machine {
 fn settings(rounds: u32) -> Settings {
     Settings {
         cases: vec![Case::KeepAlive],
+        contenders: Contender::ALL.into(),
         rounds,
         seconds: 1,
         idle_connections: 10,

@@ -3,6 +3,8 @@
 //! If one of these fails, the tests of the load balancer prove nothing. Needs root, curl and the Python of
 //! `cargo xtask setup`.
 
+mod protocols;
+
 use lb_tests::{
     address::{CLIENT, server},
     certs, client,
