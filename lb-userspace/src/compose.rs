@@ -21,7 +21,8 @@ use lb_config::{
     WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
-    SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_FLAG_PASS_IF_ORPHANED,
+    ACCESS_GLOBAL, AccessPrefix, SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE,
+    SERVICE_FLAG_LISTED, SERVICE_FLAG_LISTED_GLOBALLY, SERVICE_FLAG_PASS_IF_ORPHANED,
     SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER,
 };
 use lb_ebpf::rewrite::Mode as Forwarding;
@@ -289,12 +290,39 @@ impl Plan {
         services
             .map(|((service, planned), carrier)| Controlled {
                 name: service.name.as_str().to_owned(),
-                desired: desired(service, *carrier),
+                desired: self.listed(service, planned, desired(service, *carrier)),
                 ending: ending(service),
                 servers: controlled_servers(service, planned),
                 minimums: minimums(service),
             })
             .collect()
+    }
+
+    /// With the lists that the program holds.
+    fn listed(
+        &self,
+        service: &lb_config::Service,
+        planned: &PlannedService,
+        mut desired: DesiredService,
+    ) -> DesiredService {
+        // Behind another balancer the program sees nothing but that one.
+        if service.accept_proxy_protocol().is_empty() {
+            if !self.lists.is_empty() {
+                desired.flags |= SERVICE_FLAG_LISTED_GLOBALLY;
+            }
+            if !planned.lists.is_empty() {
+                desired.flags |= SERVICE_FLAG_LISTED;
+            }
+        }
+        desired
+    }
+
+    /// The networks that the program holds against clients of the services with these numbers, which are in the order of the
+    /// configuration.
+    pub(crate) fn access(&self, numbers: &[u16]) -> impl Iterator<Item = AccessPrefix> {
+        let own = self.services.iter().zip(numbers);
+        let own = own.flat_map(|(service, &number)| service.lists.elements(number.into()));
+        self.lists.elements(ACCESS_GLOBAL).chain(own)
     }
 
     /// What the health monitor shall probe. A server is known by its place among those of all pools of its service.

@@ -249,6 +249,10 @@ fn start_control(
     };
     let transparent: Vec<_> = config.services.iter().filter(keeps_source).collect();
     let numbers = numbers(&dataplane, &services)?;
+    let ids: Vec<_> = numbers.services.iter().map(|service| service.id).collect();
+    for prefix in plan.access(&ids) {
+        dataplane.add_access(&prefix)?;
+    }
     // Answers to a client whose address was kept are known by the server they come from.
     let pools = transparent.iter().flat_map(|service| service.pools());
     let sources = pools.flat_map(|pool| pool.servers);
