@@ -47,11 +47,14 @@
 //! | `tls` | `{ certificate, key }`: PEM files, shown to clients | plain HTTP |
 //! | `upstream_tls` | `{ server_name, ca }`: what servers must prove; `verify = "none"` in place of `ca` accepts anyone | plain HTTP |
 //! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
+//! | `expect` | what becomes of `Expect: 100-continue`: `"forward"` (the server gets it, the client gets the server's 100), `"local"` (the client gets a 100 at once, the server doesn't see it), `"strip"` (nobody gets anything), `"require"` (as forward, and no body is taken before the server's 100 or response) | `"forward"` |
+//! | `upgrade` | protocols that connections may change to, such as `["websocket"]`; `[]` removes `Upgrade` from requests | `[]` |
+//! | `connect` | whether `CONNECT` is passed on to servers; else 501 | `false` |
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
 //!
 //! **`[[service.route]]`**: for each list that is there, one of it must match (of `header`, all). A route forwards, unless it has
-//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout` and `response_timeout` as above; what a route lacks
-//! is its service's.
+//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout`, `expect`, `upgrade` and `connect` as
+//! above; what a route lacks is its service's.
 //!
 //! | key | value | default |
 //! |---|---|---|
@@ -102,10 +105,11 @@ use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
-    Action, AfXdp, Affinity, Check, Config, Flows, Forward, Forwarding, Get, HashKey, HeaderEquals,
-    HeaderMode, Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat, PathPrefix, PoolOf,
-    PortRange, Profile, Protocol, Redirect, Respond, Route, Schedule, Server, Service, Source, Tls,
-    Transport, UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
+    Action, AfXdp, Affinity, Check, Config, Expect, Flows, Forward, Forwarding, Get, HashKey,
+    HeaderEquals, HeaderMode, Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat,
+    PathPrefix, PoolOf, PortRange, Profile, Protocol, Redirect, Respond, Route, Schedule, Server,
+    Service, Source, Tls, Transport, Tunnels, UpgradeTo, UpstreamTls, Verify, When, WhenDaemonGone,
+    WhenServerFails,
 };
 
 use error::Path;

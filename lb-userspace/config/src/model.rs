@@ -15,11 +15,13 @@ use http::uri::{Authority, PathAndQuery};
 use crate::error::Warning;
 
 mod http_service;
+mod relay;
 
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
     Respond, Route, Tls, Transport, UpstreamTls, Verify, When,
 };
+pub use relay::{Expect, Tunnels, UpgradeTo};
 
 /// Everything that `lb.toml` says.
 #[derive(Clone, Debug, PartialEq)]

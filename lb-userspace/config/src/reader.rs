@@ -211,6 +211,14 @@ impl<'a> Node<'a> {
         Some(Table::new(self.report, entries, self.spot.clone(), schema))
     }
 
+    /// The boolean.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.wrong_type("true or false, without quotes"),
+        }
+    }
+
     /// Whether this is a string, where a short form and a table are both possible.
     pub(crate) fn is_string(&self) -> bool {
         matches!(self.value, DeValue::String(_))

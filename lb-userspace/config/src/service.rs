@@ -7,6 +7,7 @@
 
 mod http;
 mod l4;
+mod relay;
 mod route;
 mod server;
 mod tls;
@@ -121,6 +122,9 @@ const SCHEMA: Schema = &[
     "headers",
     "upstream_tls",
     "response_timeout",
+    "expect",
+    "upgrade",
+    "connect",
     // mode = "l4"
     "source",
     "forward",

@@ -27,6 +27,8 @@ pub(crate) struct RequestBody {
     /// `None` once it is at its end, or was from the start.
     incoming: Option<Incoming>,
     shared: Rc<Shared>,
+    /// Whether to ask the gate before each read.
+    is_held: bool,
 }
 
 impl RequestBody {
@@ -34,6 +36,7 @@ impl RequestBody {
         let mut body = Self {
             incoming: Some(incoming),
             shared,
+            is_held: false,
         };
         if body.is_end_stream() {
             body.done();
@@ -50,6 +53,11 @@ impl RequestBody {
         }
     }
 
+    /// Leaves the body unread until the gate lets it go.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
     fn done(&mut self) {
         self.incoming = None;
         self.shared.activity.request_done(Instant::now());
@@ -64,6 +72,11 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if self.is_held {
+            ready!(self.shared.gate.poll_released(cx));
+            self.is_held = false;
+            self.shared.activity.request_wanted();
+        }
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
@@ -103,6 +116,8 @@ pub(crate) enum ResponseBody {
     Relayed(Relayed),
     /// Our own.
     Own(Own),
+    /// None, because the connection is no longer HTTP.
+    Tunnel,
 }
 
 /// A server's body on its way to a client.
@@ -165,7 +180,7 @@ impl ResponseBody {
 impl Relayed {
     fn complete(&mut self) {
         self.end.record.complete = true;
-        let request_done = self.end.shared.activity.request_done_since().is_some();
+        let request_done = self.end.shared.activity.is_request_done();
         // A server that answers before it has all of the request may never read the rest as what it is (CL.0).
         if let Some(lease) = self.lease.take().filter(|_| request_done) {
             lease.end();
@@ -182,6 +197,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
+            Self::Tunnel => Poll::Ready(None),
             Self::Own(own) => Pin::new(&mut own.text)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
@@ -202,6 +218,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Tunnel => true,
             Self::Own(own) => own.text.is_end_stream(),
             Self::Relayed(relayed) => relayed.incoming.is_end_stream(),
         }
@@ -209,6 +226,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Tunnel => SizeHint::with_exact(0),
             Self::Own(own) => own.text.size_hint(),
             Self::Relayed(relayed) => relayed.incoming.size_hint(),
         }

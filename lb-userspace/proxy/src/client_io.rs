@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) activity: Activity,
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
-    flushed: Cell<bool>,
+    is_flushed: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
 }
 
@@ -34,23 +34,22 @@ impl Shared {
             activity: Activity::new(Instant::now()),
             gate: Arc::default(),
             leftover: Leftover::default(),
-            flushed: Cell::new(true),
+            is_flushed: Cell::new(true),
             awaits_flush: RefCell::default(),
         })
     }
 
-    /// Arms the gate once the previous response has left hyper's buffer, so that the next bytes
-    /// written are hyper's line or the head of this request's response.
-    pub(crate) async fn arm_gate(&self) {
+    /// Waits until the previous response has left hyper's buffer, so that the next bytes written are hyper's
+    /// `100 Continue` or the head of this request's response.
+    pub(crate) async fn flushed(&self) {
         std::future::poll_fn(|cx| {
-            if self.flushed.get() {
+            if self.is_flushed.get() {
                 return Poll::Ready(());
             }
             self.awaits_flush.replace(Some(cx.waker().clone()));
             Poll::Pending
         })
         .await;
-        self.gate.arm();
     }
 }
 
@@ -84,7 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
     /// Before each write: what is due comes first, then the gate decides over `bytes`.
     fn poll_admit(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<Fate>> {
         ready!(self.poll_continue(cx))?;
-        self.shared.flushed.set(false);
+        self.shared.is_flushed.set(false);
         Poll::Ready(Ok(self.shared.gate.judge(bytes)))
     }
 
@@ -151,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_continue(cx))?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.shared.flushed.set(true);
+        self.shared.is_flushed.set(true);
         if let Some(waker) = self.shared.awaits_flush.take() {
             waker.wake();
         }

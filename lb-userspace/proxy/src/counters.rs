@@ -20,8 +20,12 @@ impl Counter {
     }
 
     pub(crate) fn increment(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
         // Nothing else is ordered by a counter, so `Relaxed` is enough.
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -47,6 +51,12 @@ pub struct Counters {
     pub persistent_auth_false: Counter,
     /// Responses `100 Continue` relayed from a server to a client.
     pub continues_relayed: Counter,
+    /// Connections that became something else than HTTP.
+    pub tunnels: Counter,
+    /// Bytes that clients sent through tunnels that have ended.
+    pub tunnel_bytes_received: Counter,
+    /// Bytes that clients were sent through tunnels that have ended.
+    pub tunnel_bytes_sent: Counter,
     errors: [Counter; Kind::ALL.len()],
 }
 

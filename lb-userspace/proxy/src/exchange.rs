@@ -18,11 +18,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::{RequestBody, ResponseBody};
 use crate::connection::{Backends, Session};
 use crate::error::{Error, Kind};
+use crate::expect::{self, ExpectMode};
 use crate::guard;
 use crate::headers::{self, BodyPresence};
 use crate::identity::{self, PinReason};
 use crate::record::Record;
 use crate::service::Forwarding;
+use crate::tunnel::{Asked, Tunnel};
 use crate::upstream::{Lease, Sent, connect};
 
 /// One request of one client on its way to the servers of one route.
@@ -37,6 +39,8 @@ pub(crate) struct Exchange<'a> {
 pub(crate) struct Answer {
     response: Response<Incoming>,
     lease: Option<Lease>,
+    /// What the request asked for, if the response grants it.
+    tunnel: Option<Asked>,
 }
 
 impl Answer {
@@ -63,14 +67,19 @@ impl Exchange<'_> {
         session.take_route(&route.timeouts);
         let credential = PinReason::of_request(&head.headers);
         let (received, method, presence) = (head.version, head.method.clone(), body.presence());
+        let asked = Asked::by(&head, presence, &route.tunnels);
         route.headers.apply(&mut head, session.client)?;
+        if let Some(asked) = &asked {
+            asked.say(&mut head.headers);
+        }
         record.outgoing(&head.headers);
         frame(&mut head, &body);
         let mut request = Request::from_parts(head, body);
-        expect(session, &mut request, received, record).await;
+        expect::prepare(session, route.expect, &mut request, received, record).await;
 
         if !session.is_pinned(route) {
-            let Some(reason) = credential else {
+            let tunnel = asked.as_ref().map(|_| PinReason::Tunnel);
+            let Some(reason) = credential.or(tunnel) else {
                 let mut answer = self.send_shared(request, record).await?;
                 answer.retire_if_doubtful(&method, presence);
                 return Ok(answer);
@@ -78,8 +87,9 @@ impl Exchange<'_> {
             let lease = self.obtain(Freshness::Fresh, &mut Vec::new()).await?;
             session.pin(lease, reason);
         }
-        let response = self.send_pinned(request, record).await?;
+        let response = self.send_pinned(request, asked.as_ref(), record).await?;
         Ok(Answer {
+            tunnel: asked.filter(|asked| asked.is_granted_by(&response)),
             response,
             lease: None,
         })
@@ -89,6 +99,7 @@ impl Exchange<'_> {
     async fn send_pinned(
         self,
         request: Request<RequestBody>,
+        asked: Option<&Asked>,
         record: &mut Record,
     ) -> Result<Response<Incoming>, Error> {
         let Self { session, route, .. } = self;
@@ -104,7 +115,7 @@ impl Exchange<'_> {
             record.pinned = Some(reason);
             pinned.send(request)
         });
-        match self.response_head(sending.ok_or_else(lost)?).await {
+        match self.response_head(sending.ok_or_else(lost)?, asked).await {
             Ok(response) => Ok(response),
             // Nothing was sent, but another connection would not have the client's identity.
             Err(Failure::Unsent(_)) => Err(lost()),
@@ -123,10 +134,13 @@ impl Exchange<'_> {
             let mut lease = self.obtain(Freshness::Any, &mut tried).await?;
             record.upstream = Some((Arc::clone(lease.clean().server()), lease.clean().id()));
             let sending = lease.clean().send(request);
-            match self.response_head(sending).await {
+            match self.response_head(sending, None).await {
                 Ok(response) => {
-                    let lease = Some(lease);
-                    return Ok(Answer { response, lease });
+                    return Ok(Answer {
+                        response,
+                        lease: Some(lease),
+                        tunnel: None,
+                    });
                 }
                 Err(Failure::Failed(error)) => return Err(error),
                 Err(Failure::Unsent(unsent)) => {
@@ -175,18 +189,26 @@ impl Exchange<'_> {
     async fn response_head(
         self,
         sending: impl Future<Output = Sent>,
+        asked: Option<&Asked>,
     ) -> Result<Response<Incoming>, Failure> {
         let limit = self.route.timeouts.response_head;
         let activity = &self.session.shared.activity;
         let mut sending = pin!(sending);
         loop {
-            let since = activity.request_done_since().unwrap_or_else(Instant::now);
+            let since = activity.servers_turn_since().unwrap_or_else(Instant::now);
             match timeout_at(since + limit, sending.as_mut()).await {
-                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    let detail = "101 to a request that asked for no upgrade";
+                Ok(Ok(response))
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                        && !asked.is_some_and(|asked| asked.is_granted_by(&response)) =>
+                {
+                    let detail = "101 to a request that didn't ask for this protocol";
                     return Err(Failure::Failed(Error::new(Kind::UpstreamBroken, detail)));
                 }
                 Ok(Ok(mut response)) => {
+                    if self.route.expect == ExpectMode::Require {
+                        // The server didn't ask for the body, but may want it to keep the connection.
+                        self.session.shared.gate.release();
+                    }
                     guard::check_response(response.headers_mut()).map_err(Failure::Failed)?;
                     return Ok(response);
                 }
@@ -197,7 +219,7 @@ impl Exchange<'_> {
                     });
                 }
                 // While the request is still on its way, the idle timeout watches.
-                Err(_elapsed) if activity.request_done_since() != Some(since) => {}
+                Err(_elapsed) if activity.servers_turn_since() != Some(since) => {}
                 Err(_elapsed) => {
                     let detail = format!("no response head within {limit:?}");
                     return Err(Failure::Failed(Error::new(Kind::ResponseTimeout, detail)));
@@ -209,7 +231,17 @@ impl Exchange<'_> {
     /// Makes the server's response the client's.
     pub(crate) fn relay(self, answer: Answer, mut record: Record) -> Response<ResponseBody> {
         let Self { session, route, .. } = self;
-        let Answer { response, lease } = answer;
+        let Answer {
+            mut response,
+            lease,
+            tunnel,
+        } = answer;
+        if let Some(asked) = tunnel
+            && let Some(pinned) = session.take_pinned(route)
+        {
+            let upstream = pinned.upgrade(&mut response);
+            return self.enter(response, &asked, Tunnel { upstream, record });
+        }
         session.shared.activity.response_head();
         let (mut head, incoming) = response.into_parts();
         let persistent = identity::persistent_auth(&head.headers);
@@ -240,6 +272,26 @@ impl Exchange<'_> {
     }
 }
 
+impl Exchange<'_> {
+    /// Tells the client that its connection is a tunnel from here on.
+    fn enter(
+        self,
+        response: Response<Incoming>,
+        asked: &Asked,
+        mut tunnel: Tunnel,
+    ) -> Response<ResponseBody> {
+        let Self { session, .. } = self;
+        let (mut head, _) = response.into_parts();
+        tunnel.record.answered(head.status);
+        session.shared.activity.response_head();
+        session.proxy.service.counters.tunnels.increment();
+        headers::clean_response(&mut head.headers);
+        asked.say(&mut head.headers);
+        session.tunnel.replace(Some(tunnel));
+        Response::from_parts(head, ResponseBody::Tunnel)
+    }
+}
+
 /// Whether a connection may have carried other clients' requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Freshness {
@@ -261,28 +313,6 @@ fn frame(head: &mut request::Parts, body: &RequestBody) {
         let chunked = HeaderValue::from_static("chunked");
         head.headers.insert(TRANSFER_ENCODING, chunked);
     }
-}
-
-/// Sees to it that the server's `100 Continue` reaches a client that waits for it.
-async fn expect(
-    session: &Session,
-    request: &mut Request<RequestBody>,
-    received: Version,
-    record: &mut Record,
-) {
-    let body = request.body().presence();
-    if !headers::expects_continue(request.headers_mut(), received, body) {
-        return;
-    }
-    record.expect = Some("forwarded");
-    session.shared.arm_gate().await;
-    let gate = Arc::clone(&session.shared.gate);
-    let counters = Arc::clone(&session.proxy.service.counters);
-    hyper::ext::on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE && gate.open() {
-            counters.continues_relayed.increment();
-        }
-    });
 }
 
 fn blame(error: hyper::Error) -> Error {

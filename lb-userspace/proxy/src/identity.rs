@@ -22,6 +22,8 @@ pub(crate) enum PinReason {
     Challenge,
     /// The server says that the connection is authenticated.
     PersistentAuth,
+    /// The connection is to become something else than HTTP.
+    Tunnel,
 }
 
 impl PinReason {
@@ -50,6 +52,7 @@ impl fmt::Display for PinReason {
             Self::Credential => "request-credential",
             Self::Challenge => "401-challenge",
             Self::PersistentAuth => "persistent-auth",
+            Self::Tunnel => "tunnel",
         })
     }
 }

@@ -29,13 +29,16 @@ mod record;
 mod route;
 mod service;
 pub mod tls;
+mod tunnel;
 mod upstream;
 
 pub use connection::Proxy;
 pub use counters::{Counter, Counters};
 pub use error::{Error, Fault, Kind};
+pub use expect::ExpectMode;
 pub use headers::{HeaderMode, HeaderPolicy, Inbound};
 pub use route::{
     Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
 };
 pub use service::{ClientAddr, ClientTimeouts, Forwarding, Server, Service, Timeouts};
+pub use tunnel::Tunnels;

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::counters::Counters;
+use crate::expect::ExpectMode;
 use crate::headers::HeaderPolicy;
 use crate::route::Route;
 use crate::tls::UpstreamTls;
+use crate::tunnel::Tunnels;
 
 /// One HTTP service: what every worker needs to serve its clients.
 #[derive(Debug)]
@@ -40,6 +42,10 @@ pub struct Forwarding {
     pub headers: HeaderPolicy,
     /// How long is waited for what.
     pub timeouts: Timeouts,
+    /// What becomes of `Expect: 100-continue`.
+    pub expect: ExpectMode,
+    /// Which connections may become something else than HTTP.
+    pub tunnels: Tunnels,
 }
 
 impl Forwarding {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use lb_config::Http;
 use lb_proxy::tls;
 use lb_proxy::{
-    Action, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound, PathPrefix,
-    Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, ExpectMode, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound, PathPrefix,
+    Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, Tunnels, When,
 };
 
 use super::upstream_tls;
@@ -77,7 +77,26 @@ fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding
             response_head: to.response_timeout,
             ..Timeouts::default()
         },
+        expect: expect_mode(to.expect),
+        tunnels: tunnels(&to.tunnels),
     })
+}
+
+fn expect_mode(mode: lb_config::Expect) -> ExpectMode {
+    match mode {
+        lb_config::Expect::Forward => ExpectMode::Forward,
+        lb_config::Expect::Local => ExpectMode::Local,
+        lb_config::Expect::Strip => ExpectMode::Strip,
+        lb_config::Expect::Require => ExpectMode::Require,
+    }
+}
+
+fn tunnels(tunnels: &lb_config::Tunnels) -> Tunnels {
+    let upgrade = tunnels.upgrade.iter().map(|to| to.as_str().to_owned());
+    Tunnels {
+        upgrade: upgrade.collect(),
+        connect: tunnels.connect,
+    }
 }
 
 fn header_policy(mode: lb_config::HeaderMode) -> HeaderPolicy {

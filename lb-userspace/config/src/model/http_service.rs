@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{Health, Name, PoolOf, Server};
+use super::{Expect, Health, Name, PoolOf, Server, Tunnels};
 
 /// Settings of a service with `mode = "http"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +136,10 @@ pub struct Forwarding {
     pub idle_timeout: Duration,
     /// Longest wait for the head of a response once the request is sent.
     pub response_timeout: Duration,
+    /// What becomes of `Expect: 100-continue`.
+    pub expect: Expect,
+    /// Which connections may become something else than HTTP.
+    pub tunnels: Tunnels,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.

@@ -18,6 +18,9 @@ pub(crate) const KEYS: Schema = &[
     "headers",
     "upstream_tls",
     "response_timeout",
+    "expect",
+    "upgrade",
+    "connect",
 ];
 
 /// Reads it, and the servers of each route with their places.

@@ -6,7 +6,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, server, tls};
+use super::{TIMEOUTS, relay, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
@@ -275,6 +275,8 @@ pub(super) fn forwarding(
     let response_timeout = scope.optional("response_timeout", defaults.response_timeout, |node| {
         value::duration(node, TIMEOUTS)
     });
+    let expect = relay::expect(scope);
+    let tunnels = relay::tunnels(scope);
     let forwarding = || {
         Some(Forwarding {
             servers: server::finish(&servers),
@@ -284,6 +286,8 @@ pub(super) fn forwarding(
             headers: headers?,
             idle_timeout: idle_timeout?,
             response_timeout: response_timeout?,
+            expect: expect?,
+            tunnels: tunnels?,
         })
     };
     let forwarding = forwarding();
@@ -313,6 +317,9 @@ const FORWARDING_KEYS: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "expect",
+    "upgrade",
+    "connect",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -330,6 +337,9 @@ const SCHEMA: Schema = &[
     "upstream_tls",
     "idle_timeout",
     "response_timeout",
+    "expect",
+    "upgrade",
+    "connect",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

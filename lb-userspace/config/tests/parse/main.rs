@@ -8,6 +8,7 @@ mod corpus;
 mod forwarding;
 mod good;
 mod mistakes;
+mod relay;
 mod routes;
 mod table;
 

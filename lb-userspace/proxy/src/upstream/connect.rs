@@ -74,7 +74,9 @@ async fn open(forwarding: &Forwarding, server: &Server) -> io::Result<Opened> {
     }
 }
 
-async fn drive<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> io::Result<Opened> {
+async fn drive<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+) -> io::Result<Opened> {
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         // For headers that we add; those that came in keep their case.
@@ -83,7 +85,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> io::Re
         .await
         .map_err(io::Error::other)?;
     let driver = tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(target: "lb::upstream", %error, "upstream connection ended");
         }
     });

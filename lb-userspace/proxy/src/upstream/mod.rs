@@ -16,6 +16,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use tokio::task::JoinHandle;
 
 pub(crate) use connect::connect;
@@ -102,6 +103,14 @@ impl Pinned {
         self.0.send(request)
     }
 
+    /// Gives up HTTP with the response that allows it.
+    pub(crate) fn upgrade(self, response: &mut Response<Incoming>) -> Upgrading {
+        Upgrading {
+            upgrade: hyper::upgrade::on(response),
+            _link: self.0,
+        }
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.0.id
     }
@@ -122,5 +131,20 @@ impl Pinned {
             return Poll::Ready(());
         }
         Pin::new(&mut self.0.driver.0).poll(cx).map(|_| ())
+    }
+}
+
+/// A connection that is leaving HTTP: nothing can be sent on it but bytes, and nobody but its client gets it.
+#[derive(Debug)]
+pub(crate) struct Upgrading {
+    upgrade: OnUpgrade,
+    /// Its driver has the stream until the upgrade is finished.
+    _link: Link,
+}
+
+impl Upgrading {
+    /// The stream.
+    pub(crate) async fn finish(&mut self) -> hyper::Result<Upgraded> {
+        (&mut self.upgrade).await
     }
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_proxy::{
-    Action, ClientAddr, ClientTimeouts, Counters, Error, Forwarding, HeaderPolicy, Proxy, Route,
-    RouteCounters, Server, Service, Timeouts, When,
+    Action, ClientAddr, ClientTimeouts, Counters, Error, ExpectMode, Forwarding, HeaderPolicy,
+    Proxy, Route, RouteCounters, Server, Service, Timeouts, Tunnels, When,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,6 +47,8 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         upstream_tls: None,
         headers: HeaderPolicy::exchange(),
         timeouts: Timeouts::default(),
+        expect: ExpectMode::default(),
+        tunnels: Tunnels::default(),
     };
     Service {
         name: "test".to_owned(),
