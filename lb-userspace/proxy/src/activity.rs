@@ -31,6 +31,8 @@ enum Homeward {
     Awaited,
     /// The body is on its way.
     Streaming,
+    /// The connection is no longer HTTP.
+    Tunnel,
 }
 
 /// The clock of one client connection.
@@ -56,8 +58,7 @@ impl Activity {
     /// Bytes came from the client. The first ones after an exchange begin the next head.
     pub(crate) fn received(&self, now: Instant) {
         self.last_byte.set(now);
-        let between = self.homeward.get() == Homeward::Done && self.is_request_done();
-        if between && self.head_since.get().is_none() {
+        if self.is_between() && self.head_since.get().is_none() {
             self.head_since.set(Some(now));
         }
     }
@@ -108,6 +109,21 @@ impl Activity {
     /// A response's body was handed over to its end, or nobody will hand on.
     pub(crate) fn response_done(&self) {
         self.homeward.set(Homeward::Done);
+    }
+
+    /// There are no more requests and responses.
+    pub(crate) fn tunnel(&self) {
+        self.homeward.set(Homeward::Tunnel);
+    }
+
+    /// Whether all that is left of an exchange is the response's way to the client.
+    pub(crate) fn only_responds(&self) -> bool {
+        self.homeward.get() == Homeward::Streaming && self.is_request_done()
+    }
+
+    /// Whether there is no exchange.
+    pub(crate) fn is_between(&self) -> bool {
+        self.homeward.get() == Homeward::Done && self.is_request_done()
     }
 
     /// Since when it is the server's turn, which has all of the request, or all that it gets unasked; `None` if it isn't.

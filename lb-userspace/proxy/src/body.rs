@@ -19,6 +19,11 @@ use crate::headers::BodyPresence;
 use crate::record::Record;
 use crate::upstream::Lease;
 
+/// Bytes that hyper reads at once at most, and queues for writing. A body may be in three such places at once: read, handed over
+/// and queued, on its way in either direction; so an exchange holds less than a mebibyte. A head must fit in it as
+/// well: the largest Kerberos ticket of Windows (`MaxTokenSize`, 65,535 bytes) takes 87,380 in base64.
+pub(crate) const BUFFER: usize = 128 << 10;
+
 /// A client's body on its way to a server. If dropped before its end, the rest is left to [`Leftover`].
 ///
 /// [`Leftover`]: crate::leftover::Leftover
@@ -145,7 +150,7 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.shared.activity.response_done();
+        self.shared.response_done();
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::balance::Balancer;
+use crate::body::BUFFER;
 use crate::client_io::{ClientIo, Shared};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
@@ -86,8 +87,9 @@ impl Proxy {
     /// Serves one client connection until it ends. Must run inside a `LocalSet`; dropping the future closes the
     /// connection and its upstream one.
     ///
-    /// An end of the stream in the middle of an exchange counts as the client being gone, also if only its sending
-    /// side is closed: whoever waits an hour for `ActiveSync` must not keep a server busy after hanging up.
+    /// An end of the stream before a response's head counts as the client being gone, also if only its sending side is
+    /// closed: whoever waits an hour for `ActiveSync` must not keep a server busy after hanging up. Once the response
+    /// is on its way it is delivered.
     ///
     /// # Errors
     ///
@@ -145,6 +147,7 @@ impl Proxy {
         });
         let requests = Rc::clone(&session);
         let connection = http1::Builder::new()
+            .max_buf_size(BUFFER)
             .preserve_header_case(true)
             // For headers that we add; those of the server keep their case.
             .title_case_headers(true)

@@ -283,7 +283,7 @@ impl Exchange<'_> {
         let Self { session, .. } = self;
         let (mut head, _) = response.into_parts();
         tunnel.record.answered(head.status);
-        session.shared.activity.response_head();
+        session.shared.activity.tunnel();
         session.proxy.service.counters.tunnels.increment();
         headers::clean_response(&mut head.headers);
         asked.say(&mut head.headers);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use lb_config::Http;
 use lb_proxy::tls;
 use lb_proxy::{
-    Action, ExpectMode, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound, PathPrefix,
-    Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, Tunnels, When,
+    Action, ExpectMode, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound,
+    PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, Tunnels, When,
 };
 
 use super::upstream_tls;

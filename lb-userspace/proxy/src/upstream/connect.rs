@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Clean, Driver, Link};
+use crate::body::BUFFER;
 use crate::counters::Counters;
 use crate::error::{Error, Kind};
 use crate::service::{Forwarding, Server};
@@ -78,6 +79,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
 ) -> io::Result<Opened> {
     let (sender, connection) = http1::Builder::new()
+        .max_buf_size(BUFFER)
         .preserve_header_case(true)
         // For headers that we add; those that came in keep their case.
         .title_case_headers(true)
