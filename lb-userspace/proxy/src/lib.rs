@@ -37,6 +37,7 @@ mod route;
 mod rules;
 mod service;
 pub mod tls;
+mod tunnel;
 mod upstream;
 
 pub use admission::{
@@ -50,6 +51,7 @@ pub use connection::Proxy;
 pub use counters::{Counter, Counters};
 pub use entrance::Entrance;
 pub use error::{Error, Fault, Kind};
+pub use expect::ExpectMode;
 pub use headers::{HeaderMode, HeaderPolicy, Inbound, Tell, Told};
 pub use pages::{ErrorPages, Page};
 pub use proxy_header::{ProxyProtocol, write as proxy_header};
@@ -59,3 +61,4 @@ pub use route::{
 };
 pub use rules::{HeaderRule, Piece, Rules, TargetPart, TargetRule, Template, Variable};
 pub use service::{BodyLimits, ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
+pub use tunnel::Tunnels;

@@ -11,6 +11,7 @@ mod forwarding;
 mod good;
 mod headers;
 mod mistakes;
+mod relay;
 mod routes;
 mod rules;
 mod table;
