@@ -11,7 +11,7 @@ mod forwarding;
 mod good;
 mod headers;
 mod mistakes;
-mod relay;
+mod exchange;
 mod routes;
 mod rules;
 mod table;

@@ -92,7 +92,7 @@ fn mistakes_are_named() {
             r#"lb.toml:7:10: service "web": expect: `ignore` is not "forward" or "local" or "strip" or "require""#,
             r#"lb.toml:8:25: service "web": upgrade[1]: `h2c` is not the name of a protocol, such as "websocket"; not "h2c""#,
             r#"lb.toml:8:32: service "web": upgrade[2]: `a/1` is not the name of a protocol, such as "websocket"; not "h2c""#,
-            r#"lb.toml:9:11: service "web": connect: expected true or false, without quotes, found a string"#,
+            r#"lb.toml:9:11: service "web": connect: expected true or false, found a string"#,
         ],
     );
     check(
