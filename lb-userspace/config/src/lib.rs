@@ -49,7 +49,6 @@
 //! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
 //! | `extended_protection` | the servers bind logins to the certificate that clients see: `tls` without `upstream_tls` is a mistake, and the daemon doesn't start if a server shows another certificate than we do for `upstream_tls.server_name` | `false` |
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
-//!
 //! | `forwarded` | list of `"x-forwarded-for"`, `"x-forwarded-proto"`, `"x-forwarded-port"`, `"x-forwarded-host"`, `"forwarded"` (RFC 7239), beside what `headers` says; `[]` for none | none |
 //! | `inbound` | what becomes of `Via`, `X-ClientSide`, `Forwarded` and `X-Forwarded-*` of clients: `"strip"`, or `"keep"` behind a trusted proxy (lists get ours at their end, and what can be said only once stays) | `"strip"` |
 //! | `request_rules`, `response_rules` | lists of rules, see below; a route's list replaces its service's | `[]` |
@@ -106,6 +105,7 @@
 //! its target is rewritten; a target that is none afterwards, or still goes up by `..`, is answered with 400. No rule may change what frames a
 //! message or is for one connection (`Content-Length`, `Connection`, `Expect` and the like). On `profile = "exchange"`, one that makes
 //! `Via`, or changes `Authorization`, `WWW-Authenticate`, `Persistent-Auth`, `Cookie` or `Set-Cookie`, needs `force = true`.
+//! A name that wasn't in the message before is written `Like-This`.
 //!
 //! **`mode = "l4"`** only:
 //!
