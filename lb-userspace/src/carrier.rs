@@ -5,7 +5,7 @@
 //! kept for the log and `lb status`.
 
 use anyhow::Context as _;
-use lb_config::{Mode, Transport};
+use lb_config::Transport;
 use lb_transport::af_xdp::{PortConfig, RxChecksums};
 use lb_xsk::{Socket, SocketConfig};
 
@@ -47,14 +47,16 @@ pub(crate) async fn decide(
     }
     let wanted = transports(config).any(|transport| transport != Transport::Kernel);
     let bound = if wanted { bind_all(&mut ports) } else { Ok(()) };
-    let carriers = config.services.iter().map(|service| match &service.mode {
-        Mode::L4(_) => Ok(None),
-        Mode::Http(http) => choose(http.transport, &bound).map(Some).with_context(|| {
+    let carriers = config.services.iter().map(|service| {
+        let Some(transport) = service.transport() else {
+            return Ok(None);
+        };
+        choose(transport, &bound).map(Some).with_context(|| {
             format!(
                 "service {:?}: transport = \"af_xdp\"",
                 service.name.as_str()
             )
-        }),
+        })
     });
     let carriers = carriers.collect::<anyhow::Result<_>>()?;
     Ok(Decision { ports, carriers })
@@ -64,10 +66,7 @@ fn transports(config: &lb_config::Config) -> impl Iterator<Item = Transport> {
     config
         .services
         .iter()
-        .filter_map(|service| match &service.mode {
-            Mode::Http(http) => Some(http.transport),
-            Mode::L4(_) => None,
-        })
+        .filter_map(lb_config::Service::transport)
 }
 
 fn choose(

@@ -326,6 +326,12 @@ pub enum Cost {
          cutting them first makes clients reconnect and log in again; leave it at 40m"
     )]
     ShortIdle,
+    /// A limit below what Exchange itself takes.
+    #[error(
+        "body is less than Exchange takes here (owa, ecp 35000000; ews 67108864; mapi, rpc 2147483648; others 30000000): \
+         what its users may send is refused before it gets there; raise it, or give the routes limits of their own"
+    )]
+    SmallBody,
     /// `[nat]` in a file where nobody uses it.
     #[error("no service has mode = \"l4\" with source = \"nat\", so these addresses are not used")]
     UnusedNat,
@@ -365,6 +371,12 @@ pub enum Cost {
          clients that trust an NTLM connection (Mac Mail) end in 401 or 400"
     )]
     ViaByRule,
+    /// `queue` of a route whose servers never are full.
+    #[error(
+        "nobody will ever wait, because no server of the route has max_connections; add that to the servers, or \
+         remove queue"
+    )]
+    UnusedQueue,
 }
 
 fn write_line(

@@ -5,6 +5,8 @@
 //! from a reading function means that at least one error was reported. Not here: what the keys
 //! mean. Used by [`crate::root`] and [`crate::service`] only.
 
+mod scope;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,8 +17,6 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Cost, Error, Path, Place, Problem, Warning};
-
-mod scope;
 
 pub(crate) use scope::Scope;
 
@@ -81,6 +81,16 @@ impl<'a> Report<'a> {
 pub(crate) struct Spot {
     pub(crate) offset: usize,
     pub(crate) path: Path,
+}
+
+impl Spot {
+    /// A value that is read from here.
+    pub(crate) fn with<T>(&self, value: T) -> Read<T> {
+        Read {
+            value,
+            spot: self.clone(),
+        }
+    }
 }
 
 /// A value read from the file, with its place for checks that need several values.
@@ -241,6 +251,11 @@ impl<'a> Node<'a> {
     /// Whether this is a string, where a short form and a table are both possible.
     pub(crate) fn is_string(&self) -> bool {
         matches!(self.value, DeValue::String(_))
+    }
+
+    /// Whether this is a table, where a short form and a table are both possible.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
     }
 
     /// The string under `key` if this is a table that has one; reports nothing.

@@ -43,8 +43,8 @@ pub use admission::{
     Access, BodyRate, ConnectionLimits, Decision, Exceeded, Prefix, Rate, RequestLimits,
 };
 pub use balance::{
-    Balancing, Cookie, CookieKey, Load, Method as BalanceMethod, Passive, Persistence, Queue, Role,
-    Server, Sources, Symptom,
+    Balancing, Cookie, CookieKey, Load, Method, Passive, Persistence, Queue, Role, Server, Sources,
+    Symptom,
 };
 pub use connection::Proxy;
 pub use counters::{Counter, Counters};

@@ -1,24 +1,25 @@
 //! From the routes of a configuration to those of a proxy.
 
 use std::fmt::Write as _;
-use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Http;
 use lb_proxy::{
-    Action, Balancing, BodyLimits, Forwarding, HeaderEquals, HostPattern, PathPrefix, Redirect,
-    Respond, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, Forwarding, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route,
+    RouteCounters, Server, Service, Timeouts, When,
 };
 
-use super::Unreadable;
+use super::balance::Common;
 use super::rules::{self, Names};
 use super::tls::upstream_tls;
+use super::{Unreadable, admission};
 
 /// One route, with the files it names read in.
 pub(super) fn route(
     service: &lb_config::Service,
     route: &lb_config::Route,
+    common: &Common,
     directory: &Path,
 ) -> Result<Route, Unreadable> {
     let names = Names {
@@ -27,7 +28,7 @@ pub(super) fn route(
     };
     let action = match &route.action {
         lb_config::Action::Forward(to) => {
-            Action::Forward(Box::new(forwarding(to, names, directory)?))
+            Action::Forward(Box::new(forwarding(to, common, names, directory)?))
         }
         lb_config::Action::Redirect(redirect) => Action::Redirect(Redirect {
             to: redirect.to.clone(),
@@ -70,19 +71,14 @@ fn when(when: &lb_config::When) -> When {
 
 fn forwarding(
     to: &lb_config::Forwarding,
+    common: &Common,
     names: Names<'_>,
     directory: &Path,
 ) -> Result<Forwarding, Unreadable> {
-    let servers = to.servers.iter().map(|server| {
-        Arc::new(Server::new(
-            server.name.as_str(),
-            server.address,
-            // Checked: only servers of L4 may have none.
-            NonZeroU16::new(server.weight).unwrap_or(NonZeroU16::MIN),
-        ))
-    });
+    let servers = common.servers(&to.servers);
     Ok(Forwarding {
-        servers: servers.collect(),
+        balancing: common.balancing(&to.balancing, &servers),
+        servers,
         upstream_tls: match &to.upstream_tls {
             Some(tls) => Some(upstream_tls(tls, directory)?),
             None => None,
@@ -93,10 +89,9 @@ fn forwarding(
             response_head: to.response_timeout,
             ..Timeouts::default()
         },
-        requests: None,
-        body: BodyLimits::default(),
-        proxy_protocol: None,
-        balancing: Balancing::default(),
+        requests: admission::requests(&to.requests),
+        body: admission::body(&to.body),
+        proxy_protocol: to.proxy_protocol.map(admission::proxy_protocol),
         rules: rules::rules(&to.rules, names),
         error_pages: rules::error_pages(&to.error_pages, directory)?,
     })

@@ -6,7 +6,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{ErrorPages, Health, Hsts, Inbound, Name, PoolOf, Rules, Server, Tell, Tls};
+use super::{
+    Balancing, BodyLimits, ErrorPages, Health, Hsts, Inbound, Limits, Name, PoolOf, Prefix,
+    ProxyProtocol, RequestLimits, Rules, Server, Tell, Tls,
+};
 
 /// Settings of a service with `mode = "http"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +28,10 @@ pub struct Http {
     pub hsts: Option<Hsts>,
     /// For statuses that a route has no page for.
     pub error_pages: ErrorPages,
+    /// From where a PROXY header must come, and from elsewhere no connection; empty if none is known.
+    pub accept_proxy_protocol: Vec<Prefix>,
+    /// Of the whole service.
+    pub limits: Limits,
 }
 
 /// `[[service.route]]`: some of a service's requests, and what becomes of them. A service without routes has one, called
@@ -47,6 +54,8 @@ impl Route {
                 route: Some(&self.name),
                 servers: &forwarding.servers,
                 health: &forwarding.health,
+                proxy_protocol: forwarding.proxy_protocol,
+                minimum_healthy: forwarding.balancing.minimum_healthy,
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
         }
@@ -152,6 +161,14 @@ pub struct Forwarding {
     pub rules: Rules,
     /// The route's own.
     pub error_pages: ErrorPages,
+    /// Of the requests of this route, in addition to those of its service.
+    pub requests: RequestLimits,
+    /// Of the body of each request.
+    pub body: BodyLimits,
+    /// How servers are told who a connection is from.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// How they are spread over the servers.
+    pub balancing: Balancing,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.

@@ -1,7 +1,6 @@
-//! Settings of a route that may be its service's.
+//! Where a setting is looked for that a route may have of its own, or else its service.
 //!
-//! Invariant: a key is looked up in the route's own table, and in its service's only if it isn't there; mistakes are
-//! reported where the key is.
+//! Invariant: a key that both have is the route's, and a mistake in it is reported where it stands.
 
 use super::{Node, Report, Spot, Table};
 use crate::error::Cost;
@@ -30,6 +29,16 @@ impl<'t, 'a> Scope<'t, 'a> {
         }
     }
 
+    /// The value of `key` in the route's own table; `None` for a service itself.
+    pub(crate) fn own(self, key: &'static str) -> Option<Node<'a>> {
+        self.outer.and_then(|_| self.inner.get(key))
+    }
+
+    /// The service's table.
+    pub(crate) fn base(self) -> &'t Table<'a> {
+        self.outer.unwrap_or(self.inner)
+    }
+
     /// The table that has `key`; the inner one if none has.
     fn holder(self, key: &'static str) -> &'t Table<'a> {
         match self.outer {
@@ -46,6 +55,11 @@ impl<'t, 'a> Scope<'t, 'a> {
     /// As [`Table::spot`].
     pub(crate) fn spot(self, key: &'static str) -> Spot {
         self.holder(key).spot(key)
+    }
+
+    /// The route's own table; `None` if this is a service's.
+    pub(crate) fn route(self) -> Option<&'t Table<'a>> {
+        self.outer.map(|_| self.inner)
     }
 
     /// As [`Table::required`].
@@ -66,11 +80,6 @@ impl<'t, 'a> Scope<'t, 'a> {
         read: impl FnOnce(&Node<'a>) -> Option<T>,
     ) -> Option<T> {
         self.holder(key).optional(key, default, read)
-    }
-
-    /// The route's own table; `None` if this is a service's.
-    pub(crate) fn own(self) -> Option<&'t Table<'a>> {
-        self.outer.map(|_| self.inner)
     }
 
     /// As [`Table::warn`].

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, headers, pages, rules, server, tls};
+use super::{TIMEOUTS, access, balance, headers, limits, pages, rules, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
@@ -288,8 +288,16 @@ pub(super) fn forwarding(
     let forwarded = headers::forwarded(scope);
     let inbound = headers::inbound(scope, defaults.profile);
     let rules = rules::read(scope, defaults.profile);
-    let error_pages = scope.own().map_or(Some(ErrorPages::default()), pages::read);
+    let error_pages = scope
+        .route()
+        .map_or(Some(ErrorPages::default()), pages::read);
+    let proxy_protocol = scope.optional("proxy_protocol", None, |node| {
+        node.choice(&access::VERSIONS).map(Some)
+    });
+    let limits = limits::of_route(scope);
+    let balancing = balance::read(scope, balance::Of::Requests, &servers, health.as_ref());
     let forwarding = || {
+        let (requests, body) = limits?;
         Some(Forwarding {
             servers: server::finish(&servers),
             // If it could not be read, that has been reported, and nobody will use this.
@@ -303,11 +311,19 @@ pub(super) fn forwarding(
             inbound: inbound?,
             rules: rules?,
             error_pages: error_pages?,
+            requests,
+            body,
+            proxy_protocol: proxy_protocol?,
+            balancing: balancing?,
         })
     };
     let forwarding = forwarding();
     if let (Some(forwarding), Profile::Exchange) = (&forwarding, defaults.profile) {
         warn_exchange(scope, forwarding, offloads);
+        let own = limits::exchange_body(path.map(PathPrefix::as_str));
+        if forwarding.body.max.is_some_and(|max| max.get() < own) {
+            scope.warn("limits", Cost::SmallBody);
+        }
     }
     (forwarding, servers)
 }
@@ -363,6 +379,15 @@ const FORWARDING_KEYS: Schema = &[
     "request_rules",
     "response_rules",
     "error_pages",
+    "limits",
+    "proxy_protocol",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -386,6 +411,15 @@ const SCHEMA: Schema = &[
     "request_rules",
     "response_rules",
     "error_pages",
+    "limits",
+    "proxy_protocol",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

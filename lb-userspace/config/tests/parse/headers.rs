@@ -32,7 +32,7 @@ fn read(profile: &str, text: &str) -> (Http, Vec<String>) {
     let warnings = warnings.iter().map(ToString::to_string).collect();
     match services.into_iter().next().expect("one").mode {
         Mode::Http(http) => (http, warnings),
-        Mode::L4(_) => panic!("http"),
+        Mode::L4(_) | Mode::Tcp(_) => panic!("http"),
     }
 }
 

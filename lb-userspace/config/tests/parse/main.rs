@@ -4,6 +4,8 @@
 
 use lb_config::parse;
 
+mod admission;
+mod balance;
 mod corpus;
 mod forwarding;
 mod good;

@@ -20,7 +20,7 @@ fn http(text: &str) -> Http {
     let config = parse(text).expect("no mistakes");
     match config.services.into_iter().next().expect("one").mode {
         Mode::Http(http) => http,
-        Mode::L4(_) => panic!("http"),
+        Mode::L4(_) | Mode::Tcp(_) => panic!("http"),
     }
 }
 
