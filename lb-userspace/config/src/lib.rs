@@ -76,7 +76,6 @@
 //! | `upgrade` | protocols that connections may change to, such as `["websocket"]`; `[]` removes `Upgrade` from requests | `[]` |
 //! | `connect` | whether `CONNECT` is passed on to servers; else 501 | `false` |
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
-//!
 //! | `forwarded` | list of `"x-forwarded-for"`, `"x-forwarded-proto"`, `"x-forwarded-port"`, `"x-forwarded-host"`, `"forwarded"` (RFC 7239), beside what `headers` says; `[]` for none | none |
 //! | `inbound` | what becomes of `Via`, `X-ClientSide`, `Forwarded` and `X-Forwarded-*` of clients: `"strip"`, or `"keep"` behind a trusted proxy (lists get ours at their end, and what can be said only once stays) | `"strip"` |
 //! | `request_rules`, `response_rules` | lists of rules, see below; a route's list replaces its service's | `[]` |
@@ -134,6 +133,7 @@
 //! its target is rewritten; a target that is none afterwards, or still goes up by `..`, is answered with 400. No rule may change what frames a
 //! message or is for one connection (`Content-Length`, `Connection`, `Expect` and the like). On `profile = "exchange"`, one that makes
 //! `Via`, or changes `Authorization`, `WWW-Authenticate`, `Persistent-Auth`, `Cookie` or `Set-Cookie`, needs `force = true`.
+//! A name that wasn't in the message before is written `Like-This`.
 //!
 //! **`limits`**: those of a service are held over all its workers and routes. A route's own `requests`, `rate` and `rate_per_client` are held in
 //! addition; its `body` and `body_rate` replace the service's. A client is one IPv4 address, or one IPv6 /64. Up to 65,536 clients are known by
