@@ -332,3 +332,65 @@ impl fmt::Display for CertificateStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_and_routes_in_words() {
+        let server = ServerStatus {
+            name: "ex1".to_owned(),
+            route: Some("owa".to_owned()),
+            address: ([10, 0, 0, 1], 443).into(),
+            up: true,
+            reason: "200 OK<br/>EX1".to_owned(),
+            weight: 1,
+            drained: false,
+            backup: false,
+            in_use: Some(3),
+            max_connections: None,
+            certificate: None,
+        };
+        let expected = "  up      owa/ex1 10.0.0.1:443 in use 3  200 OK<br/>EX1\n";
+        assert_eq!(server.to_string(), expected);
+        let drained = ServerStatus {
+            name: "10.0.0.1:443".to_owned(),
+            route: None,
+            up: false,
+            reason: "drained".to_owned(),
+            weight: 5,
+            drained: true,
+            backup: true,
+            max_connections: Some(9),
+            ..server.clone()
+        };
+        let expected = "  drained 10.0.0.1:443 backup weight 5 in use 3 of 9  drained\n";
+        assert_eq!(drained.to_string(), expected);
+        let forwarded = ServerStatus {
+            up: false,
+            reason: "connect: refused".to_owned(),
+            in_use: None,
+            ..server
+        };
+        let expected = "  DOWN    owa/ex1 10.0.0.1:443  connect: refused\n";
+        assert_eq!(forwarded.to_string(), expected);
+
+        let route = RouteStatus {
+            name: "owa".to_owned(),
+            requests: 7,
+            waiting: 0,
+            queued: 0,
+            degraded: false,
+        };
+        assert_eq!(route.to_string(), "  route owa: took 7\n");
+        let busy = RouteStatus {
+            waiting: 2,
+            queued: 5,
+            degraded: true,
+            ..route
+        };
+        let expected = "  route owa: took 7, 2 wait, 5 ever waited, DEGRADED: fewer servers up than minimum_healthy\n";
+        assert_eq!(busy.to_string(), expected);
+    }
+}
