@@ -9,12 +9,7 @@ const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// A server that overlooks bodies (CL.0), and so takes them for requests. The second request of a connection is answered
 /// when a third one comes: as late as it takes to be taken for the answer to that.
-/// Later connections are served properly.
-async fn overlooks_bodies(mut wire: Wire, number: usize) -> Option<()> {
-    while number > 0 {
-        let request = wire.message().await?;
-        answer(&mut wire, request.path()).await?;
-    }
+async fn overlooks_bodies(mut wire: Wire) -> Option<()> {
     let first = wire.head().await?;
     answer(&mut wire, first.path()).await?;
     let second = wire.head().await?;
@@ -34,7 +29,8 @@ async fn answer(wire: &mut Wire, path: &str) -> Option<()> {
 fn a_server_that_overlooks_a_body_poisons_nobody() {
     for method in ["GET", "OPTIONS", "DELETE"] {
         run(async move {
-            let edge = Edge::start(service(&[origin(overlooks_bodies).await])).await;
+            let edge =
+                Edge::start(service(&[origin(|wire, _| overlooks_bodies(wire)).await])).await;
             let length = SMUGGLED.len();
             let request = format!(
                 "{method} /a HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"
@@ -53,17 +49,33 @@ fn a_server_that_overlooks_a_body_poisons_nobody() {
 #[test]
 fn a_server_that_answers_early_poisons_nobody() {
     run(async {
-        let edge = Edge::start(service(&[origin(overlooks_bodies).await])).await;
+        let is_through = Rc::new(Cell::new(false));
+        let through = Rc::clone(&is_through);
+        let server = origin(move |mut wire, number| {
+            let through = Rc::clone(&through);
+            async move {
+                let first = wire.head().await?;
+                answer(&mut wire, first.path()).await?;
+                let second = wire.head().await;
+                through.set(true);
+                wire.head().await?;
+                assert_eq!(number, 0);
+                answer(&mut wire, second?.path()).await
+            }
+        })
+        .await;
+        let edge = Edge::start(service(&[server])).await;
         let length = SMUGGLED.len();
         let mut attacker = edge.client().await;
         let head = format!("POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
         attacker.send(head).await.unwrap();
         assert_eq!(attacker.message().await.unwrap().text(), "/a");
         attacker.send(SMUGGLED).await.unwrap();
-        // The attacker's own next request shows that the rest of the body is dealt with.
-        assert_eq!(attacker.get("/b", "").await.unwrap().text(), "/b");
+        until(|| is_through.get()).await;
+        // Time for the connection to become free, if it does.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         let innocent = edge.client().await.get("/innocent", "").await;
-        assert_ne!(innocent.unwrap().text(), "/smuggled");
+        assert_eq!(innocent.unwrap().text(), "/innocent");
         assert_eq!(edge.counters().upstream_opened.get(), 2);
     });
 }
