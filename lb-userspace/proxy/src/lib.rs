@@ -9,7 +9,8 @@
 //! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
 //!
 //! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
-//! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
+//! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy),
+//! `guard` (request smuggling; `DESYNC.md` has the cases), `tunnel` (`Upgrade`, `CONNECT`).
 
 mod activity;
 mod balance;
