@@ -10,7 +10,7 @@
 //!
 //! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
 //! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy),
-//! `rules` (what an operator changes besides).
+//! `rules` (what an operator changes besides), `guard` (request smuggling; `DESYNC.md` has the cases), `tunnel` (`Upgrade`, `CONNECT`).
 
 mod activity;
 mod admission;

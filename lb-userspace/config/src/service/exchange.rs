@@ -23,7 +23,7 @@ pub(super) fn tunnels(scope: Scope<'_, '_>) -> Option<Tunnels> {
         let protocols: Vec<_> = nodes.iter().map(protocol).collect();
         protocols.into_iter().collect()
     });
-    let connect = scope.optional("connect", false, |node| node.boolean());
+    let connect = scope.optional("connect", false, Node::boolean);
     Some(Tunnels {
         upgrade: upgrade?,
         connect: connect?,
