@@ -66,7 +66,15 @@ impl Exchange<'_> {
         let Self { session, route, .. } = self;
         session.take_route(&route.timeouts);
         let introduced = route.proxy_protocol.map(|_| PinReason::ProxyHeader);
-        let credential = PinReason::of_request(&head.headers).or(introduced);
+        let credential = match PinReason::of_request(&head.headers) {
+            Some(_) if session.shared.is_stream() => {
+                let detail = "a credential that authenticates a connection, on one of its streams";
+                return Err(Error::new(Kind::NeedsHttp1, detail));
+            }
+            // A connection that was introduced to its server is not shared in any case.
+            None if session.shared.is_stream() => None,
+            reason => reason.or(introduced),
+        };
         let mut ask = Balancer::ask(
             &route.balancing,
             session.client.peer.ip(),
@@ -76,7 +84,7 @@ impl Exchange<'_> {
         route.headers.apply(&mut head, session.client)?;
         client_certificate::tell(
             session.proxy.service.tls.as_deref(),
-            session.client_certificate.as_ref(),
+            session.client_certificate.as_deref(),
             &mut head.headers,
         );
         record.outgoing(&head.headers);
@@ -282,6 +290,10 @@ impl Exchange<'_> {
         record.answered(head.status);
 
         let lease = match (lease, PinReason::of_response(head.status, &head.headers)) {
+            (Some(mut lease), Some(_)) if session.shared.is_stream() => {
+                lease.retire();
+                Some(lease)
+            }
             (Some(lease), Some(reason)) => {
                 session.pin(lease, reason);
                 record.pinned = Some(reason);
