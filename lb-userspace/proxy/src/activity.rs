@@ -89,6 +89,12 @@ impl Activity {
         }
     }
 
+    /// The connection carries exchanges that have clocks of their own: for its own it is between two of them.
+    pub(crate) fn skip_exchange(&self) {
+        self.head_since.set(None);
+        self.outward.set(Outward::Open);
+    }
+
     /// A request's body was read to its end, or nobody will read on.
     pub(crate) fn request_done(&self, now: Instant) {
         if !self.is_request_done() {

@@ -126,6 +126,7 @@ impl Body for RequestBody {
         let frame = frame.filter(|frame| !matches!(frame, Ok(frame) if frame.is_trailers()));
         let frame = frame.map(|frame| frame.map_err(BodyError::from));
         if let Some(data) = frame.iter().flatten().find_map(Frame::data_ref) {
+            self.shared.body_in(data.len());
             self.shared.pace.passed_on();
             let Some(room) = self.room.checked_sub(data.len() as u64) else {
                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
@@ -253,6 +254,7 @@ impl Body for ResponseBody {
                 let frame = ready!(Pin::new(&mut relayed.incoming).poll_frame(cx));
                 if let Some(data) = frame.iter().flatten().find_map(Frame::data_ref) {
                     relayed.end.record.body_bytes += data.len() as u64;
+                    relayed.end.shared.body_out();
                 }
                 if matches!(frame, Some(Err(_))) {
                     relayed.end.record.failed(Kind::UpstreamBroken);

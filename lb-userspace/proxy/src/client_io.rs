@@ -22,10 +22,15 @@ use crate::activity::Activity;
 use crate::admission::Pace;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
+use crate::service::ClientTimeouts;
 
 /// What the stream and the requests on it know in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Of the service, until a request was forwarded.
+    pub(crate) timeouts: Cell<ClientTimeouts>,
+    /// Whether this is one of several exchanges on a connection, whose bytes are seen in its bodies alone.
+    is_stream: bool,
     pub(crate) activity: Activity,
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
@@ -37,8 +42,20 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Rc<Self> {
+    /// Of a connection that carries one exchange at a time.
+    pub(crate) fn new(timeouts: ClientTimeouts) -> Rc<Self> {
+        Self::of(timeouts, false)
+    }
+
+    /// Of a stream of a connection that carries several.
+    pub(crate) fn of_stream(timeouts: ClientTimeouts) -> Rc<Self> {
+        Self::of(timeouts, true)
+    }
+
+    fn of(timeouts: ClientTimeouts, is_stream: bool) -> Rc<Self> {
         Rc::new(Self {
+            timeouts: Cell::new(timeouts),
+            is_stream,
             activity: Activity::new(Instant::now()),
             gate: Arc::default(),
             leftover: Leftover::default(),
@@ -63,6 +80,27 @@ impl Shared {
     fn tell_end(&self) {
         if let Some(waker) = self.awaits_end.take() {
             waker.wake();
+        }
+    }
+
+    /// Whether this is one of several exchanges on a connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// Bytes of a request's body are passed on.
+    pub(crate) fn body_in(&self, bytes: usize) {
+        if self.is_stream {
+            let now = Instant::now();
+            self.activity.received(now);
+            self.pace.received(now, bytes);
+        }
+    }
+
+    /// Bytes of a response's body are passed on.
+    pub(crate) fn body_out(&self) {
+        if self.is_stream {
+            self.activity.sent(Instant::now());
         }
     }
 

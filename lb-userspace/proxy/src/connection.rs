@@ -28,6 +28,7 @@ use crate::client_io::{ClientIo, Shared};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
 use crate::headers::{HeaderMode, Scheme};
+use crate::http2;
 use crate::identity::{PersistentAuth, PinReason};
 use crate::route::Action;
 use crate::rules::Rules;
@@ -76,6 +77,11 @@ impl Proxy {
     /// The service.
     pub fn service(&self) -> &Arc<Service> {
         &self.service
+    }
+
+    /// Says when to finish.
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// What this worker keeps of the servers of the route at `position`.
@@ -131,7 +137,11 @@ impl Proxy {
                 let accept = tls.acceptor().accept(stream);
                 match timeout(service.timeouts.tls_handshake, accept).await {
                     Ok(Ok(stream)) => {
-                        let shown = Shown::on(stream.get_ref().1);
+                        let tls = stream.get_ref().1;
+                        let shown = Shown::on(tls);
+                        if tls.alpn_protocol() == Some(http2::ALPN) {
+                            return http2::serve(self, stream, client, shown).await;
+                        }
                         self.serve_http(stream, client, shown).await
                     }
                     Ok(Err(error)) => {
@@ -152,20 +162,11 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let shared = Shared::new();
-        let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
         let timeouts = self.service.timeouts;
-        let mut draining = self.draining.subscribe();
-        let session = Rc::new(Session {
-            timeouts: Cell::new(timeouts),
-            proxy: self,
-            client,
-            server_name: shown.server_name,
-            client_certificate: shown.certificate,
-            shared,
-            pinned: RefCell::default(),
-            tunnel: RefCell::default(),
-        });
+        let shared = Shared::new(timeouts);
+        let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
+        let mut draining = self.draining();
+        let session = Session::new(self, client, shown, shared);
         let requests = Rc::clone(&session);
         let mut builder = http1::Builder::new();
         session.proxy.limit_heads(&mut builder);
@@ -292,18 +293,18 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
 }
 
 /// What a client showed in its TLS handshake.
-#[derive(Debug, Default)]
-struct Shown {
-    server_name: Option<String>,
-    certificate: Option<Leaf>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    server_name: Option<Rc<str>>,
+    certificate: Option<Rc<Leaf>>,
 }
 
 impl Shown {
     fn on(tls: &rustls::ServerConnection) -> Self {
         let leaf = tls.peer_certificates().and_then(<[_]>::first);
         Self {
-            server_name: tls.server_name().map(str::to_owned),
-            certificate: leaf.and_then(|leaf| Leaf::read(leaf).ok()),
+            server_name: tls.server_name().map(Rc::from),
+            certificate: leaf.and_then(|leaf| Leaf::read(leaf).ok().map(Rc::new)),
         }
     }
 }
@@ -314,12 +315,10 @@ pub(crate) struct Session {
     pub(crate) proxy: Rc<Proxy>,
     pub(crate) client: ClientAddr,
     /// SNI (RFC 6066 section 3) of the client's TLS; `None` if it sent none, or speaks plain HTTP.
-    pub(crate) server_name: Option<String>,
+    pub(crate) server_name: Option<Rc<str>>,
     /// Of a client that proved itself to be its subject; `None` if none was asked for, or it has none.
-    pub(crate) client_certificate: Option<Leaf>,
+    pub(crate) client_certificate: Option<Rc<Leaf>>,
     pub(crate) shared: Rc<Shared>,
-    /// Of the service, until a request was forwarded.
-    timeouts: Cell<ClientTimeouts>,
     /// One at most for the servers of a route.
     pinned: RefCell<Vec<(Pinned, PinReason)>>,
     /// What the connection becomes once hyper is done with it.
@@ -327,11 +326,30 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Of a new connection, or a new stream of one.
+    pub(crate) fn new(
+        proxy: Rc<Proxy>,
+        client: ClientAddr,
+        shown: Shown,
+        shared: Rc<Shared>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            proxy,
+            client,
+            server_name: shown.server_name,
+            client_certificate: shown.certificate,
+            shared,
+            pinned: RefCell::default(),
+            tunnel: RefCell::default(),
+        })
+    }
+
     /// A request goes by the rules of this route, and so does the silence after it.
     pub(crate) fn take_route(&self, timeouts: &Timeouts) {
-        self.timeouts.set(ClientTimeouts {
+        let all = &self.shared.timeouts;
+        all.set(ClientTimeouts {
             idle: timeouts.idle,
-            ..self.timeouts.get()
+            ..all.get()
         });
     }
 
@@ -448,7 +466,7 @@ impl Session {
     /// Ready with the reason when the connection's time is up.
     fn poll_deadline(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<Error> {
         loop {
-            let timeouts = self.timeouts.get();
+            let timeouts = self.shared.timeouts.get();
             let of_body = self.shared.pace.deadline(cx.waker());
             let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
             let deadlines = [self.shared.activity.deadline(&timeouts), of_body];

@@ -107,11 +107,13 @@ pub enum Kind {
     Busy,
     /// No server that is up had room in time.
     QueueTimeout,
+    /// A credential that authenticates a connection came on a stream of HTTP/2, which shares its connection with others.
+    NeedsHttp1,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::Tunnel,
         Self::NoRoute,
@@ -136,6 +138,7 @@ impl Kind {
         Self::Full,
         Self::Busy,
         Self::QueueTimeout,
+        Self::NeedsHttp1,
     ];
 
     /// Whose fault it is.
@@ -157,6 +160,7 @@ impl Kind {
             | Self::SlowBody
             | Self::RateLimited
             | Self::RateDropped
+            | Self::NeedsHttp1
             | Self::Full => Fault::Client,
             Self::NoServer
             | Self::Connect
@@ -215,6 +219,7 @@ impl Kind {
             | Self::ConnectionLimit
             | Self::SlowBody
             | Self::RateDropped
+            | Self::NeedsHttp1
             | Self::IdentityLost => None,
         }
     }
@@ -244,6 +249,7 @@ impl Kind {
             | Self::ConnectionLimit
             | Self::SlowBody
             | Self::RateDropped
+            | Self::NeedsHttp1
             | Self::IdentityLost => "",
         }
     }
@@ -272,6 +278,7 @@ impl Kind {
             Self::SlowBody => "slow-body",
             Self::RateLimited => "rate-limited",
             Self::RateDropped => "rate-dropped",
+            Self::NeedsHttp1 => "needs-http1",
             Self::Full => "full",
             Self::Busy => "busy",
             Self::QueueTimeout => "queue-timeout",

@@ -73,26 +73,36 @@ impl Exchange<'_> {
         let Self { session, route, .. } = self;
         session.take_route(&route.timeouts);
         let introduced = route.proxy_protocol.map(|_| PinReason::ProxyHeader);
-        let mut credential = PinReason::of_request(&head.headers).or(introduced);
+        let credential = PinReason::of_request(&head.headers);
         let mut ask = Balancer::ask(
             &route.balancing,
             session.client.peer.ip(),
             &mut head.headers,
         );
         let (received, method, presence) = (head.version, head.method.clone(), body.presence());
-        let wanted = tunnel::Asked::by(&head, presence, &route.tunnels);
+        let is_stream = session.shared.is_stream();
+        let wanted = tunnel::Asked::by(&head, presence, &route.tunnels).filter(|_| !is_stream);
         let scheme = session.scheme();
         route.headers.apply(&mut head, session.client, scheme)?;
         client_certificate::tell(
             session.proxy.service.tls.as_deref(),
-            session.client_certificate.as_ref(),
+            session.client_certificate.as_deref(),
             &mut head.headers,
         );
         let asked = self.change(&mut head)?;
-        if asked.is_some() {
-            // A rule may have made a credential of what was none.
-            credential = credential.or_else(|| PinReason::of_request(&head.headers));
+        // A rule may have made a credential of what was none.
+        let again = || {
+            asked
+                .as_ref()
+                .and_then(|_| PinReason::of_request(&head.headers))
+        };
+        let credential = credential.or_else(again);
+        if is_stream && credential.is_some() {
+            let detail = "a credential that authenticates a connection, on one of its streams";
+            return Err(Error::new(Kind::NeedsHttp1, detail));
         }
+        // A stream has no connection of its own; one that was introduced to its server is not shared in any case.
+        let credential = credential.or(introduced).filter(|_| !is_stream);
         if let Some(wanted) = &wanted {
             wanted.say(&mut head.headers);
         }
@@ -335,6 +345,10 @@ impl Exchange<'_> {
         record.answered(head.status);
 
         let lease = match (lease, PinReason::of_response(head.status, &head.headers)) {
+            (Some(mut lease), Some(_)) if session.shared.is_stream() => {
+                lease.retire();
+                Some(lease)
+            }
             (Some(lease), Some(reason)) => {
                 session.pin(lease, reason);
                 record.pinned = Some(reason);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
@@ -15,6 +15,7 @@ use crate::error::{Error, Kind};
 use crate::exchange::Exchange;
 use crate::guard;
 use crate::headers;
+use crate::http2;
 use crate::pages::Page;
 use crate::record::Record;
 use crate::route::{self, Action};
@@ -64,6 +65,9 @@ async fn answer<'a>(
     mut body: RequestBody,
     record: &mut Record,
 ) -> Result<Answer<'a>, Error> {
+    if head.version == Version::HTTP_2 {
+        http2::to_http1(&mut head, body.presence())?;
+    }
     guard::check(&mut head, body.presence())?;
     let proxy = &session.proxy;
     let address = session.client.peer.ip();
@@ -168,7 +172,8 @@ fn refuse(
     };
     let mut response = respond(session, own, record);
     // What follows a doubtful request may be part of it.
-    let is_doubtful = matches!(kind, Kind::BadRequest | Kind::Tunnel);
+    let is_doubtful =
+        matches!(kind, Kind::BadRequest | Kind::Tunnel) && !session.shared.is_stream();
     if is_doubtful || (session.has_pinned() && !kind.is_refusal()) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);

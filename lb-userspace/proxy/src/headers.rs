@@ -147,6 +147,7 @@ impl HeaderPolicy {
         if self.mode.adds_via() {
             let protocol = match received {
                 Version::HTTP_10 => "1.0",
+                Version::HTTP_2 => "2",
                 _ => "1.1",
             };
             let ours = format!("{protocol} {PSEUDONYM}");

@@ -49,6 +49,8 @@ pub struct Clients {
 pub enum Alpn {
     /// HTTP/1.1 only: IIS refuses connection-bound logins on HTTP/2 (`HTTP_1_1_REQUIRED`).
     Http1,
+    /// HTTP/2, or HTTP/1.1: for services in which no server authenticates connections.
+    Http2,
     /// Nothing: what is inside is not HTTP.
     Nothing,
 }
@@ -57,6 +59,7 @@ impl Alpn {
     pub(super) fn protocols(self) -> Vec<Vec<u8>> {
         match self {
             Self::Http1 => vec![HTTP_1_1.to_vec()],
+            Self::Http2 => vec![crate::http2::ALPN.to_vec(), HTTP_1_1.to_vec()],
             Self::Nothing => Vec::new(),
         }
     }
