@@ -24,6 +24,8 @@ pub(crate) struct Port {
     pub(crate) sockets: Vec<Socket>,
     /// What an engine must know of the interface.
     pub(crate) config: PortConfig,
+    /// Whether super-segments may leave by it.
+    cuts: bool,
 }
 
 /// What was decided.
@@ -107,15 +109,24 @@ async fn port(name: &str, resolver: &Resolver) -> anyhow::Result<Port> {
         queues,
         sockets: Vec::new(),
         config,
+        cuts: may_cut(kind_is_veth, queues),
     })
+}
+
+/// Whether super-segments may leave by an interface. The packet socket that takes them leaves the choice of the tx queue to the
+/// kernel, which goes by the CPU, and with many devices what arrives follows what left: a tap, behind most virtual machines'
+/// cards, gives a flow's frames to the queue that its last one came out of, and so do Intel's ATR and aRFS. The client's next
+/// segment would then meet another worker, which has no such connection and resets it. Of one queue there is no other, and on a
+/// veth the peer chooses.
+fn may_cut(kind_is_veth: bool, queues: u32) -> bool {
+    kind_is_veth || queues == 1
 }
 
 fn bind_all(ports: &mut [Port]) -> Result<(), lb_xsk::Error> {
     let result = ports.iter_mut().try_for_each(|port| {
         for queue in 0..port.queues {
             port.sockets.push(Socket::bind(&SocketConfig {
-                // Where it is known to work: see `SocketConfig::cuts`.
-                cuts: port.config.rx_checksums == RxChecksums::Trust,
+                cuts: port.cuts,
                 ..SocketConfig::new(port.ifindex, queue)
             })?);
         }
@@ -128,4 +139,20 @@ fn bind_all(ports: &mut [Port]) -> Result<(), lb_xsk::Error> {
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn super_segments_leave_only_where_they_move_no_flow_to_another_queue() {
+        let check = |kind_is_veth, queues, expected| {
+            assert_eq!(may_cut(kind_is_veth, queues), expected, "{queues} queues");
+        };
+        check(true, 1, true);
+        check(true, 4, true);
+        check(false, 1, true);
+        check(false, 2, false);
+    }
 }

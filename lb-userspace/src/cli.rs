@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::admin::{Answer, Status};
 use crate::control::{Done, Order};
+use crate::doctor::Diagnosis;
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{Flows, Query};
 use crate::template::Template;
@@ -35,6 +36,9 @@ enum Command {
     Template(Template),
     /// Services, servers and packet counters of the running daemon.
     Status(Daemon),
+    /// What is wrong with the running daemon, its certificates and its servers, and what to do about it. Exit code 1 if
+    /// something is.
+    Doctor(Daemon),
     /// Connections that the packet path forwards just now (services of mode "l4").
     Flows(FlowsArgs),
     /// Give a server no new connections; those that it has go on, with the requests of logged-in clients on them. Until `lb undrain`, or the end of the daemon:
@@ -163,6 +167,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Status(daemon) => daemon.print(&admin::status(&daemon.admin)?, Status::to_string),
+        Command::Doctor(daemon) => doctor(&daemon),
         Command::Flows(FlowsArgs { daemon, query }) => {
             daemon.print(&admin::flows(&daemon.admin, &query)?, Flows::to_string)
         }
@@ -219,6 +224,15 @@ impl ExplainArgs {
         let answer = admin::explain(&self.daemon.admin, &question)?;
         let text = |outcomes: &Vec<_>| outcomes.iter().map(Outcome::to_string).collect();
         self.daemon.print(&answer, text)
+    }
+}
+
+fn doctor(daemon: &Daemon) -> Result<(), Failure> {
+    let answer = admin::doctor(&daemon.admin)?;
+    daemon.print(&answer, Diagnosis::to_string)?;
+    match answer.value()?.wrong() {
+        0 => Ok(()),
+        wrong => Err(anyhow::anyhow!("{wrong} found wrong").into()),
     }
 }
 

@@ -7,6 +7,8 @@ mod admission;
 mod balance;
 mod relay;
 mod routes;
+mod rules;
+mod tls;
 
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
@@ -16,22 +18,25 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use lb_config::{
     AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, PoolOf, Protocol, Source,
-    Verify, WhenDaemonGone, WhenServerFails,
+    WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
-    SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_FLAG_PASS_IF_ORPHANED,
+    ACCESS_GLOBAL, AccessPrefix, SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE,
+    SERVICE_FLAG_LISTED, SERVICE_FLAG_LISTED_GLOBALLY, SERVICE_FLAG_PASS_IF_ORPHANED,
     SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER,
 };
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
-use lb_proxy::tls::{self, UpstreamTls};
+use lb_proxy::tls::{Alpn, Error};
 use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service};
 use lb_transport::af_xdp::EngineConfig;
 
 pub(crate) use admission::Lists;
 
 use crate::cli::Failure;
-use crate::control::health::{Probe, Target, Tls};
+use crate::control::drift::Watch;
+use crate::control::files::Watched;
+use crate::control::health::{Probe, Target};
 use crate::control::{
     Controlled, ControlledServer, DesiredServer, DesiredService, Ending, Minimum, health,
 };
@@ -125,13 +130,24 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
     }
 }
 
+/// Why a file that the configuration names can't be used.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Tls(#[from] Error),
+    #[error(transparent)]
+    Page(#[from] rules::BadPage),
+    #[error("deny_file: {0}")]
+    Lists(String),
+}
+
 fn planned(
     service: &lb_config::Service,
     access: &Arc<lb_proxy::Access>,
     directory: &Path,
     cookie_key: CookieKey,
-) -> Result<PlannedService, Mistake> {
-    let lists = Lists::load(&service.access, directory).map_err(Mistake::Lists)?;
+) -> Result<PlannedService, Unreadable> {
+    let lists = Lists::load(&service.access, directory).map_err(Unreadable::Lists)?;
     let own = Arc::new(lists.access());
     let entrance = |limits| admission::entrance(service, limits, [access, &own]);
     let (mut http, mut tcp) = (None, None);
@@ -160,37 +176,21 @@ fn planned(
     })
 }
 
-/// What is wrong with a file that a service names.
-#[derive(Debug, thiserror::Error)]
-enum Mistake {
-    #[error(transparent)]
-    Tls(#[from] tls::Error),
-    #[error("deny_file: {0}")]
-    Lists(String),
-}
-
 /// What the checks of a pool do; `None` if it has none.
-fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, tls::Error> {
+fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, Error> {
     let Health::Checked { check, .. } = health else {
         return Ok(None);
     };
     Ok(Some(match check {
         Check::Tcp => Probe::Tcp,
         Check::Http(get) => Probe::Http(get.clone()),
-        Check::Https(get, tls) => Probe::Https(get.clone(), probe_tls(tls, directory)?),
+        Check::Https(get, tls) => Probe::Https(get.clone(), tls::upstream_tls(tls, directory)?),
         Check::Greeting(greeting, None) => Probe::Greeting(greeting.clone(), None),
         Check::Greeting(greeting, Some(tls)) => {
-            Probe::Greeting(greeting.clone(), Some(probe_tls(tls, directory)?))
+            let tls = tls::upstream_with(tls, Alpn::Nothing, directory)?;
+            Probe::Greeting(greeting.clone(), Some(tls))
         }
     }))
-}
-
-fn probe_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<Tls, tls::Error> {
-    let tls = upstream_tls(tls, directory)?;
-    Ok(Tls {
-        config: Arc::clone(tls.config()),
-        server_name: tls.server_name().clone(),
-    })
 }
 
 fn http_service(
@@ -199,19 +199,16 @@ fn http_service(
     entrance: Entrance,
     directory: &Path,
     cookie_key: CookieKey,
-) -> Result<Service, tls::Error> {
+) -> Result<Service, Unreadable> {
     let tls = match &http.tls {
-        Some(tls) => Some(tls::server_config(
-            &directory.join(&tls.certificate),
-            &directory.join(&tls.key),
-        )?),
+        Some(tls) => Some(tls::server_tls(tls, Alpn::Http1, directory)?),
         None => None,
     };
     let common = balance::Common::new(cookie_key, http.tls.as_ref());
     let routes = http
         .routes
         .iter()
-        .map(|route| routes::route(route, &common, directory));
+        .map(|route| routes::route(service, route, &common, directory));
     let (limits, default) = (&http.limits, ClientTimeouts::default());
     Ok(Service {
         name: service.name.as_str().to_owned(),
@@ -231,15 +228,9 @@ fn http_service(
             .header_bytes
             .and_then(|max| usize::try_from(max.get()).ok()),
         requests: admission::requests(&limits.requests),
+        hsts: http.hsts.as_ref().map(rules::hsts),
+        error_pages: rules::error_pages(&http.error_pages, directory)?,
     })
-}
-
-fn upstream_tls(tls: &lb_config::UpstreamTls, directory: &Path) -> Result<UpstreamTls, tls::Error> {
-    let verify = match &tls.verify {
-        Verify::Ca(path) => tls::Verify::Roots(directory.join(path)),
-        Verify::None => tls::Verify::Nobody,
-    };
-    tls::upstream(&verify, tls.server_name.clone())
 }
 
 impl Plan {
@@ -299,12 +290,39 @@ impl Plan {
         services
             .map(|((service, planned), carrier)| Controlled {
                 name: service.name.as_str().to_owned(),
-                desired: desired(service, *carrier),
+                desired: self.listed(service, planned, desired(service, *carrier)),
                 ending: ending(service),
                 servers: controlled_servers(service, planned),
                 minimums: minimums(service),
             })
             .collect()
+    }
+
+    /// With the lists that the program holds.
+    fn listed(
+        &self,
+        service: &lb_config::Service,
+        planned: &PlannedService,
+        mut desired: DesiredService,
+    ) -> DesiredService {
+        // Behind another balancer the program sees nothing but that one.
+        if service.accept_proxy_protocol().is_empty() {
+            if !self.lists.is_empty() {
+                desired.flags |= SERVICE_FLAG_LISTED_GLOBALLY;
+            }
+            if !planned.lists.is_empty() {
+                desired.flags |= SERVICE_FLAG_LISTED;
+            }
+        }
+        desired
+    }
+
+    /// The networks that the program holds against clients of the services with these numbers, which are in the order of the
+    /// configuration.
+    pub(crate) fn access(&self, numbers: &[u16]) -> impl Iterator<Item = AccessPrefix> {
+        let own = self.services.iter().zip(numbers);
+        let own = own.flat_map(|(service, &number)| service.lists.elements(number.into()));
+        self.lists.elements(ACCESS_GLOBAL).chain(own)
     }
 
     /// What the health monitor shall probe. A server is known by its place among those of all pools of its service.
@@ -334,6 +352,41 @@ impl Plan {
         targets
     }
 
+    /// What is legal but costs something, a line each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let file = self.config.warnings.iter().map(ToString::to_string);
+        let services = self.config.services.iter().zip(&self.services);
+        let of_tls = services.flat_map(|(service, planned)| tls::warnings(service, planned));
+        file.chain(of_tls).collect()
+    }
+
+    /// Everything that is made anew when files change.
+    pub(crate) fn watched_files(&self) -> Vec<Watched> {
+        let services = self.config.services.iter().zip(&self.services);
+        let watched = services
+            .enumerate()
+            .flat_map(|(position, (service, planned))| {
+                let label = service.name.as_str().to_owned();
+                tls::reloads(planned).into_iter().map(move |made| Watched {
+                    service: position,
+                    label: label.clone(),
+                    made,
+                })
+            });
+        watched.collect()
+    }
+
+    /// The servers whose certificates are compared with ours.
+    pub(crate) fn drift_watches(&self) -> Vec<Watch> {
+        let services = self.config.services.iter().zip(&self.services);
+        let watches = services
+            .enumerate()
+            .flat_map(|(position, (service, planned))| {
+                tls::drift_watches(position, service, planned)
+            });
+        watches.collect()
+    }
+
     /// What `lb check` prints: that all is well, what it will cost, and what is legal but unwise.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("{}: no mistakes\n", self.path.display());
@@ -357,7 +410,7 @@ impl Plan {
             ""
         };
         let _ = writeln!(text, "flow table: {flows} flows{families}, {megabytes} MiB");
-        for warning in &self.config.warnings {
+        for warning in self.warnings() {
             let _ = writeln!(text, "warning: {}:{warning}", self.path.display());
         }
         text

@@ -16,6 +16,7 @@ pub mod cli;
 mod compose;
 mod control;
 mod dataplane;
+mod doctor;
 mod explain;
 mod flows;
 mod host;

@@ -5,21 +5,26 @@ use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use lb_config::Mode;
+use lb_proxy::tls::Shown;
 use lb_proxy::{Action, Counters, Kind, Queue, RelayService, Route, Service};
 use lb_transport::af_xdp::{self, Handle};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
 use crate::admin::{
-    Answers, Counter, InterfaceStatus, ReasonStatus, RouteStatus, ServerStatus, ServiceStatus,
-    Status,
+    Answers, CertificateStatus, Counter, InterfaceStatus, ReasonStatus, RouteStatus,
+    SeenCertificate, ServerStatus, ServiceStatus, Status,
 };
 use crate::carrier::Decision;
 use crate::compose::Plan;
+use crate::control::drift::Board;
+use crate::control::files::Problems;
 use crate::control::{Control, Controlled, Done, Order};
+use crate::doctor::{self, Diagnosis};
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{self, Flows, Names, Query};
 use crate::worker::{Carrier, Inquiry};
@@ -30,6 +35,9 @@ pub(crate) struct Reporter {
     interfaces: Vec<ReportedInterface>,
     services: Vec<Reported>,
     names: Names,
+    drift: Board,
+    problems: Problems,
+    warnings: Vec<String>,
 }
 
 struct ReportedInterface {
@@ -134,6 +142,9 @@ impl Reporter {
             started: Instant::now(),
             interfaces: interfaces.collect(),
             services: services.collect(),
+            drift: Board::default(),
+            problems: Problems::default(),
+            warnings: plan.warnings(),
             names: Arc::new(
                 plan.config
                     .services
@@ -142,6 +153,59 @@ impl Reporter {
                     .collect(),
             ),
         }
+    }
+
+    /// What is known of servers' certificates.
+    pub(crate) fn drift(&self) -> Board {
+        self.drift.clone()
+    }
+
+    /// What is wrong with files.
+    pub(crate) fn problems(&self) -> Problems {
+        self.problems.clone()
+    }
+
+    fn servers(&self, position: usize, service: &Controlled) -> Vec<ServerStatus> {
+        // Of L4 only, and then one for each server.
+        let weights = service.desired.servers.iter().map(|server| server.weight);
+        let mut weights = weights.chain(std::iter::repeat(1));
+        let servers = service.servers.iter().enumerate();
+        let status = servers.map(|(place, server)| ServerStatus {
+            name: server.name.clone(),
+            route: server.route.clone().filter(|route| *route != service.name),
+            address: server.address,
+            up: server.up(),
+            reason: server.explain().to_owned(),
+            weight: match (&server.http, weights.next()) {
+                (Some(http), _) => http.weight().get(),
+                (None, weight) => weight.unwrap_or(1),
+            },
+            drained: server.drained,
+            backup: server.is_backup(),
+            in_use: server.http.as_ref().map(|http| http.load().in_use()),
+            max_connections: server
+                .http
+                .as_ref()
+                .and_then(|http| http.limit())
+                .map(NonZeroU32::get),
+            certificate: self
+                .drift
+                .get(position, place)
+                .map(|drift| SeenCertificate {
+                    state: drift.name().to_owned(),
+                    detail: drift.explain(),
+                }),
+        });
+        status.collect()
+    }
+
+    fn counters(&self, position: usize, reported: &Reported) -> Vec<Counter> {
+        let proxy = reported.counters();
+        let drifts = self.drift.found(position).map(|value| Counter {
+            name: "certificate_drifts".to_owned(),
+            value,
+        });
+        proxy.into_iter().chain(drifts).collect()
     }
 
     fn status(&self, control: &Control, workers: &[af_xdp::Counters]) -> anyhow::Result<Status> {
@@ -156,11 +220,13 @@ impl Reporter {
                 listen: controlled.desired.listen,
                 mode: reported.mode.to_owned(),
                 transport_reason: reported.transport_reason.clone(),
-                servers: servers(controlled),
+                servers: self.servers(position, controlled),
                 packets: counted.packets,
                 bytes: counted.bytes,
                 flows: counted.flows,
-                http: reported.counters(),
+                http: self.counters(position, reported),
+                certificates: certificates(reported),
+                file_problems: self.problems.of(position),
                 routes: reported.routes(controlled),
             });
         }
@@ -205,6 +271,13 @@ impl Answers for Desk {
         self.reporter.status(&self.control.borrow(), &workers)
     }
 
+    async fn doctor(&self) -> anyhow::Result<Diagnosis> {
+        Ok(doctor::diagnose(
+            &self.status().await?,
+            &self.reporter.warnings,
+        ))
+    }
+
     async fn flows(&self, query: &Query) -> anyhow::Result<Flows> {
         let (asked, names) = (query.clone(), Arc::clone(&self.reporter.names));
         let question = move |engine: &Handle| flows::terminated(engine, &asked, &names);
@@ -223,30 +296,32 @@ impl Answers for Desk {
     }
 }
 
-fn servers(service: &Controlled) -> Vec<ServerStatus> {
-    // Of L4 only, and then one for each server.
-    let weights = service.desired.servers.iter().map(|server| server.weight);
-    let mut weights = weights.chain(std::iter::repeat(1));
-    let status = |server: &crate::control::ControlledServer| ServerStatus {
-        name: server.name.clone(),
-        route: server.route.clone().filter(|route| *route != service.name),
-        address: server.address,
-        up: server.up(),
-        reason: server.explain().to_owned(),
-        weight: match (&server.http, weights.next()) {
-            (Some(http), _) => http.weight().get(),
-            (None, weight) => weight.unwrap_or(1),
+/// The certificates that clients of the service are shown.
+fn certificates(reported: &Reported) -> Vec<CertificateStatus> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    let tls = reported.http.as_ref().and_then(|http| http.tls.as_ref());
+    let shown = tls.into_iter().flat_map(|tls| tls.shown());
+    let status = shown.map(
+        |Shown {
+             leaf,
+             file,
+             staged,
+             stapled,
+             ..
+         }| CertificateStatus {
+            title: leaf.title().to_owned(),
+            sha256: leaf.fingerprint.to_string(),
+            days_left: (leaf.not_after - now).div_euclid(24 * 60 * 60),
+            subject: leaf.subject,
+            names: leaf.names,
+            not_after: leaf.not_after_text,
+            file: file.display().to_string(),
+            staged,
+            stapled,
         },
-        drained: server.drained,
-        backup: server.is_backup(),
-        in_use: server.http.as_ref().map(|http| http.load().in_use()),
-        max_connections: server
-            .http
-            .as_ref()
-            .and_then(|http| http.limit())
-            .map(NonZeroU32::get),
-    };
-    service.servers.iter().map(status).collect()
+    );
+    status.collect()
 }
 
 /// What is told of a route, or of all connections of a relay.

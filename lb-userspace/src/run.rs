@@ -22,7 +22,7 @@ use tokio::task::LocalSet;
 use crate::carrier::{self, Decision};
 use crate::cli::Failure;
 use crate::compose::{Plan, PlannedService};
-use crate::control::{self, Before, Control, Controlled, InUse, Numbers, health};
+use crate::control::{self, Before, Control, Controlled, InUse, Numbers, drift, files, health};
 use crate::dataplane::{Dataplane, Pins, Resolver, possible_cpus};
 use crate::report::{self, Desk, Reporter};
 use crate::worker::{self, ListenerPlan, Served, Workers};
@@ -34,7 +34,7 @@ const HEALTH_BACKLOG: usize = 64;
 /// Balances until SIGTERM or SIGINT.
 pub(crate) fn run(plan: &Plan, pin: Option<&Path>) -> Result<(), Failure> {
     init_log();
-    for warning in &plan.config.warnings {
+    for warning in plan.warnings() {
         tracing::warn!("{warning}");
     }
     if pin.is_none() && plan.asks_for_stack() {
@@ -67,6 +67,8 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     host::require_kernel()?;
     require_local_addresses(plan)?;
+    let watches = plan.drift_watches();
+    drift::require_same(&watches).await?;
     let socket = admin::Socket::bind(&plan.config.admin)?;
     let resolver = Resolver::new().context("opening rtnetlink")?;
 
@@ -89,6 +91,7 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
     let control = Rc::new(RefCell::new(start_control(plan, dataplane, &carriers)?));
     warn_of_hidden_tags(plan, &resolver).await?;
     log_ready(plan, &decision);
+    let (drift_board, file_problems) = (reporter.drift(), reporter.problems());
     let (changes, received) = mpsc::channel(HEALTH_BACKLOG);
     let desk = Desk {
         reporter,
@@ -103,6 +106,8 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
         Err(error) = control::follow_health(&control, received) => Err(error.into()),
         Err(error) = control::follow_neighbours(&control, &resolver) => Err(error.into()),
         () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
+        () = drift::monitor(watches, drift_board) => Err(anyhow::anyhow!("the look at servers' certificates ended")),
+        () = files::follow(plan.watched_files(), file_problems) => Err(anyhow::anyhow!("the look at files ended")),
         () = socket.serve(desk) => Err(anyhow::anyhow!("the admin socket ended")),
         else => Err(anyhow::anyhow!("the control loop ended")),
     };
@@ -244,6 +249,10 @@ fn start_control(
     };
     let transparent: Vec<_> = config.services.iter().filter(keeps_source).collect();
     let numbers = numbers(&dataplane, &services)?;
+    let ids: Vec<_> = numbers.services.iter().map(|service| service.id).collect();
+    for prefix in plan.access(&ids) {
+        dataplane.add_access(&prefix)?;
+    }
     // Answers to a client whose address was kept are known by the server they come from.
     let pools = transparent.iter().flat_map(|service| service.pools());
     let sources = pools.flat_map(|pool| pool.servers);

@@ -68,14 +68,21 @@
 //! | `profile` | `"exchange"`, `"plain"` | `"plain"` |
 //! | `headers` | [`HeaderMode`]: `"none"`, `"x-forwarded-for"`, `"x-forwarded-for+via"`, `"x-clientside"`, `"x-clientside+via"`, `"via"`, `"legacy"` | exchange: `"none"`; plain: `"x-forwarded-for"` |
 //! | `transport` | `"auto"`, `"af_xdp"`, `"kernel"` | `"auto"` |
-//! | `tls` | `{ certificate, key }`: PEM files, shown to clients | plain HTTP |
+//! | `tls` | `{ certificate, key }`: PEM files, shown to clients; see below for more | plain HTTP |
 //! | `upstream_tls` | `{ server_name, ca }`: what servers must prove; `verify = "none"` in place of `ca` accepts anyone | plain HTTP |
 //! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
+//! | `extended_protection` | the servers bind logins to the certificate that clients see: `tls` without `upstream_tls` is a mistake, and the daemon doesn't start if a server shows another certificate than we do for `upstream_tls.server_name` | `false` |
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
 //!
+//! | `forwarded` | list of `"x-forwarded-for"`, `"x-forwarded-proto"`, `"x-forwarded-port"`, `"x-forwarded-host"`, `"forwarded"` (RFC 7239), beside what `headers` says; `[]` for none | none |
+//! | `inbound` | what becomes of `Via`, `X-ClientSide`, `Forwarded` and `X-Forwarded-*` of clients: `"strip"`, or `"keep"` behind a trusted proxy (lists get ours at their end, and what can be said only once stays) | `"strip"` |
+//! | `request_rules`, `response_rules` | lists of rules, see below; a route's list replaces its service's | `[]` |
+//! | `hsts` | `Strict-Transport-Security` on every response of a service with `tls`: days up to `"3650d"`, or `{ max_age, reach }` with `reach` `"host"`, `"subdomains"`, `"preload"` | none |
+//! | `error_pages` | `{ status = file }`, statuses 400 to 599: UTF-8 files that end in `.html`, `.htm`, `.txt`, `.json` or `.xml`, of at most 256 KiB, for what the proxy itself answers; a route's are looked up before its service's | a line of text |
+//!
 //! **`[[service.route]]`**: for each list that is there, one of it must match (of `header`, all). A route forwards, unless it has
-//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout`, and all from `balance` to `retries` as above; what a route lacks
-//! is its service's.
+//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout`, `extended_protection`, `forwarded`,
+//! `inbound`, `request_rules`, `response_rules`, `error_pages`, and all from `balance` to `retries` as above; what a route lacks is its service's.
 //!
 //! | key | value | default |
 //! |---|---|---|
@@ -86,6 +93,43 @@
 //! | `header` | list of `{ name, value }`; without `value` any will do | any |
 //! | `redirect` | `{ to, status }`: URL or path with `{host}`, `{path}` (and query), `{query}` of the request; 301, 302, 303, 307, 308 | status 302 |
 //! | `respond` | `{ status, body }` | |
+//!
+//! **`tls`**: all its files are read again when they change, without a restart; what is wrong with them is logged, and what was good stays.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `certificate`, `key`, `ocsp` | PEM file with the chain, leaf first; PEM file with its key; DER file with an OCSP response to staple | required, but for `ocsp` |
+//! | `certificates` | in place of those: a list of `{ certificate, key, ocsp }`. A client is shown the first one that has the name it asks for (SNI) among its names, `"*.example.com"` included; one that has only names of earlier ones is *staged* for the next change | |
+//! | `strict_sni` | clients that ask for no name, or one that no certificate has, are refused; else they are shown the first certificate | `false` |
+//! | `versions` | list of `"1.2"` and `"1.3"` | both |
+//! | `ciphers` | `"default"`, or a list of [`CipherSuite`] names in order of preference, with one for each version | `"default"` |
+//! | `client_certificates` | `{ ca, mode, header }`: PEM file with the roots that vouch for clients; `"required"`, or `"optional"` for clients that may also have none; in which header servers are told the subject | none asked for |
+//!
+//! To change the certificate of servers with Extended Protection: put the next one into `certificates` behind the present one; import
+//! it on every server; then, without a pause between, bind it on every server and copy it over the files of the first. Until then
+//! `lb status` and `lb doctor` say which server shows which of the two. A certificate that renews itself on this host alone (ACME)
+//! ends every login.
+//!
+//! **Rules**, done in the order of the file; those of `response_rules` to servers' responses, and only the first five:
+//!
+//! | rule | does |
+//! |---|---|
+//! | `{ add = "X-A", value = "…" }` | one line more |
+//! | `{ set = "X-A", value = "…" }` | one line in place of all of that name; the only rule for `Host` |
+//! | `{ remove = "X-A" }` | no line of that name |
+//! | `{ copy = "X-A", to = "X-B" }` | the lines of one in place of those of the other, if there are any |
+//! | `{ rewrite = "X-A", pattern = "^http:(.*)$", with = "https:$1" }` | replaces the first match in each line |
+//! | `{ path_prefix = "/old", with = "/new" }` | replaces the beginning of the path, found as by `path` of a route |
+//! | `{ path = "^/u/(.*)$", with = "/users/$1" }`; `query` and `url` in place of `path` | replaces the first match in the path, the query (without `?`), or both |
+//!
+//! (LoadMaster's rules of type 1 to 4 are `add`, `remove`, `rewrite` and `url`; 5, which changes bodies, is not offered: bodies stream.)
+//!
+//! In a `value`, `{client_ip}`, `{client_port}`, `{listen_ip}`, `{listen_port}`, `{scheme}`, `{sni}`, `{method}`, `{host}`, `{path}`, `{query}`
+//! are the client's own, before any rule; `{service}`, `{route}`, and in `response_rules` `{server}`, are names. Patterns are those of the
+//! [regex crate](https://docs.rs/regex) on bytes (`(?i)` for any case), matched in linear time. A request's route is chosen before
+//! its target is rewritten; a target that is none afterwards, or still goes up by `..`, is answered with 400. No rule may change what frames a
+//! message or is for one connection (`Content-Length`, `Connection`, `Expect` and the like). On `profile = "exchange"`, one that makes
+//! `Via`, or changes `Authorization`, `WWW-Authenticate`, `Persistent-Auth`, `Cookie` or `Set-Cookie`, needs `force = true`.
 //!
 //! **`limits`**: those of a service are held over all its workers and routes. A route's own `requests`, `rate` and `rate_per_client` are held in
 //! addition; its `body` and `body_rate` replace the service's. A client is one IPv4 address, or one IPv6 /64. Up to 65,536 clients are known by
@@ -145,15 +189,15 @@ use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
-    Access, BodyLimits, BodyRate, Limits, NotANetwork, Prefix, ProxyProtocol, Rate, RequestLimits,
-    Tcp, WhenExceeded,
-};
-pub use model::{
-    Action, AfXdp, Affinity, BalanceMethod, Balancing, Check, Config, Flows, Forward, Forwarding,
-    Get, Greeting, HashKey, HeaderEquals, HeaderMode, Health, HostPattern, Http, InterfaceName, L4,
-    Mail, Mode, Name, Nat, Passive, PathPrefix, Persistence, PoolOf, PortRange, Profile, Protocol,
-    Queue, Redirect, Respond, Route, Schedule, Server, Service, Source, Symptom, Tls, Transport,
-    UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
+    Access, Action, AfXdp, Affinity, BalanceMethod, Balancing, BodyLimits, BodyRate,
+    CertificateFiles, Check, CipherSuite, Ciphers, ClientCertificateMode, ClientCertificates,
+    Config, ErrorPage, ErrorPages, Flows, Forward, Forwarding, Get, Greeting, HashKey,
+    HeaderEquals, HeaderMode, HeaderRule, Health, HostPattern, Hsts, HstsReach, Http, Inbound,
+    InterfaceName, L4, Limits, Mail, Mode, Name, Nat, NotANetwork, Passive, PathPrefix, Pattern,
+    Persistence, Piece, PoolOf, PortRange, Prefix, Profile, Protocol, ProxyProtocol, Queue, Rate,
+    Redirect, RequestLimits, Respond, Route, Rules, Schedule, Server, Service, Source, Symptom,
+    TargetPart, TargetRule, Tcp, Tell, Template, Tls, TlsVersion, Transport, UpstreamTls, Variable,
+    Verify, When, WhenDaemonGone, WhenExceeded, WhenServerFails,
 };
 
 use error::Path;

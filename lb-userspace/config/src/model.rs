@@ -16,19 +16,30 @@ use crate::error::Warning;
 
 mod admission;
 mod balance;
+mod headers;
 mod http_service;
+mod pages;
+mod rules;
 mod tcp_service;
+mod tls;
 
 pub use admission::{
     Access, BodyLimits, BodyRate, Limits, NotANetwork, Prefix, ProxyProtocol, Rate, RequestLimits,
     WhenExceeded,
 };
 pub use balance::{BalanceMethod, Balancing, Passive, Persistence, Queue, Symptom};
+pub use headers::{Hsts, HstsReach, Inbound, Tell};
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
-    Respond, Route, Tls, Transport, UpstreamTls, Verify, When,
+    Respond, Route, Transport, UpstreamTls, Verify, When,
 };
+pub use pages::{ErrorPage, ErrorPages};
+pub use rules::{HeaderRule, Pattern, Piece, Rules, TargetPart, TargetRule, Template, Variable};
 pub use tcp_service::Tcp;
+pub use tls::{
+    CertificateFiles, CipherSuite, Ciphers, ClientCertificateMode, ClientCertificates, Tls,
+    TlsVersion,
+};
 
 /// Everything that `lb.toml` says.
 #[derive(Clone, Debug, PartialEq)]

@@ -189,6 +189,11 @@ impl<'a> Node<'a> {
             })
     }
 
+    /// Where mistakes go.
+    pub(crate) const fn report(&self) -> &'a Report<'a> {
+        self.report
+    }
+
     /// The elements of the array.
     pub(crate) fn array(&self, expected: &'static str) -> Option<Vec<Node<'a>>> {
         let DeValue::Array(array) = self.value else {
@@ -223,6 +228,16 @@ impl<'a> Node<'a> {
             return self.wrong_type(expected);
         };
         Some(Table::new(self.report, entries, self.spot.clone(), schema))
+    }
+
+    /// The entries of a table whose keys are values themselves.
+    pub(crate) fn entries(&self, expected: &'static str) -> Option<Vec<(&'a str, Self)>> {
+        let DeValue::Table(entries) = self.value else {
+            return self.wrong_type(expected);
+        };
+        let keys = entries.keys().map(|key| key.get_ref().as_ref());
+        let node = |(key, value)| (key, Node::new(self.report, value, self.spot.path.key(key)));
+        Some(keys.zip(entries.values()).map(node).collect())
     }
 
     /// The boolean.

@@ -7,12 +7,16 @@
 
 pub(crate) mod access;
 mod balance;
+mod headers;
 mod http;
 mod l4;
 mod limits;
+mod pages;
 mod route;
+mod rules;
 mod server;
 mod tcp;
+mod template;
 mod tls;
 
 use std::net::SocketAddr;
@@ -158,6 +162,7 @@ const SCHEMA: Schema = &[
     "headers",
     "upstream_tls",
     "response_timeout",
+    "extended_protection",
     "balance",
     "persistence",
     "queue",
@@ -172,6 +177,13 @@ const SCHEMA: Schema = &[
     "mss",
     "when_server_fails",
     "when_daemon_gone",
+    // mode = "http": headers, rules and pages
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "hsts",
+    "error_pages",
     // all modes
     "allow",
     "deny",

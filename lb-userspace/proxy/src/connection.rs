@@ -12,22 +12,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::HeaderMap;
+use http::header::STRICT_TRANSPORT_SECURITY;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use crate::balance::{Balancer, Server};
 use crate::client_io::{ClientIo, Shared};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
-use crate::headers::HeaderMode;
+use crate::headers::{HeaderMode, Scheme};
 use crate::identity::{PersistentAuth, PinReason};
 use crate::route::Action;
+use crate::rules::Rules;
 use crate::service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
+use crate::tls::Leaf;
 use crate::upstream::{Lease, Pinned, Pool};
 
 /// One service on one worker: serves client connections, and owns the upstream connections that they share.
@@ -45,6 +48,7 @@ pub struct Proxy {
 pub(crate) struct Backends {
     pub(crate) balancer: Balancer,
     pub(crate) pool: Rc<Pool>,
+    pub(crate) rules: Option<Box<Rules>>,
 }
 
 impl Proxy {
@@ -54,6 +58,7 @@ impl Proxy {
             Action::Forward(forwarding) => Some(Backends {
                 balancer: Balancer::new(&forwarding.servers),
                 pool: Pool::new(forwarding.servers.len()),
+                rules: forwarding.rules.clone(),
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
         });
@@ -117,13 +122,13 @@ impl Proxy {
         let guest = service.entrance.enter(&mut stream, ends, patience).await?;
         let client = guest.client;
         match &service.tls {
-            None => self.serve_http(stream, client, None).await,
-            Some(config) => {
-                let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
+            None => self.serve_http(stream, client, Shown::default()).await,
+            Some(tls) => {
+                let accept = tls.acceptor().accept(stream);
                 match timeout(service.timeouts.tls_handshake, accept).await {
                     Ok(Ok(stream)) => {
-                        let name = stream.get_ref().1.server_name().map(str::to_owned);
-                        self.serve_http(stream, client, name).await
+                        let shown = Shown::on(stream.get_ref().1);
+                        self.serve_http(stream, client, shown).await
                     }
                     Ok(Err(error)) => {
                         Err(Error::new(Kind::ClientTls, "handshake failed").because(error))
@@ -138,7 +143,7 @@ impl Proxy {
         self: Rc<Self>,
         stream: S,
         client: ClientAddr,
-        server_name: Option<String>,
+        shown: Shown,
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -151,7 +156,8 @@ impl Proxy {
             timeouts: Cell::new(timeouts),
             proxy: self,
             client,
-            server_name,
+            server_name: shown.server_name,
+            client_certificate: shown.certificate,
             shared,
             pinned: RefCell::default(),
         });
@@ -203,21 +209,26 @@ impl Proxy {
         }
     }
 
-    /// Counts `Persistent-Auth`, and says once what a `false` means.
-    pub(crate) fn note_persistent_auth(&self, value: Option<PersistentAuth>, mode: HeaderMode) {
+    /// Counts `Persistent-Auth`, and says once what a `false` means, which may be that the server got a `Via` (`via`).
+    pub(crate) fn note_persistent_auth(
+        &self,
+        value: Option<PersistentAuth>,
+        mode: HeaderMode,
+        via: bool,
+    ) {
         match value {
             None => {}
             Some(PersistentAuth::True) => self.service.counters.persistent_auth_true.increment(),
             Some(PersistentAuth::False) => {
                 self.service.counters.persistent_auth_false.increment();
                 if !self.warned.replace(true) {
-                    self.warn_persistent_auth_false(mode);
+                    self.warn_persistent_auth_false(mode, via);
                 }
             }
         }
     }
 
-    fn warn_persistent_auth_false(&self, mode: HeaderMode) {
+    fn warn_persistent_auth_false(&self, mode: HeaderMode, via: bool) {
         let service = &self.service.name;
         if mode.adds_via() {
             tracing::warn!(
@@ -225,6 +236,13 @@ impl Proxy {
                 ?mode,
                 "the server ends logins after one request (Persistent-Auth: false), because the header mode adds Via; \
                  clients that trust their login to last fail with 401 or 400; a mode without Via ends this"
+            );
+        } else if via {
+            tracing::warn!(
+                service,
+                ?mode,
+                "the server ends logins after one request (Persistent-Auth: false), because a rule makes a Via, or \
+                 inbound = \"keep\" lets one pass; clients that trust their login to last fail with 401 or 400"
             );
         } else {
             tracing::warn!(
@@ -255,6 +273,23 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
     .because(error))
 }
 
+/// What a client showed in its TLS handshake.
+#[derive(Debug, Default)]
+struct Shown {
+    server_name: Option<String>,
+    certificate: Option<Leaf>,
+}
+
+impl Shown {
+    fn on(tls: &rustls::ServerConnection) -> Self {
+        let leaf = tls.peer_certificates().and_then(<[_]>::first);
+        Self {
+            server_name: tls.server_name().map(str::to_owned),
+            certificate: leaf.and_then(|leaf| Leaf::read(leaf).ok()),
+        }
+    }
+}
+
 /// What the requests of one client connection have in common.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -262,6 +297,8 @@ pub(crate) struct Session {
     pub(crate) client: ClientAddr,
     /// SNI (RFC 6066 section 3) of the client's TLS; `None` if it sent none, or speaks plain HTTP.
     pub(crate) server_name: Option<String>,
+    /// Of a client that proved itself to be its subject; `None` if none was asked for, or it has none.
+    pub(crate) client_certificate: Option<Leaf>,
     pub(crate) shared: Rc<Shared>,
     /// Of the service, until a request was forwarded.
     timeouts: Cell<ClientTimeouts>,
@@ -276,6 +313,23 @@ impl Session {
             idle: timeouts.idle,
             ..self.timeouts.get()
         });
+    }
+
+    /// How the client speaks to us.
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self.proxy.service.tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        }
+    }
+
+    /// What every response to this client says, whoever it is from. Never over plain HTTP (RFC 6797 section 7.2).
+    pub(crate) fn add_own_headers(&self, headers: &mut HeaderMap) {
+        if let Some(hsts) = &self.proxy.service.hsts
+            && self.scheme() == Scheme::Https
+        {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
     }
 
     /// Makes the connection of `lease` this client's own.

@@ -10,17 +10,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_proxy::tls::{self, Alpn, ServerOptions, ServerTls};
 use lb_proxy::{
     Access, Balancing, ClientAddr, ClientTimeouts, Counter, Counters, Entrance, Kind, Method,
     Prefix, ProxyProtocol, Relay, RelayService, Server, proxy_header,
 };
-use lb_proxy::{relay, tls};
 use rustls_pki_types::ServerName;
 use support::{nobody, origin, run, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
 fn service(addresses: &[SocketAddr]) -> RelayService {
     let server = |address: &SocketAddr| {
@@ -197,12 +197,15 @@ fn tls_ends_here_and_begins_anew() {
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let name = ServerName::try_from("mail.example").unwrap();
-        let mine = relay::any_protocol(&tls::server_config(&certificate, &key).unwrap());
-        let theirs = tls::upstream(&tls::Verify::Roots(certificate), name.clone()).unwrap();
+        let mut options = ServerOptions::new(&certificate, &key);
+        options.alpn = Alpn::Nothing;
+        let mine = ServerTls::load(options).unwrap();
+        let roots = tls::Verify::Roots(certificate);
+        let theirs = tls::upstream_with(&roots, name.clone(), Alpn::Nothing).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = listener.local_addr().unwrap();
-        let acceptor = TlsAcceptor::from(Arc::clone(&mine));
+        let acceptor = mine.acceptor();
         spawn_local(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let mut stream = acceptor.accept(stream).await.unwrap();
@@ -217,10 +220,10 @@ fn tls_ends_here_and_begins_anew() {
         });
         let mut service = service(&[server]);
         service.tls = Some(mine);
-        service.upstream_tls = Some(relay::any_upstream_protocol(&theirs));
+        service.upstream_tls = Some(theirs.clone());
         let edge = Edge::start(service).await;
 
-        let mut config = rustls::ClientConfig::clone(theirs.config());
+        let mut config = rustls::ClientConfig::clone(&theirs.config());
         config.alpn_protocols = vec![b"imap".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         let mut stream = connector.connect(name, edge.client().await).await.unwrap();

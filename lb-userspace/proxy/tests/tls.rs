@@ -7,8 +7,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_proxy::tls::{self, Verify};
+use lb_proxy::tls::{self, Reload, ServerOptions, ServerTls, UpstreamTls, Verify};
 use lb_proxy::{ClientAddr, Kind, Proxy, Service};
+use rustls::HandshakeKind;
 use rustls_pki_types::ServerName;
 use support::{Edge, forwarding, run, service, until};
 use tempfile::TempDir;
@@ -42,9 +43,14 @@ fn name() -> ServerName<'static> {
     ServerName::try_from(NAME).unwrap()
 }
 
+/// TLS towards clients with one certificate.
+fn server(files: &Files) -> Arc<ServerTls> {
+    ServerTls::load(ServerOptions::new(&files.certificate, &files.key)).unwrap()
+}
+
 /// A server that answers one request per connection with the ALPN protocol of that connection.
 async fn tls_origin(files: &Files) -> std::net::SocketAddr {
-    let config = tls::server_config(&files.certificate, &files.key).unwrap();
+    let config = server(files).config();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     spawn_local(async move {
@@ -73,7 +79,7 @@ async fn fetch(service: Service, trusted: &Files, alpn: &[&[u8]]) -> Result<Stri
         proxy.serve(stream, ClientAddr { peer, local }).await
     });
     let settings = tls::upstream(&Verify::Roots(trusted.certificate.clone()), name()).unwrap();
-    let mut config = rustls::ClientConfig::clone(settings.config());
+    let mut config = rustls::ClientConfig::clone(&settings.config());
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     let tcp = TcpStream::connect(local).await.unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name(), tcp);
@@ -99,7 +105,7 @@ fn both_sides_speak_tls_and_http_1_1_only() {
     ] {
         run(async {
             let mut settings = service(&[tls_origin(&back).await]);
-            settings.tls = Some(tls::server_config(&front.certificate, &front.key).unwrap());
+            settings.tls = Some(server(&front));
             let verify = Verify::Roots(back.certificate.clone());
             forwarding(&mut settings).upstream_tls = Some(tls::upstream(&verify, name()).unwrap());
             let got = fetch(settings, &front, alpn).await;
@@ -136,13 +142,59 @@ fn a_server_must_prove_itself_unless_nobody_asks() {
     }
 }
 
+/// A server that greets, so that a client gets its session tickets.
+async fn greeter(files: &Files) -> std::net::SocketAddr {
+    let tls = server(files);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = tls.acceptor().accept(stream).await.unwrap();
+            stream.write_all(b"!").await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    address
+}
+
+/// The kind of handshake of a connection to `address`.
+async fn handshake(tls: &UpstreamTls, address: std::net::SocketAddr) -> HandshakeKind {
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let connecting = tls.connector(address).connect(name(), tcp);
+    let mut stream = connecting.await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    stream.get_ref().1.handshake_kind().unwrap()
+}
+
+#[test]
+fn each_server_has_its_sessions_until_others_are_trusted() {
+    let dir = TempDir::new().unwrap();
+    let back = Files::make(dir.path(), "back");
+    let roots = dir.path().join("roots.pem");
+    std::fs::copy(&back.certificate, &roots).unwrap();
+    let upstream = tls::upstream(&Verify::Roots(roots.clone()), name()).unwrap();
+    run(async move {
+        // Of one name, and with ticket keys of their own, as servers of a pool have them.
+        let servers = [greeter(&back).await, greeter(&back).await];
+        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            for server in servers {
+                assert_eq!(handshake(&upstream, server).await, expected);
+            }
+        }
+        let more = std::fs::read_to_string(&back.certificate).unwrap();
+        std::fs::write(&roots, more.repeat(2)).unwrap();
+        assert!(upstream.reload().unwrap().is_some());
+        assert_eq!(handshake(&upstream, servers[0]).await, HandshakeKind::Full);
+    });
+}
+
 #[test]
 fn a_client_that_speaks_no_tls_is_counted() {
     let dir = TempDir::new().unwrap();
     let front = Files::make(dir.path(), "front");
     run(async {
         let mut settings = service(&[]);
-        settings.tls = Some(tls::server_config(&front.certificate, &front.key).unwrap());
+        settings.tls = Some(server(&front));
         let edge = Edge::start(settings).await;
         edge.client().await.get("/", "").await;
         until(|| edge.counters().errors(Kind::ClientTls) == 1).await;
@@ -172,9 +224,8 @@ fn unusable_files_are_named_with_what_is_wrong() {
         ),
     ];
     for (certificate, key, expected) in table {
-        let error = tls::server_config(certificate, key)
-            .unwrap_err()
-            .to_string();
+        let options = ServerOptions::new(certificate, key);
+        let error = ServerTls::load(options).unwrap_err().to_string();
         for part in expected {
             assert!(error.contains(part), "{error:?} lacks {part:?}");
         }

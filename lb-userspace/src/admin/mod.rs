@@ -1,8 +1,8 @@
-//! The admin socket: a Unix socket on which the daemon answers `GET /status`, and `POST /flows` and
+//! The admin socket: a Unix socket on which the daemon answers `GET /status` and `/doctor`, and `POST /flows` and
 //! `POST /explain` with a question, and takes orders by `POST /drain`, all in JSON.
 //!
 //! Whoever may open the socket may read and order: it is made with mode 0600 by the daemon's user. The client half
-//! serves `lb status`, `lb flows`, `lb explain`, `lb drain` and `lb undrain`.
+//! serves `lb status`, `lb doctor`, `lb flows`, `lb explain`, `lb drain` and `lb undrain`.
 
 mod status;
 
@@ -26,11 +26,13 @@ use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::control::{Done, Order};
+use crate::doctor::Diagnosis;
 use crate::explain::{Outcome, Question};
 use crate::flows::{Flows, Query};
 
 pub(crate) use status::{
-    Counter, InterfaceStatus, ReasonStatus, RouteStatus, ServerStatus, ServiceStatus, Status,
+    CertificateStatus, Counter, InterfaceStatus, ReasonStatus, RouteStatus, SeenCertificate,
+    ServerStatus, ServiceStatus, Status,
 };
 
 /// Bytes of a question at most: a capture of as many packets as one question may have.
@@ -44,6 +46,8 @@ pub(crate) trait Answers {
     async fn flows(&self, query: &Query) -> anyhow::Result<Flows>;
     /// Does what the operator wants with a server.
     fn drain(&self, order: &Order) -> anyhow::Result<Done>;
+    /// What is wrong.
+    async fn doctor(&self) -> anyhow::Result<Diagnosis>;
     /// What would happen to each packet.
     fn explain(&self, question: Question) -> anyhow::Result<Vec<Outcome>>;
 }
@@ -129,6 +133,7 @@ async fn respond(request: Request<Incoming>, answers: &impl Answers) -> Response
     };
     let answer = match (method, path.as_str()) {
         (Method::GET, "/status") => answers.status().await.and_then(|status| json(&status)),
+        (Method::GET, "/doctor") => answers.doctor().await.and_then(|found| json(&found)),
         (Method::POST, "/flows") => match parse(&body) {
             Ok(query) => answers.flows(&query).await.and_then(|flows| json(&flows)),
             Err(error) => Err(error),
@@ -140,7 +145,8 @@ async fn respond(request: Request<Incoming>, answers: &impl Answers) -> Response
             .and_then(|question| answers.explain(question))
             .and_then(|outcomes| json(&outcomes)),
         _ => {
-            let told = "GET /status, POST /flows, /explain and /drain are here\n".to_owned();
+            let told =
+                "GET /status and /doctor, POST /flows, /explain and /drain are here\n".to_owned();
             return plain(StatusCode::NOT_FOUND, told);
         }
     };
@@ -175,6 +181,11 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 /// Asks the daemon for its status.
 pub(crate) fn status(socket: &Path) -> anyhow::Result<Answer<Status>> {
     ask(socket, Request::get("/status"), Bytes::new())
+}
+
+/// Asks the daemon what is wrong.
+pub(crate) fn doctor(socket: &Path) -> anyhow::Result<Answer<Diagnosis>> {
+    ask(socket, Request::get("/doctor"), Bytes::new())
 }
 
 /// Asks the daemon for flows.

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::doctor::EXPIRY_DAYS;
+
 /// Everything that `lb status --json` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
@@ -62,9 +64,47 @@ pub(crate) struct ServiceStatus {
     pub(crate) flows: u64,
     /// Counters of the proxy, by name; empty for l4.
     pub(crate) http: Vec<Counter>,
+    /// Certificates that clients are shown, the default one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) certificates: Vec<CertificateStatus>,
+    /// What is wrong with changed files of certificates and roots; what was read before is in use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) file_problems: Vec<String>,
     /// Routes in the order of the configuration, and all of a relay as one; empty for l4.
     #[serde(default)]
     pub(crate) routes: Vec<RouteStatus>,
+}
+
+/// A certificate that clients are shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CertificateStatus {
+    /// Its first name, or else its subject.
+    pub(crate) title: String,
+    /// Its subject.
+    pub(crate) subject: String,
+    /// The names that it is for.
+    pub(crate) names: Vec<String>,
+    /// SHA-256, in hexadecimal.
+    pub(crate) sha256: String,
+    /// Its last moment, UTC.
+    pub(crate) not_after: String,
+    /// Whole days until then; below 0 if it is over.
+    pub(crate) days_left: i64,
+    /// Its file.
+    pub(crate) file: String,
+    /// Whether it waits for its turn, because earlier ones have all its names.
+    pub(crate) staged: bool,
+    /// Whether an OCSP response is stapled to it.
+    pub(crate) stapled: bool,
+}
+
+/// What a look at the certificate that a server shows came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SeenCertificate {
+    /// `same`, `staged`, `differs` or `unseen`.
+    pub(crate) state: String,
+    /// The same, for people.
+    pub(crate) detail: String,
 }
 
 /// One server of one service.
@@ -96,6 +136,9 @@ pub(crate) struct ServerStatus {
     /// Most of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_connections: Option<u32>,
+    /// Whether it shows the certificate that clients see, if that is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<SeenCertificate>,
 }
 
 /// One route of a service.
@@ -160,7 +203,12 @@ impl fmt::Display for ServerStatus {
             (Some(used), None) => write!(f, " in use {used}")?,
             (None, _) => {}
         }
-        writeln!(f, "  {}", self.reason)
+        writeln!(f, "  {}", self.reason)?;
+        let certificate = self.certificate.as_ref();
+        match certificate.filter(|seen| seen.state != "same") {
+            Some(seen) => writeln!(f, "       {}", seen.detail),
+            None => Ok(()),
+        }
     }
 }
 
@@ -245,6 +293,12 @@ impl fmt::Display for ServiceStatus {
             writeln!(f, "  transport: {reason}")?;
         }
         writeln!(f, "  {packets} packets, {bytes} bytes, {flows} flows")?;
+        for certificate in &self.certificates {
+            write!(f, "  {certificate}")?;
+        }
+        for problem in &self.file_problems {
+            writeln!(f, "  FILES {problem}")?;
+        }
         for route in &self.routes {
             write!(f, "{route}")?;
         }
@@ -255,6 +309,27 @@ impl fmt::Display for ServiceStatus {
             writeln!(f, "  {name:<34} {value:>12}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for CertificateStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            title,
+            not_after,
+            days_left,
+            sha256,
+            ..
+        } = self;
+        write!(f, "certificate {title} until {not_after} SHA-256 {sha256}")?;
+        for (is_so, word) in [(self.staged, ", staged"), (self.stapled, ", stapled")] {
+            f.write_str(if is_so { word } else { "" })?;
+        }
+        match days_left {
+            ..0 => writeln!(f, ", EXPIRED"),
+            0..EXPIRY_DAYS => writeln!(f, ", EXPIRES in {days_left} days"),
+            EXPIRY_DAYS.. => writeln!(f),
+        }
     }
 }
 
@@ -275,6 +350,7 @@ mod tests {
             backup: false,
             in_use: Some(3),
             max_connections: None,
+            certificate: None,
         };
         let expected = "  up      owa/ex1 10.0.0.1:443 in use 3  200 OK<br/>EX1\n";
         assert_eq!(server.to_string(), expected);

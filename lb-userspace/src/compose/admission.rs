@@ -1,9 +1,11 @@
 //! From lists and limits of a configuration to those of the proxy and of the XDP program.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::WhenExceeded;
+use lb_ebpf::abi::{ACCESS_ALLOW, ACCESS_DENY, AccessKey, AccessPrefix, mapped};
 use lb_proxy::{
     Access, BodyLimits, BodyRate, ConnectionLimits, Entrance, Exceeded, Prefix, ProxyProtocol,
     Rate, RequestLimits,
@@ -50,6 +52,31 @@ impl Lists {
     /// Whether everyone may connect.
     pub(crate) fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
+    }
+
+    /// For the XDP program: the elements of its map, of the service with the number `scope` or of all.
+    pub(crate) fn elements(&self, scope: u32) -> impl Iterator<Item = AccessPrefix> {
+        let element = move |address: [u8; 16], length: u32, decision| AccessPrefix {
+            key: AccessKey { scope, address },
+            length: 32 + length,
+            decision,
+        };
+        let of = move |decision| {
+            move |prefix: &lb_config::Prefix| match prefix.address {
+                IpAddr::V4(address) => element(
+                    mapped(address.octets()),
+                    96 + u32::from(prefix.length),
+                    decision,
+                ),
+                IpAddr::V6(address) => element(address.octets(), prefix.length.into(), decision),
+            }
+        };
+        // Who is in none of them.
+        let others = (!self.allow.is_empty()).then(|| element([0; 16], 0, ACCESS_DENY));
+        // The last one written stands, and so what is in both is denied; `::/0` of a list after what stands for all.
+        let allowed = self.allow.iter().map(of(ACCESS_ALLOW));
+        let denied = self.deny.iter().map(of(ACCESS_DENY));
+        others.into_iter().chain(allowed).chain(denied)
     }
 
     /// For the proxy.
@@ -134,6 +161,58 @@ mod tests {
         let shown: Vec<_> = lists.deny.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]);
         assert!(!lists.access().is_open());
+    }
+
+    /// Both sides decide by the same rule: the proxy by its own lists, the program by its map.
+    #[test]
+    fn the_program_is_told_what_the_proxy_knows() {
+        let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let cases: [(&[&str], &[&str]); 5] = [
+            (&[], &["10.0.0.0/8", "2001:db8::/32"]),
+            (&["10.0.0.0/8"], &[]),
+            (&["10.0.0.0/8", "10.1.2.3"], &["10.1.0.0/16", "2001:db8::1"]),
+            (&["::/0"], &["10.1.2.3"]),
+            (&["10.0.0.0/8"], &["10.0.0.0/8", "0.0.0.0/0"]),
+        ];
+        let clients = [
+            "10.1.2.3",
+            "10.1.2.4",
+            "10.2.0.1",
+            "192.0.2.1",
+            "2001:db8::1",
+            "2001:db9::1",
+        ];
+        for (allow, deny) in cases {
+            let lists = Lists {
+                allow: list(allow),
+                deny: list(deny),
+            };
+            let mut world = lb_ebpf::fixtures::world();
+            world.access = Vec::new();
+            for element in lists.elements(7) {
+                // As in the map: one value for each prefix.
+                world
+                    .access
+                    .retain(|other| (other.key, other.length) != (element.key, element.length));
+                world.access.push(element);
+            }
+            let program = lb_ebpf::fixtures::HostTables::new(&world);
+            for client in clients {
+                let client: IpAddr = client.parse().unwrap();
+                let address = match client {
+                    IpAddr::V4(client) => mapped(client.octets()),
+                    IpAddr::V6(client) => client.octets(),
+                };
+                let says =
+                    lb_ebpf::decide::Shared::access(&program, &AccessKey { scope: 7, address });
+                let denied = lists.access().decide(client) == lb_proxy::Decision::Deny;
+                assert_eq!(
+                    says == Some(ACCESS_DENY),
+                    denied,
+                    "{allow:?} {deny:?} {client}"
+                );
+            }
+        }
     }
 
     #[test]

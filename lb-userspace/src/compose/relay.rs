@@ -4,12 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Tcp;
-use lb_proxy::{
-    ClientTimeouts, CookieKey, Counter, Counters, Entrance, RelayService, Timeouts, relay, tls,
-};
+use lb_proxy::tls::{Alpn, Error};
+use lb_proxy::{ClientTimeouts, CookieKey, Counter, Counters, Entrance, RelayService, Timeouts};
 
 use super::balance::Common;
-use super::{admission, upstream_tls};
+use super::{admission, tls};
 
 /// The relay's service, with the files it names read in.
 pub(super) fn service(
@@ -18,17 +17,14 @@ pub(super) fn service(
     entrance: Entrance,
     directory: &Path,
     cookie_key: CookieKey,
-) -> Result<RelayService, tls::Error> {
+) -> Result<RelayService, Error> {
+    // What is inside is not HTTP.
     let tls = match &tcp.tls {
-        Some(tls) => {
-            let (certificate, key) = (directory.join(&tls.certificate), directory.join(&tls.key));
-            let config = tls::server_config(&certificate, &key)?;
-            Some(relay::any_protocol(&config))
-        }
+        Some(tls) => Some(tls::server_tls(tls, Alpn::Nothing, directory)?),
         None => None,
     };
     let upstream = match &tcp.upstream_tls {
-        Some(tls) => Some(relay::any_upstream_protocol(&upstream_tls(tls, directory)?)),
+        Some(tls) => Some(tls::upstream_with(tls, Alpn::Nothing, directory)?),
         None => None,
     };
     let common = Common::new(cookie_key, None);

@@ -5,6 +5,8 @@
 //! map could not be written, and stops the daemon: traffic would otherwise follow a stale decision.
 
 mod drain;
+pub(crate) mod drift;
+pub(crate) mod files;
 pub(crate) mod health;
 #[cfg(test)]
 mod hosts;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{Balancing, BodyLimits, Limits, Prefix, ProxyProtocol, RequestLimits};
-use super::{Health, Name, PoolOf, Server};
+use super::{
+    Balancing, BodyLimits, ErrorPages, Health, Hsts, Inbound, Limits, Name, PoolOf, Prefix,
+    ProxyProtocol, RequestLimits, Rules, Server, Tell, Tls,
+};
 
 /// Settings of a service with `mode = "http"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,10 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// At least one, names unique; the first one that matches a request takes it.
     pub routes: Vec<Route>,
+    /// Over TLS only.
+    pub hsts: Option<Hsts>,
+    /// For statuses that a route has no page for.
+    pub error_pages: ErrorPages,
     /// From where a PROXY header must come, and from elsewhere no connection; empty if none is known.
     pub accept_proxy_protocol: Vec<Prefix>,
     /// Of the whole service.
@@ -145,6 +151,16 @@ pub struct Forwarding {
     pub idle_timeout: Duration,
     /// Longest wait for the head of a response once the request is sent.
     pub response_timeout: Duration,
+    /// Servers bind logins to the certificate that the client saw, and so it must be theirs.
+    pub extended_protection: bool,
+    /// More of such headers.
+    pub forwarded: Vec<Tell>,
+    /// What becomes of such headers that clients send.
+    pub inbound: Inbound,
+    /// What is changed besides.
+    pub rules: Rules,
+    /// The route's own.
+    pub error_pages: ErrorPages,
     /// Of the requests of this route, in addition to those of its service.
     pub requests: RequestLimits,
     /// Of the body of each request.
@@ -205,15 +221,6 @@ pub enum Transport {
     AfXdp,
     /// Kernel sockets.
     Kernel,
-}
-
-/// `tls`: what clients are shown. Relative paths are relative to the configuration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM file with the certificate chain, leaf first.
-    pub certificate: PathBuf,
-    /// PEM file with the private key of the leaf.
-    pub key: PathBuf,
 }
 
 /// `upstream_tls`: how a server must prove itself.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a key that both have is the route's, and a mistake in it is reported where it stands.
 
-use super::{Node, Report, Table};
+use super::{Node, Report, Spot, Table};
 use crate::error::Cost;
 
 /// Where a route's settings are: in its own table, or else in that of its service.
@@ -50,6 +50,16 @@ impl<'t, 'a> Scope<'t, 'a> {
     /// As [`Table::get`].
     pub(crate) fn get(self, key: &'static str) -> Option<Node<'a>> {
         self.holder(key).get(key)
+    }
+
+    /// As [`Table::spot`].
+    pub(crate) fn spot(self, key: &'static str) -> Spot {
+        self.holder(key).spot(key)
+    }
+
+    /// The route's own table; `None` if this is a service's.
+    pub(crate) fn route(self) -> Option<&'t Table<'a>> {
+        self.outer.map(|_| self.inner)
     }
 
     /// As [`Table::required`].

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::{TIMEOUTS, route, server, tls};
-use super::{access, limits};
+use super::{TIMEOUTS, access, headers, limits, pages, route, server, tls};
 use crate::model::{Action, HeaderMode, Http, Name, Profile, Route, Transport, When};
 use crate::reader::{Read, Schema, Scope, Table, unique};
 use crate::{
@@ -11,7 +10,19 @@ use crate::{
     value,
 };
 
-pub(crate) const KEYS: Schema = &["profile", "route", "headers", "response_timeout"];
+pub(crate) const KEYS: Schema = &[
+    "profile",
+    "route",
+    "headers",
+    "response_timeout",
+    "extended_protection",
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "hsts",
+    "error_pages",
+];
 
 /// Reads it, and the servers of each route with their places.
 pub(super) fn read(
@@ -31,6 +42,8 @@ pub(super) fn read(
     let accept_proxy_protocol = access::accept_proxy_protocol(table);
     let limits = limits::of_service(table);
     let offloads = table.get("tls").is_some();
+    let hsts = table.optional("hsts", None, |node| headers::hsts(table, node).map(Some));
+    let error_pages = pages::read(table);
     let (routes, pools) = routes(table, name, &defaults, offloads);
     let http = || {
         Some(Http {
@@ -39,6 +52,8 @@ pub(super) fn read(
             tls: tls?,
             idle_timeout: idle_timeout?,
             routes: routes?,
+            hsts: hsts?,
+            error_pages: error_pages?,
             accept_proxy_protocol: accept_proxy_protocol?,
             limits: limits?,
         })

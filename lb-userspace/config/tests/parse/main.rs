@@ -9,9 +9,12 @@ mod balance;
 mod corpus;
 mod forwarding;
 mod good;
+mod headers;
 mod mistakes;
 mod routes;
+mod rules;
 mod table;
+mod tls;
 
 /// A file without a mistake or warning; each line is changed by some case below.
 const GOOD: &str = r#"interfaces = ["lb-front", "lb-back"]

@@ -17,7 +17,6 @@ use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::balance::{Balancer, Balancing, Server, Slot};
 use crate::counters::{Counter, Counters};
@@ -25,7 +24,7 @@ use crate::entrance::Entrance;
 use crate::error::{Error, Kind};
 use crate::proxy_header::ProxyProtocol;
 use crate::service::{ClientAddr, ClientTimeouts};
-use crate::tls::UpstreamTls;
+use crate::tls::{ServerTls, UpstreamTls};
 use crate::upstream::dial;
 use pipe::{Broken, Scratch};
 
@@ -34,8 +33,8 @@ use pipe::{Broken, Scratch};
 pub struct RelayService {
     /// Name in logs.
     pub name: String,
-    /// TLS towards clients; `None` passes their bytes on as they are.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// TLS towards clients, with [`Alpn::Nothing`](crate::tls::Alpn); `None` passes their bytes on as they are.
+    pub tls: Option<Arc<ServerTls>>,
     /// Who may connect, and how often at once.
     pub entrance: Entrance,
     /// How long is waited for the client; `request_head` is for its PROXY header.
@@ -44,7 +43,7 @@ pub struct RelayService {
     pub servers: Vec<Arc<Server>>,
     /// How connections are spread over them.
     pub balancing: Balancing,
-    /// TLS towards servers.
+    /// TLS towards servers, with [`Alpn::Nothing`](crate::tls::Alpn).
     pub upstream_tls: Option<UpstreamTls>,
     /// How servers are told who a connection is from.
     pub proxy_protocol: Option<ProxyProtocol>,
@@ -56,24 +55,6 @@ pub struct RelayService {
     pub bytes_in: Counter,
     /// Bytes to clients.
     pub bytes_out: Counter,
-}
-
-/// TLS towards clients of a relay, which may speak any protocol: no `http/1.1` is asked for by ALPN (RFC 7301).
-pub fn any_protocol(config: &rustls::ServerConfig) -> Arc<rustls::ServerConfig> {
-    let mut config = config.clone();
-    config.alpn_protocols.clear();
-    Arc::new(config)
-}
-
-/// As [`any_protocol`], towards servers.
-#[must_use]
-pub fn any_upstream_protocol(tls: &UpstreamTls) -> UpstreamTls {
-    let mut config = rustls::ClientConfig::clone(&tls.config);
-    config.alpn_protocols.clear();
-    UpstreamTls {
-        config: Arc::new(config),
-        ..tls.clone()
-    }
 }
 
 /// One TCP service on one worker.
@@ -165,10 +146,10 @@ impl Relay {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let Some(config) = &self.service.tls else {
+        let Some(tls) = &self.service.tls else {
             return Ok(Box::pin(stream));
         };
-        let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
+        let accept = tls.acceptor().accept(stream);
         match timeout(self.service.timeouts.tls_handshake, accept).await {
             Ok(Ok(stream)) => Ok(Box::pin(stream)),
             Ok(Err(error)) => Err(Error::new(Kind::ClientTls, "handshake failed").because(error)),
@@ -232,8 +213,8 @@ impl Relay {
         match &self.service.upstream_tls {
             None => Ok(Box::pin(tcp)),
             Some(tls) => {
-                let connector = TlsConnector::from(Arc::clone(&tls.config));
-                let stream = connector.connect(tls.server_name.clone(), tcp).await?;
+                let connector = tls.connector(server.address());
+                let stream = connector.connect(tls.server_name().clone(), tcp).await?;
                 Ok(Box::pin(stream))
             }
         }

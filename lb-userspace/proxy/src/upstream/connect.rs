@@ -14,7 +14,6 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::{Clean, Driver, Link};
 use crate::balance::Server;
@@ -71,8 +70,8 @@ async fn open(forwarding: &Forwarding, server: &Server, client: ClientAddr) -> i
     match &forwarding.upstream_tls {
         None => drive(tcp).await,
         Some(tls) => {
-            let connector = TlsConnector::from(Arc::clone(&tls.config));
-            drive(connector.connect(tls.server_name.clone(), tcp).await?).await
+            let connector = tls.connector(server.address());
+            drive(connector.connect(tls.server_name().clone(), tcp).await?).await
         }
     }
 }

@@ -17,7 +17,7 @@ use lb_proxy::Server;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
-pub(crate) use probe::{Probe, Tls};
+pub(crate) use probe::Probe;
 pub(crate) use state::{Health, probation, unchecked};
 
 use state::Machine;

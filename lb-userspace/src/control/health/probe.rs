@@ -8,7 +8,6 @@ mod greeting;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -16,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use lb_config::{Get, Greeting};
-use rustls::pki_types::ServerName;
+use lb_proxy::tls::UpstreamTls;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -31,18 +30,9 @@ pub(crate) enum Probe {
     /// GET over plain TCP.
     Http(Get),
     /// GET over TLS.
-    Https(Get, Tls),
+    Https(Get, UpstreamTls),
     /// Reads a mail server's greeting, over TLS if that is there.
-    Greeting(Greeting, Option<Tls>),
-}
-
-/// The client's side of TLS.
-#[derive(Clone, Debug)]
-pub(crate) struct Tls {
-    /// What is trusted; made once, because it holds the parsed roots.
-    pub(crate) config: Arc<rustls::ClientConfig>,
-    /// SNI, and the name that the certificate must be for.
-    pub(crate) server_name: ServerName<'static>,
+    Greeting(Greeting, Option<UpstreamTls>),
 }
 
 /// Why a server is not healthy.
@@ -146,12 +136,12 @@ pub(crate) async fn probe(
 }
 
 async fn secure(
-    tls: &Tls,
+    tls: &UpstreamTls,
     stream: TcpStream,
     deadline: Instant,
 ) -> Result<TlsStream<TcpStream>, Failure> {
-    let connector = TlsConnector::from(Arc::clone(&tls.config));
-    let handshake = connector.connect(tls.server_name.clone(), stream);
+    let connector = TlsConnector::from(tls.config());
+    let handshake = connector.connect(tls.server_name().clone(), stream);
     within(deadline, "TLS", handshake)
         .await?
         .map_err(Failure::Tls)

@@ -15,9 +15,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use lb_config::Get;
+use lb_proxy::tls::{UpstreamTls, Verify, upstream};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+use rustls::{ServerConfig, crypto};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -268,8 +269,8 @@ async fn silence_ends_at_the_deadline() {
     assert_eq!(failure.to_string(), "no answer in time during GET");
 }
 
-/// A server's side of TLS for `mail.lab.test`, and roots that know its issuer.
-fn certified() -> (Arc<ServerConfig>, RootCertStore) {
+/// A server's side of TLS for `mail.lab.test`, and the root that has issued its certificate.
+fn certified() -> (Arc<ServerConfig>, String) {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority =
@@ -279,8 +280,6 @@ fn certified() -> (Arc<ServerConfig>, RootCertStore) {
         .expect("name")
         .signed_by(&key, &authority)
         .expect("leaf");
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone()).expect("root");
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let server = ServerConfig::builder_with_provider(crypto::ring::default_provider().into())
         .with_safe_default_protocol_versions()
@@ -288,33 +287,28 @@ fn certified() -> (Arc<ServerConfig>, RootCertStore) {
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key)
         .expect("certificate");
-    (Arc::new(server), roots)
+    (Arc::new(server), authority.pem())
 }
 
-fn client(roots: RootCertStore, server_name: &'static str) -> Tls {
-    let config = ClientConfig::builder_with_provider(crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Tls {
-        config: Arc::new(config),
-        server_name: server_name.try_into().expect("name"),
-    }
+fn client(root: &str, server_name: &'static str) -> UpstreamTls {
+    let file = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(file.path(), root).expect("written");
+    let verify = Verify::Roots(file.path().to_owned());
+    upstream(&verify, server_name.try_into().expect("name")).expect("a root")
 }
 
 #[tokio::test]
 async fn the_certificate_must_be_the_right_one() {
-    let (server, roots) = certified();
+    let (server, root) = certified();
     let (_, strangers) = certified();
     let cases = [
-        (client(roots.clone(), "mail.lab.test"), "200 OK<br/>"),
+        (client(&root, "mail.lab.test"), "200 OK<br/>"),
         (
-            client(roots, "other.lab.test"),
+            client(&root, "other.lab.test"),
             "TLS: invalid peer certificate: certificate not valid for",
         ),
         (
-            client(strangers, "mail.lab.test"),
+            client(&strangers, "mail.lab.test"),
             "TLS: invalid peer certificate: BadSignature",
         ),
     ];

@@ -28,7 +28,7 @@ async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin, pieces: &[&str])
 /// What a probe finds, and what it says.
 async fn check(
     greeting: Greeting,
-    tls: Option<Tls>,
+    tls: Option<UpstreamTls>,
     server: Option<Arc<ServerConfig>>,
     pieces: &[&str],
 ) -> (String, String) {
@@ -124,10 +124,10 @@ async fn a_greeting_may_be_wrapped_in_tls() {
     let (server, roots) = certified();
     let imap = || greeting(Mail::Imap, "* OK");
     let pieces: &[&str] = &["* OK ready\r\n"];
-    let tls = client(roots.clone(), "mail.lab.test");
+    let tls = client(&roots, "mail.lab.test");
     let (found, said) = check(imap(), Some(tls), Some(Arc::clone(&server)), pieces).await;
     assert_eq!((&found[..], &said[..]), ("up: * OK ready", "a LOGOUT\r\n"));
-    let tls = client(roots, "other.lab.test");
+    let tls = client(&roots, "other.lab.test");
     let (found, _) = check(imap(), Some(tls), Some(server), pieces).await;
     assert!(
         found.starts_with("down: TLS: invalid peer certificate"),
