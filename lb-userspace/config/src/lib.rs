@@ -72,8 +72,10 @@
 //! | `upstream_tls` | `{ server_name, ca }`: what servers must prove; `verify = "none"` in place of `ca` accepts anyone | plain HTTP |
 //! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
 //! | `extended_protection` | the servers bind logins to the certificate that clients see: `tls` without `upstream_tls` is a mistake, and the daemon doesn't start if a server shows another certificate than we do for `upstream_tls.server_name` | `false` |
+//! | `expect` | what becomes of `Expect: 100-continue`: `"forward"` (the server gets it, the client gets the server's 100), `"local"` (the client gets a 100 at once, the server doesn't see it), `"strip"` (nobody gets anything), `"require"` (as forward, and no body is taken before the server's 100 or response) | `"forward"` |
+//! | `upgrade` | protocols that connections may change to, such as `["websocket"]`; `[]` removes `Upgrade` from requests | `[]` |
+//! | `connect` | whether `CONNECT` is passed on to servers; else 501 | `false` |
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
-//!
 //! | `forwarded` | list of `"x-forwarded-for"`, `"x-forwarded-proto"`, `"x-forwarded-port"`, `"x-forwarded-host"`, `"forwarded"` (RFC 7239), beside what `headers` says; `[]` for none | none |
 //! | `inbound` | what becomes of `Via`, `X-ClientSide`, `Forwarded` and `X-Forwarded-*` of clients: `"strip"`, or `"keep"` behind a trusted proxy (lists get ours at their end, and what can be said only once stays) | `"strip"` |
 //! | `request_rules`, `response_rules` | lists of rules, see below; a route's list replaces its service's | `[]` |
@@ -82,7 +84,8 @@
 //!
 //! **`[[service.route]]`**: for each list that is there, one of it must match (of `header`, all). A route forwards, unless it has
 //! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout`, `extended_protection`, `forwarded`,
-//! `inbound`, `request_rules`, `response_rules`, `error_pages`, and all from `balance` to `retries` as above; what a route lacks is its service's.
+//! `inbound`, `request_rules`, `response_rules`, `error_pages`, `expect`, `upgrade`, `connect`, and all from `balance` to `retries` as above; what a
+//! route lacks is its service's.
 //!
 //! | key | value | default |
 //! |---|---|---|
@@ -130,6 +133,7 @@
 //! its target is rewritten; a target that is none afterwards, or still goes up by `..`, is answered with 400. No rule may change what frames a
 //! message or is for one connection (`Content-Length`, `Connection`, `Expect` and the like). On `profile = "exchange"`, one that makes
 //! `Via`, or changes `Authorization`, `WWW-Authenticate`, `Persistent-Auth`, `Cookie` or `Set-Cookie`, needs `force = true`.
+//! A name that wasn't in the message before is written `Like-This`.
 //!
 //! **`limits`**: those of a service are held over all its workers and routes. A route's own `requests`, `rate` and `rate_per_client` are held in
 //! addition; its `body` and `body_rate` replace the service's. A client is one IPv4 address, or one IPv6 /64. Up to 65,536 clients are known by
@@ -191,13 +195,13 @@ pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
     Access, Action, AfXdp, Affinity, BalanceMethod, Balancing, BodyLimits, BodyRate,
     CertificateFiles, Check, CipherSuite, Ciphers, ClientCertificateMode, ClientCertificates,
-    Config, ErrorPage, ErrorPages, Flows, Forward, Forwarding, Get, Greeting, HashKey,
+    Config, ErrorPage, ErrorPages, Expect, Flows, Forward, Forwarding, Get, Greeting, HashKey,
     HeaderEquals, HeaderMode, HeaderRule, Health, HostPattern, Hsts, HstsReach, Http, Inbound,
     InterfaceName, L4, Limits, Mail, Mode, Name, Nat, NotANetwork, Passive, PathPrefix, Pattern,
     Persistence, Piece, PoolOf, PortRange, Prefix, Profile, Protocol, ProxyProtocol, Queue, Rate,
     Redirect, RequestLimits, Respond, Route, Rules, Schedule, Server, Service, Source, Symptom,
-    TargetPart, TargetRule, Tcp, Tell, Template, Tls, TlsVersion, Transport, UpstreamTls, Variable,
-    Verify, When, WhenDaemonGone, WhenExceeded, WhenServerFails,
+    TargetPart, TargetRule, Tcp, Tell, Template, Tls, TlsVersion, Transport, Tunnels, UpgradeTo,
+    UpstreamTls, Variable, Verify, When, WhenDaemonGone, WhenExceeded, WhenServerFails,
 };
 
 use error::Path;

@@ -16,6 +16,7 @@ use crate::error::Warning;
 
 mod admission;
 mod balance;
+mod exchange;
 mod headers;
 mod http_service;
 mod pages;
@@ -28,6 +29,7 @@ pub use admission::{
     WhenExceeded,
 };
 pub use balance::{BalanceMethod, Balancing, Passive, Persistence, Queue, Symptom};
+pub use exchange::{Expect, Tunnels, UpgradeTo};
 pub use headers::{Hsts, HstsReach, Inbound, Tell};
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,

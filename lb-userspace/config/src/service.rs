@@ -7,6 +7,7 @@
 
 pub(crate) mod access;
 mod balance;
+mod exchange;
 mod headers;
 mod http;
 mod l4;
@@ -170,6 +171,9 @@ const SCHEMA: Schema = &[
     "slow_start",
     "minimum_healthy",
     "retries",
+    "expect",
+    "upgrade",
+    "connect",
     // mode = "l4"
     "source",
     "forward",

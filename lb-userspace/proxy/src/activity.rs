@@ -16,6 +16,8 @@ use crate::service::ClientTimeouts;
 enum Outward {
     /// Its body is not yet read to the end.
     Open,
+    /// Its body is not read until the server says so, since then.
+    Held(Instant),
     /// All of it was read, or there is none, since then.
     Done(Instant),
 }
@@ -29,6 +31,8 @@ enum Homeward {
     Awaited,
     /// The body is on its way.
     Streaming,
+    /// The connection is no longer HTTP.
+    Tunnel,
 }
 
 /// The clock of one client connection.
@@ -54,9 +58,7 @@ impl Activity {
     /// Bytes came from the client. The first ones after an exchange begin the next head.
     pub(crate) fn received(&self, now: Instant) {
         self.last_byte.set(now);
-        let between =
-            self.homeward.get() == Homeward::Done && matches!(self.outward.get(), Outward::Done(_));
-        if between && self.head_since.get().is_none() {
+        if self.is_between() && self.head_since.get().is_none() {
             self.head_since.set(Some(now));
         }
     }
@@ -73,11 +75,30 @@ impl Activity {
         self.homeward.set(Homeward::Awaited);
     }
 
+    /// The request's body is left unread until the server asks for it.
+    pub(crate) fn hold(&self, now: Instant) {
+        if matches!(self.outward.get(), Outward::Open) {
+            self.outward.set(Outward::Held(now));
+        }
+    }
+
+    /// The server asks for the body.
+    pub(crate) fn request_wanted(&self) {
+        if matches!(self.outward.get(), Outward::Held(_)) {
+            self.outward.set(Outward::Open);
+        }
+    }
+
     /// A request's body was read to its end, or nobody will read on.
     pub(crate) fn request_done(&self, now: Instant) {
-        if matches!(self.outward.get(), Outward::Open) {
+        if !self.is_request_done() {
             self.outward.set(Outward::Done(now));
         }
+    }
+
+    /// Whether nothing more is to be read of the request.
+    pub(crate) fn is_request_done(&self) -> bool {
+        matches!(self.outward.get(), Outward::Done(_))
     }
 
     /// A response's head is there.
@@ -90,11 +111,26 @@ impl Activity {
         self.homeward.set(Homeward::Done);
     }
 
-    /// Since when the server has all of the request; `None` if it hasn't.
-    pub(crate) fn request_done_since(&self) -> Option<Instant> {
+    /// There are no more requests and responses.
+    pub(crate) fn tunnel(&self) {
+        self.homeward.set(Homeward::Tunnel);
+    }
+
+    /// Whether all that is left of an exchange is the response's way to the client.
+    pub(crate) fn only_responds(&self) -> bool {
+        self.homeward.get() == Homeward::Streaming && self.is_request_done()
+    }
+
+    /// Whether there is no exchange.
+    pub(crate) fn is_between(&self) -> bool {
+        self.homeward.get() == Homeward::Done && self.is_request_done()
+    }
+
+    /// Since when it is the server's turn, which has all of the request, or all that it gets unasked; `None` if it isn't.
+    pub(crate) fn servers_turn_since(&self) -> Option<Instant> {
         match self.outward.get() {
             Outward::Open => None,
-            Outward::Done(since) => Some(since),
+            Outward::Held(since) | Outward::Done(since) => Some(since),
         }
     }
 
@@ -104,7 +140,7 @@ impl Activity {
             return Some((since + timeouts.request_head, Kind::RequestHead));
         }
         let awaits_server =
-            self.homeward.get() == Homeward::Awaited && self.request_done_since().is_some();
+            self.homeward.get() == Homeward::Awaited && self.servers_turn_since().is_some();
         (!awaits_server).then(|| (self.last_byte.get() + timeouts.idle, Kind::Idle))
     }
 }
@@ -135,6 +171,9 @@ mod tests {
             "a slow head gets no more time",
         );
         activity.request_head();
+        activity.hold(at(5));
+        check(None, "the server is to ask for the body");
+        activity.request_wanted();
         activity.received(at(6));
         check(Some((at(106), Kind::Idle)), "body on its way");
         activity.request_done(at(7));

@@ -21,6 +21,11 @@ use crate::record::Record;
 use crate::service::BodyLimits;
 use crate::upstream::Lease;
 
+/// Bytes that hyper reads at once at most, and queues for writing. A body may be in three such places at once: read, handed over
+/// and queued, on its way in either direction; so an exchange holds less than a mebibyte. A head must fit in it as
+/// well: the largest Kerberos ticket of Windows (`MaxTokenSize`, 65,535 bytes) takes 87,380 in base64.
+pub(crate) const BUFFER: usize = 128 << 10;
+
 /// A client's body on its way to a server. If dropped before its end, the rest is left to [`Leftover`].
 ///
 /// [`Leftover`]: crate::leftover::Leftover
@@ -31,6 +36,8 @@ pub(crate) struct RequestBody {
     shared: Rc<Shared>,
     /// Bytes that may still come.
     room: u64,
+    /// Whether to ask the gate before each read.
+    is_held: bool,
 }
 
 /// Why a client's body broke off.
@@ -50,6 +57,7 @@ impl RequestBody {
             incoming: Some(incoming),
             shared,
             room: u64::MAX,
+            is_held: false,
         };
         if body.is_end_stream() {
             body.done();
@@ -80,6 +88,11 @@ impl RequestBody {
         Ok(())
     }
 
+    /// Leaves the body unread until the gate lets it go.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+    }
+
     fn done(&mut self) {
         self.incoming = None;
         self.shared.pace.done();
@@ -95,6 +108,11 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_held {
+            ready!(self.shared.gate.poll_released(cx));
+            self.is_held = false;
+            self.shared.activity.request_wanted();
+        }
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
@@ -146,6 +164,8 @@ pub(crate) enum ResponseBody {
     Relayed(Relayed),
     /// Our own.
     Own(Own),
+    /// None, because the connection is no longer HTTP.
+    Tunnel,
 }
 
 /// A server's body on its way to a client.
@@ -173,7 +193,7 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.shared.activity.response_done();
+        self.shared.response_done();
     }
 }
 
@@ -208,7 +228,7 @@ impl ResponseBody {
 impl Relayed {
     fn complete(&mut self) {
         self.end.record.complete = true;
-        let request_done = self.end.shared.activity.request_done_since().is_some();
+        let request_done = self.end.shared.activity.is_request_done();
         // A server that answers before it has all of the request may never read the rest as what it is (CL.0).
         if let Some(lease) = self.lease.take().filter(|_| request_done) {
             lease.end();
@@ -225,6 +245,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
+            Self::Tunnel => Poll::Ready(None),
             Self::Own(own) => Pin::new(&mut own.text)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
@@ -245,6 +266,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Tunnel => true,
             Self::Own(own) => own.text.is_end_stream(),
             Self::Relayed(relayed) => relayed.incoming.is_end_stream(),
         }
@@ -252,6 +274,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Tunnel => SizeHint::with_exact(0),
             Self::Own(own) => own.text.size_hint(),
             Self::Relayed(relayed) => relayed.incoming.size_hint(),
         }

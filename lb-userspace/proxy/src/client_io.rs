@@ -1,6 +1,10 @@
 //! The client's byte stream, as hyper sees it: tells [`Activity`] of every byte, and lets [`Gate`] hold back hyper's
 //! `100 Continue`.
 //!
+//! It also keeps the end of what the client sends from hyper while a response is on its way, for hyper would give that
+//! up: a client that has asked for all that it wants may close its sending side and read on (RFC 9293 section 3.6). Before
+//! the response's head it counts as the client being gone (`Proxy::serve` says why).
+//!
 //! Invariant: bytes are never changed, reordered or buffered here; the only bytes that hyper writes and the client
 //! does not get, or gets later, are the ones that the gate catches.
 
@@ -26,8 +30,10 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
     pub(crate) pace: Pace,
-    flushed: Cell<bool>,
+    is_flushed: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
+    /// Whoever is to learn of the client's end when the response is through.
+    awaits_end: RefCell<Option<Waker>>,
 }
 
 impl Shared {
@@ -37,23 +43,40 @@ impl Shared {
             gate: Arc::default(),
             leftover: Leftover::default(),
             pace: Pace::default(),
-            flushed: Cell::new(true),
+            is_flushed: Cell::new(true),
             awaits_flush: RefCell::default(),
+            awaits_end: RefCell::default(),
         })
     }
 
-    /// Arms the gate once the previous response has left hyper's buffer, so that the next bytes
-    /// written are hyper's line or the head of this request's response.
-    pub(crate) async fn arm_gate(&self) {
+    /// A response was handed over to its end, or nobody will hand on.
+    pub(crate) fn response_done(&self) {
+        self.activity.response_done();
+        self.tell_end();
+    }
+
+    /// Whether hyper would give up a response if it knew of the client's end.
+    fn keeps_end(&self) -> bool {
+        self.activity.only_responds() || (self.activity.is_between() && !self.is_flushed.get())
+    }
+
+    fn tell_end(&self) {
+        if let Some(waker) = self.awaits_end.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until the previous response has left hyper's buffer, so that the next bytes written are hyper's
+    /// `100 Continue` or the head of this request's response.
+    pub(crate) async fn flushed(&self) {
         std::future::poll_fn(|cx| {
-            if self.flushed.get() {
+            if self.is_flushed.get() {
                 return Poll::Ready(());
             }
             self.awaits_flush.replace(Some(cx.waker().clone()));
             Poll::Pending
         })
         .await;
-        self.gate.arm();
     }
 }
 
@@ -61,11 +84,17 @@ impl Shared {
 pub(crate) struct ClientIo<S> {
     stream: S,
     shared: Rc<Shared>,
+    /// The client sends nothing more.
+    has_ended: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
     pub(crate) fn new(stream: S, shared: Rc<Shared>) -> Self {
-        Self { stream, shared }
+        Self {
+            stream,
+            shared,
+            has_ended: false,
+        }
     }
 
     /// Writes what is due of a `100 Continue`; afterwards none is.
@@ -87,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
     /// Before each write: what is due comes first, then the gate decides over `bytes`.
     fn poll_admit(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<Fate>> {
         ready!(self.poll_continue(cx))?;
-        self.shared.flushed.set(false);
+        self.shared.is_flushed.set(false);
         Poll::Ready(Ok(self.shared.gate.judge(bytes)))
     }
 
@@ -109,12 +138,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
         // that doesn't take the line is still read from.
         let _ = self.poll_continue(cx)?;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if !self.has_ended {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        }
         let count = buf.filled().len() - before;
         if count > 0 {
             let now = Instant::now();
             self.shared.activity.received(now);
             self.shared.pace.received(now, count);
+            return Poll::Ready(Ok(()));
+        }
+        self.has_ended = buf.remaining() > 0;
+        if self.has_ended && self.shared.keeps_end() {
+            self.shared.awaits_end.replace(Some(cx.waker().clone()));
+            return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
@@ -157,7 +194,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_continue(cx))?;
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.shared.flushed.set(true);
+        self.shared.is_flushed.set(true);
+        self.shared.tell_end();
         if let Some(waker) = self.shared.awaits_flush.take() {
             waker.wake();
         }

@@ -7,7 +7,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::balance::{Balancer, Server};
+use crate::body::BUFFER;
 use crate::client_io::{ClientIo, Shared};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
@@ -31,6 +33,7 @@ use crate::route::Action;
 use crate::rules::Rules;
 use crate::service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
 use crate::tls::Leaf;
+use crate::tunnel::Tunnel;
 use crate::upstream::{Lease, Pinned, Pool};
 
 /// One service on one worker: serves client connections, and owns the upstream connections that they share.
@@ -89,8 +92,9 @@ impl Proxy {
     /// Serves one client connection until it ends. Must run inside a `LocalSet`; dropping the future closes the
     /// connection and its upstream one.
     ///
-    /// An end of the stream in the middle of an exchange counts as the client being gone, also if only its sending
-    /// side is closed: whoever waits an hour for `ActiveSync` must not keep a server busy after hanging up.
+    /// An end of the stream before a response's head counts as the client being gone, also if only its sending side is
+    /// closed: whoever waits an hour for `ActiveSync` must not keep a server busy after hanging up. Once the response
+    /// is on its way it is delivered.
     ///
     /// # Errors
     ///
@@ -160,11 +164,13 @@ impl Proxy {
             client_certificate: shown.certificate,
             shared,
             pinned: RefCell::default(),
+            tunnel: RefCell::default(),
         });
         let requests = Rc::clone(&session);
         let mut builder = http1::Builder::new();
         session.proxy.limit_heads(&mut builder);
         let connection = builder
+            .max_buf_size(BUFFER)
             .preserve_header_case(true)
             // For headers that we add; those of the server keep their case.
             .title_case_headers(true)
@@ -174,13 +180,13 @@ impl Proxy {
             .header_read_timeout(None)
             .serve_connection(io, service_fn(move |r| forward(Rc::clone(&requests), r)));
 
-        let mut connection = pin!(connection);
+        let mut connection = connection;
         let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
         let mut stopping = false;
         let mut alarm = pin!(sleep_until(Instant::now() + timeouts.idle));
         poll_fn(|cx| {
             loop {
-                if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+                if let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx) {
                     return Poll::Ready(outcome.or_else(ended));
                 }
                 let stop_now = !stopping
@@ -190,14 +196,26 @@ impl Proxy {
                     break;
                 }
                 stopping = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
             if session.shared.leftover.poll(cx).is_ready() {
                 session.shared.activity.request_done(Instant::now());
             }
             session.poll_deadline(cx, alarm.as_mut()).map(Err)
         })
-        .await
+        .await?;
+        let Some(tunnel) = session.tunnel.take() else {
+            return Ok(());
+        };
+        let rest = connection.into_parts();
+        let relay = tunnel.relay(rest.io.into_inner(), rest.read_buf);
+        if stopping {
+            return Ok(());
+        }
+        tokio::select! {
+            outcome = session.within_deadline(relay, alarm) => outcome,
+            _draining = stop => Ok(()),
+        }
     }
 
     fn limit_heads(&self, builder: &mut http1::Builder) {
@@ -304,6 +322,8 @@ pub(crate) struct Session {
     timeouts: Cell<ClientTimeouts>,
     /// One at most for the servers of a route.
     pinned: RefCell<Vec<(Pinned, PinReason)>>,
+    /// What the connection becomes once hyper is done with it.
+    pub(crate) tunnel: RefCell<Option<Tunnel>>,
 }
 
 impl Session {
@@ -341,6 +361,14 @@ impl Session {
     /// Whether the client has a connection of its own, to whatever server.
     pub(crate) fn has_pinned(&self) -> bool {
         !self.pinned.borrow().is_empty()
+    }
+
+    /// Takes the client's own connection to a server of the route, to make a tunnel of it.
+    pub(crate) fn take_pinned(&self, route: &Forwarding) -> Option<Pinned> {
+        let mut pinned = self.pinned.borrow_mut();
+        let is_of_route = |pinned: &Pinned| route.server_at(pinned.server().address()).is_some();
+        let at = pinned.iter().position(|(pinned, _)| is_of_route(pinned))?;
+        Some(pinned.swap_remove(at).0)
     }
 
     /// What `f` says of the client's own connection to a server of the route; `None` if it has none. A route to other
@@ -401,12 +429,24 @@ impl Session {
         }
     }
 
-    /// Ready with the reason when the connection's time is up.
-    fn poll_deadline(
+    /// Runs a tunnel, until the connection's time is up. How else it ends is the business of its ends.
+    async fn within_deadline(
         &self,
-        cx: &mut Context<'_>,
-        mut alarm: std::pin::Pin<&mut Sleep>,
-    ) -> Poll<Error> {
+        relay: impl Future<Output = io::Result<()>>,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Result<(), Error> {
+        let mut relay = pin!(relay);
+        poll_fn(|cx| {
+            if relay.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            self.poll_deadline(cx, alarm.as_mut()).map(Err)
+        })
+        .await
+    }
+
+    /// Ready with the reason when the connection's time is up.
+    fn poll_deadline(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<Error> {
         loop {
             let timeouts = self.timeouts.get();
             let of_body = self.shared.pace.deadline(cx.waker());

@@ -51,6 +51,12 @@ pub struct Counters {
     pub persistent_auth_false: Counter,
     /// Responses `100 Continue` relayed from a server to a client.
     pub continues_relayed: Counter,
+    /// Connections that became something else than HTTP.
+    pub tunnels: Counter,
+    /// Bytes that clients sent through tunnels that have ended.
+    pub tunnel_bytes_received: Counter,
+    /// Bytes that clients were sent through tunnels that have ended.
+    pub tunnel_bytes_sent: Counter,
     errors: [Counter; Kind::ALL.len()],
 }
 

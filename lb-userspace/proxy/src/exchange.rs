@@ -20,12 +20,14 @@ use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::client_certificate;
 use crate::connection::{Backends, Session};
 use crate::error::{Error, Kind};
+use crate::expect::{self, ExpectMode};
 use crate::guard;
 use crate::headers::{self, BodyPresence};
 use crate::identity::{self, PinReason};
 use crate::record::Record;
 use crate::rules::{Asked, Facts};
 use crate::service::Forwarding;
+use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Lease, Sent, connect};
 
 /// One request of one client on its way to the servers of one route.
@@ -44,6 +46,8 @@ pub(crate) struct Answer {
     cookie: Option<Box<HeaderValue>>,
     /// Only where there are rules, whose variables stand for it.
     asked: Option<Box<Asked>>,
+    /// What the request asked for, if the response grants it.
+    tunnel: Option<tunnel::Asked>,
 }
 
 impl Answer {
@@ -76,6 +80,7 @@ impl Exchange<'_> {
             &mut head.headers,
         );
         let (received, method, presence) = (head.version, head.method.clone(), body.presence());
+        let wanted = tunnel::Asked::by(&head, presence, &route.tunnels);
         let scheme = session.scheme();
         route.headers.apply(&mut head, session.client, scheme)?;
         client_certificate::tell(
@@ -88,13 +93,17 @@ impl Exchange<'_> {
             // A rule may have made a credential of what was none.
             credential = credential.or_else(|| PinReason::of_request(&head.headers));
         }
+        if let Some(wanted) = &wanted {
+            wanted.say(&mut head.headers);
+        }
         record.outgoing(&head.headers);
         frame(&mut head, &body);
         let mut request = Request::from_parts(head, body);
-        expect(session, &mut request, received, record).await;
+        expect::prepare(session, route.expect, &mut request, received, record).await;
 
         if !session.is_pinned(route) {
-            let Some(reason) = credential else {
+            let reason = credential.or(wanted.as_ref().map(|_| PinReason::Tunnel));
+            let Some(reason) = reason else {
                 let mut answer = self.send_shared(request, &mut ask, record).await?;
                 answer.retire_if_doubtful(&method, presence);
                 return Ok(Answer { asked, ..answer });
@@ -102,10 +111,11 @@ impl Exchange<'_> {
             let lease = self.obtain(Freshness::Fresh, &mut ask).await?;
             session.pin(lease, reason);
         }
-        let response = self.send_pinned(request, record).await?;
+        let response = self.send_pinned(request, wanted.as_ref(), record).await?;
         let pinned = session.pinned_server(route);
         let index = pinned.and_then(|server| route.index_at(server.address()));
         Ok(Answer {
+            tunnel: wanted.filter(|wanted| wanted.is_granted_by(&response)),
             response,
             lease: None,
             cookie: route.balancing.cookie(&ask, index).map(Box::new),
@@ -127,6 +137,7 @@ impl Exchange<'_> {
     async fn send_pinned(
         self,
         request: Request<RequestBody>,
+        wanted: Option<&tunnel::Asked>,
         record: &mut Record,
     ) -> Result<Response<Incoming>, Error> {
         let Self { session, route, .. } = self;
@@ -142,7 +153,7 @@ impl Exchange<'_> {
             record.pinned = Some(reason);
             pinned.send(request)
         });
-        let outcome = self.response_head(sending.ok_or_else(lost)?).await;
+        let outcome = self.response_head(sending.ok_or_else(lost)?, wanted).await;
         if let Some(server) = session.pinned_server(route) {
             self.judge(server, &outcome);
         }
@@ -166,7 +177,7 @@ impl Exchange<'_> {
             let mut lease = self.obtain(freshness, ask).await?;
             let server = Arc::clone(lease.clean().server());
             record.upstream = Some((Arc::clone(&server), lease.clean().id()));
-            let outcome = self.response_head(lease.clean().send(request)).await;
+            let outcome = self.response_head(lease.clean().send(request), None).await;
             self.judge(&server, &outcome);
             match outcome {
                 Ok(response) => {
@@ -177,6 +188,7 @@ impl Exchange<'_> {
                         lease: Some(lease),
                         cookie,
                         asked: None,
+                        tunnel: None,
                     });
                 }
                 Err(Failure::Failed(error)) => return Err(error),
@@ -254,18 +266,26 @@ impl Exchange<'_> {
     async fn response_head(
         self,
         sending: impl Future<Output = Sent>,
+        wanted: Option<&tunnel::Asked>,
     ) -> Result<Response<Incoming>, Failure> {
         let limit = self.route.timeouts.response_head;
         let activity = &self.session.shared.activity;
         let mut sending = pin!(sending);
         loop {
-            let since = activity.request_done_since().unwrap_or_else(Instant::now);
+            let since = activity.servers_turn_since().unwrap_or_else(Instant::now);
             match timeout_at(since + limit, sending.as_mut()).await {
-                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    let detail = "101 to a request that asked for no upgrade";
+                Ok(Ok(response))
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                        && !wanted.is_some_and(|wanted| wanted.is_granted_by(&response)) =>
+                {
+                    let detail = "101 to a request that didn't ask for this protocol";
                     return Err(Failure::Failed(Error::new(Kind::UpstreamBroken, detail)));
                 }
                 Ok(Ok(mut response)) => {
+                    if self.route.expect == ExpectMode::Require {
+                        // The server didn't ask for the body, but may want it to keep the connection.
+                        self.session.shared.gate.release();
+                    }
                     guard::check_response(response.headers_mut()).map_err(Failure::Failed)?;
                     return Ok(response);
                 }
@@ -276,7 +296,7 @@ impl Exchange<'_> {
                     });
                 }
                 // While the request is still on its way, the idle timeout watches.
-                Err(_elapsed) if activity.request_done_since() != Some(since) => {}
+                Err(_elapsed) if activity.servers_turn_since() != Some(since) => {}
                 Err(_elapsed) => {
                     let detail = format!("no response head within {limit:?}");
                     return Err(Failure::Failed(Error::new(Kind::ResponseTimeout, detail)));
@@ -293,11 +313,18 @@ impl Exchange<'_> {
             backends,
         } = self;
         let Answer {
-            response,
+            mut response,
             lease,
             cookie,
             asked,
+            tunnel,
         } = answer;
+        if let Some(wanted) = tunnel
+            && let Some(pinned) = session.take_pinned(route)
+        {
+            let upstream = pinned.upgrade(&mut response);
+            return self.enter(response, &wanted, Tunnel { upstream, record });
+        }
         session.shared.activity.response_head();
         let (mut head, incoming) = response.into_parts();
         let persistent = identity::persistent_auth(&head.headers);
@@ -336,6 +363,26 @@ impl Exchange<'_> {
     }
 }
 
+impl Exchange<'_> {
+    /// Tells the client that its connection is a tunnel from here on.
+    fn enter(
+        self,
+        response: Response<Incoming>,
+        wanted: &tunnel::Asked,
+        mut tunnel: Tunnel,
+    ) -> Response<ResponseBody> {
+        let Self { session, .. } = self;
+        let (mut head, _) = response.into_parts();
+        tunnel.record.answered(head.status);
+        session.shared.activity.tunnel();
+        session.proxy.service.counters.tunnels.increment();
+        headers::clean_response(&mut head.headers);
+        wanted.say(&mut head.headers);
+        session.tunnel.replace(Some(tunnel));
+        Response::from_parts(head, ResponseBody::Tunnel)
+    }
+}
+
 /// Whether a connection may have carried other clients' requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Freshness {
@@ -368,28 +415,6 @@ fn frame(head: &mut request::Parts, body: &RequestBody) {
         let chunked = HeaderValue::from_static("chunked");
         head.headers.insert(TRANSFER_ENCODING, chunked);
     }
-}
-
-/// Sees to it that the server's `100 Continue` reaches a client that waits for it.
-async fn expect(
-    session: &Session,
-    request: &mut Request<RequestBody>,
-    received: Version,
-    record: &mut Record,
-) {
-    let body = request.body().presence();
-    if !headers::expects_continue(request.headers_mut(), received, body) {
-        return;
-    }
-    record.expect = Some("forwarded");
-    session.shared.arm_gate().await;
-    let gate = Arc::clone(&session.shared.gate);
-    let counters = Arc::clone(&session.proxy.service.counters);
-    hyper::ext::on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE && gate.open() {
-            counters.continues_relayed.increment();
-        }
-    });
 }
 
 fn blame(error: hyper::Error) -> Error {

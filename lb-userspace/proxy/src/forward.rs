@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
@@ -75,6 +75,9 @@ async fn answer<'a>(
         route::find(&proxy.service.routes, &head, session.server_name.as_deref())?;
     route.counters.requests.increment();
     record.route = Some(position);
+    if head.method == Method::CONNECT && !route.action.takes_connect() {
+        return Err(Error::new(Kind::Tunnel, "the route allows no CONNECT"));
+    }
     match (&route.action, proxy.backends(position)) {
         (Action::Forward(route), Some(backends)) => {
             if let Some(limits) = &route.requests {

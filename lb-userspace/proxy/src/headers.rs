@@ -220,21 +220,25 @@ fn check_host(head: &mut request::Parts) -> Result<(), Error> {
 /// RFC 9112 section 3.2: a server gets origin-form, or `*` with `OPTIONS`; an authority in the target replaces
 /// `Host` (section 3.2.2).
 fn to_origin_form(head: &mut request::Parts) -> Result<(), Error> {
-    if head.method == Method::CONNECT {
-        return Err(Error::new(
-            Kind::Tunnel,
-            "CONNECT is for forward proxies; this is a gateway",
-        ));
-    }
     let Some(authority) = head.uri.authority() else {
         return Ok(());
     };
     // Credentials in an http URI are not for the server (RFC 9110 section 4.2.4).
     let host = authority.as_str().rsplit('@').next().unwrap_or_default();
     head.headers.insert(HOST, value(host)?);
+    if head.method == Method::CONNECT {
+        return Ok(());
+    }
     let path = head.uri.path_and_query().cloned();
     head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     Ok(())
+}
+
+/// Whether `Connection` has this option.
+pub(crate) fn names(headers: &HeaderMap, option: &str) -> bool {
+    named_by_connection(headers)
+        .iter()
+        .any(|named| named == option)
 }
 
 /// RFC 9110 section 7.6.1: the options of `Connection`, which name headers that end here.

@@ -24,6 +24,8 @@ pub(crate) enum PinReason {
     PersistentAuth,
     /// The server was told by a PROXY header whom the connection is for.
     ProxyHeader,
+    /// The connection is to become something else than HTTP.
+    Tunnel,
 }
 
 impl PinReason {
@@ -53,6 +55,7 @@ impl fmt::Display for PinReason {
             Self::Challenge => "401-challenge",
             Self::PersistentAuth => "persistent-auth",
             Self::ProxyHeader => "proxy-header",
+            Self::Tunnel => "tunnel",
         })
     }
 }

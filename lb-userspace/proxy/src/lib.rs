@@ -10,7 +10,7 @@
 //!
 //! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
 //! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy),
-//! `rules` (what an operator changes besides).
+//! `rules` (what an operator changes besides), `guard` (request smuggling; `DESYNC.md` has the cases), `tunnel` (`Upgrade`, `CONNECT`).
 
 mod activity;
 mod admission;
@@ -37,6 +37,7 @@ mod route;
 mod rules;
 mod service;
 pub mod tls;
+mod tunnel;
 mod upstream;
 
 pub use admission::{
@@ -50,6 +51,7 @@ pub use connection::Proxy;
 pub use counters::{Counter, Counters};
 pub use entrance::Entrance;
 pub use error::{Error, Fault, Kind};
+pub use expect::ExpectMode;
 pub use headers::{HeaderMode, HeaderPolicy, Inbound, Tell, Told};
 pub use pages::{ErrorPages, Page};
 pub use proxy_header::{ProxyProtocol, write as proxy_header};
@@ -59,3 +61,4 @@ pub use route::{
 };
 pub use rules::{HeaderRule, Piece, Rules, TargetPart, TargetRule, Template, Variable};
 pub use service::{BodyLimits, ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
+pub use tunnel::Tunnels;

@@ -83,6 +83,14 @@ impl Record {
         self.status = Some(status);
     }
 
+    /// The connection was a tunnel until now.
+    pub(crate) fn tunnelled(&mut self, received: u64, sent: u64) {
+        self.service.counters.tunnel_bytes_received.add(received);
+        self.service.counters.tunnel_bytes_sent.add(sent);
+        self.body_bytes = sent;
+        self.complete = true;
+    }
+
     /// The request or its response failed.
     pub(crate) fn failed(&mut self, kind: Kind) {
         self.service.counters.count_error(kind);

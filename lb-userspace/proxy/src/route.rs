@@ -82,6 +82,13 @@ pub enum Action {
     Respond(Respond),
 }
 
+impl Action {
+    /// Whether `CONNECT` means something here.
+    pub(crate) fn takes_connect(&self) -> bool {
+        matches!(self, Self::Forward(forwarding) if forwarding.tunnels.connect)
+    }
+}
+
 /// An answer that sends the client elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {

@@ -13,12 +13,14 @@ use crate::admission::{BodyRate, RequestLimits};
 use crate::balance::{Balancing, Server};
 use crate::counters::Counters;
 use crate::entrance::Entrance;
+use crate::expect::ExpectMode;
 use crate::headers::HeaderPolicy;
 use crate::pages::ErrorPages;
 use crate::proxy_header::ProxyProtocol;
 use crate::route::Route;
 use crate::rules::Rules;
 use crate::tls::{ServerTls, UpstreamTls};
+use crate::tunnel::Tunnels;
 
 /// One HTTP service: what every worker needs to serve its clients.
 #[derive(Debug)]
@@ -70,6 +72,10 @@ pub struct Forwarding {
     pub rules: Option<Box<Rules>>,
     /// For requests of this route that fail.
     pub error_pages: ErrorPages,
+    /// What becomes of `Expect: 100-continue`.
+    pub expect: ExpectMode,
+    /// Which connections may become something else than HTTP.
+    pub tunnels: Tunnels,
 }
 
 /// How large and how slow the body of a request may be.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use lb_config::Http;
 use lb_proxy::{
-    Action, Forwarding, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route,
-    RouteCounters, Server, Service, Timeouts, When,
+    Action, ExpectMode, Forwarding, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond,
+    Route, RouteCounters, Server, Service, Timeouts, Tunnels, When,
 };
 
 use super::balance::Common;
@@ -94,7 +94,26 @@ fn forwarding(
         proxy_protocol: to.proxy_protocol.map(admission::proxy_protocol),
         rules: rules::rules(&to.rules, names),
         error_pages: rules::error_pages(&to.error_pages, directory)?,
+        expect: expect_mode(to.expect),
+        tunnels: tunnels(&to.tunnels),
     })
+}
+
+fn expect_mode(mode: lb_config::Expect) -> ExpectMode {
+    match mode {
+        lb_config::Expect::Forward => ExpectMode::Forward,
+        lb_config::Expect::Local => ExpectMode::Local,
+        lb_config::Expect::Strip => ExpectMode::Strip,
+        lb_config::Expect::Require => ExpectMode::Require,
+    }
+}
+
+fn tunnels(tunnels: &lb_config::Tunnels) -> Tunnels {
+    let upgrade = tunnels.upgrade.iter().map(|to| to.as_str().to_owned());
+    Tunnels {
+        upgrade: upgrade.collect(),
+        connect: tunnels.connect,
+    }
 }
 
 /// The servers of all routes, one route after the other.

@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
 use super::{
-    Balancing, BodyLimits, ErrorPages, Health, Hsts, Inbound, Limits, Name, PoolOf, Prefix,
-    ProxyProtocol, RequestLimits, Rules, Server, Tell, Tls,
+    Balancing, BodyLimits, ErrorPages, Expect, Health, Hsts, Inbound, Limits, Name, PoolOf, Prefix,
+    ProxyProtocol, RequestLimits, Rules, Server, Tell, Tls, Tunnels,
 };
 
 /// Settings of a service with `mode = "http"`.
@@ -169,6 +169,10 @@ pub struct Forwarding {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// How they are spread over the servers.
     pub balancing: Balancing,
+    /// What becomes of `Expect: 100-continue`.
+    pub expect: Expect,
+    /// Which connections may become something else than HTTP.
+    pub tunnels: Tunnels,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.

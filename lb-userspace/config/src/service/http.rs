@@ -22,6 +22,9 @@ pub(crate) const KEYS: Schema = &[
     "response_rules",
     "hsts",
     "error_pages",
+    "expect",
+    "upgrade",
+    "connect",
 ];
 
 /// Reads it, and the servers of each route with their places.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, access, balance, headers, limits, pages, rules, server, tls};
+use super::{TIMEOUTS, access, balance, exchange, headers, limits, pages, rules, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
@@ -296,6 +296,8 @@ pub(super) fn forwarding(
     });
     let limits = limits::of_route(scope);
     let balancing = balance::read(scope, balance::Of::Requests, &servers, health.as_ref());
+    let expect = exchange::expect(scope);
+    let tunnels = exchange::tunnels(scope);
     let forwarding = || {
         let (requests, body) = limits?;
         Some(Forwarding {
@@ -315,6 +317,8 @@ pub(super) fn forwarding(
             body,
             proxy_protocol: proxy_protocol?,
             balancing: balancing?,
+            expect: expect?,
+            tunnels: tunnels?,
         })
     };
     let forwarding = forwarding();
@@ -388,6 +392,9 @@ const FORWARDING_KEYS: Schema = &[
     "slow_start",
     "minimum_healthy",
     "retries",
+    "expect",
+    "upgrade",
+    "connect",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -420,6 +427,9 @@ const SCHEMA: Schema = &[
     "slow_start",
     "minimum_healthy",
     "retries",
+    "expect",
+    "upgrade",
+    "connect",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

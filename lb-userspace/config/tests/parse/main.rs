@@ -7,6 +7,7 @@ use lb_config::parse;
 mod admission;
 mod balance;
 mod corpus;
+mod exchange;
 mod forwarding;
 mod good;
 mod headers;

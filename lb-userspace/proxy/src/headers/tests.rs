@@ -151,8 +151,18 @@ fn targets_become_origin_form_and_rule_over_host() {
     }
 }
 
+/// RFC 9112 section 3.2.3: the target of a tunnel stays, and rules over `Host` as well.
 #[test]
-fn ambiguous_hosts_and_tunnels_are_refused() {
+fn a_tunnel_keeps_its_target() {
+    let mut head = head("mail.example:443", &[("host", "other")]);
+    head.method = Method::CONNECT;
+    normalize(&mut head).unwrap();
+    assert_eq!(head.uri.to_string(), "mail.example:443");
+    assert_eq!(head.headers[HOST], "mail.example:443");
+}
+
+#[test]
+fn ambiguous_hosts_are_refused() {
     let apply = |mut head: request::Parts| {
         let outcome = normalize(&mut head);
         outcome.map_err(|error| error.kind())
@@ -164,10 +174,6 @@ fn ambiguous_hosts_and_tunnels_are_refused() {
     let mut old = head("/", &[]);
     old.version = Version::HTTP_10;
     assert_eq!(apply(old), Ok(()));
-
-    let mut tunnel = head("mail.example:443", &[("host", "mail.example")]);
-    tunnel.method = Method::CONNECT;
-    assert_eq!(apply(tunnel), Err(Kind::Tunnel));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use super::{Clean, Driver, Link};
 use crate::balance::Server;
+use crate::body::BUFFER;
 use crate::counters::Counters;
 use crate::error::{Error, Kind};
 use crate::proxy_header::{self, ProxyProtocol};
@@ -96,8 +97,11 @@ pub(crate) async fn dial(
     Ok(tcp)
 }
 
-async fn drive<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> io::Result<Opened> {
+async fn drive<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+) -> io::Result<Opened> {
     let (sender, connection) = http1::Builder::new()
+        .max_buf_size(BUFFER)
         .preserve_header_case(true)
         // For headers that we add; those that came in keep their case.
         .title_case_headers(true)
@@ -105,7 +109,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> io::Re
         .await
         .map_err(io::Error::other)?;
     let driver = tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(target: "lb::upstream", %error, "upstream connection ended");
         }
     });

@@ -16,6 +16,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use tokio::task::JoinHandle;
 
 pub(crate) use connect::{connect, dial};
@@ -99,10 +100,7 @@ impl Clean {
 
 /// A connection of one client, which may hold that client's identity.
 #[derive(Debug)]
-pub(crate) struct Pinned(
-    Link,
-    #[expect(dead_code, reason = "held, and given back with the connection")] Slot,
-);
+pub(crate) struct Pinned(Link, Slot);
 
 impl Pinned {
     /// How the server was told whom the connection is for, if it was.
@@ -116,6 +114,15 @@ impl Pinned {
         request: Request<RequestBody>,
     ) -> impl Future<Output = Sent> + use<> {
         self.0.send(request)
+    }
+
+    /// Gives up HTTP with the response that allows it.
+    pub(crate) fn upgrade(self, response: &mut Response<Incoming>) -> Upgrading {
+        Upgrading {
+            upgrade: hyper::upgrade::on(response),
+            _link: self.0,
+            _slot: self.1,
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -138,5 +145,22 @@ impl Pinned {
             return Poll::Ready(());
         }
         Pin::new(&mut self.0.driver.0).poll(cx).map(|_| ())
+    }
+}
+
+/// A connection that is leaving HTTP: nothing can be sent on it but bytes, and nobody but its client gets it.
+#[derive(Debug)]
+pub(crate) struct Upgrading {
+    upgrade: OnUpgrade,
+    /// Its driver has the stream until the upgrade is finished.
+    _link: Link,
+    /// Its place at the server.
+    _slot: Slot,
+}
+
+impl Upgrading {
+    /// The stream.
+    pub(crate) async fn finish(&mut self) -> hyper::Result<Upgraded> {
+        (&mut self.upgrade).await
     }
 }

@@ -47,11 +47,7 @@ pub(crate) fn chunks() -> Vec<Case> {
             "Http11Probe CHUNK-EXT-CR",
             "5;x\ry\r\nhello\r\n0\r\n\r\n",
         ),
-        refused(
-            "extensions of 20,000 bytes",
-            "CVE-2023-44487's neighbour CVE-2024-27316",
-            &long,
-        ),
+        refused("extensions of 20,000 bytes", "CVE-2023-39326", &long),
         refused(
             "size ended by bare LF",
             "Http11Probe CHUNK-LF-TERM",

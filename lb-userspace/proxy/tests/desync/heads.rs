@@ -140,7 +140,7 @@ pub(crate) fn hop_by_hop() -> Vec<Case> {
         ),
         Case::passes(
             "Upgrade: websocket ends here unless the route allows it",
-            "Goodwin 2019, WebSocket smuggling",
+            "Egorov 2019, WebSocket smuggling",
             get("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 777\r\n"),
             get("Sec-WebSocket-Version: 777\r\n"),
         ),

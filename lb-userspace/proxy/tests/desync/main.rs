@@ -17,6 +17,7 @@ mod support;
 mod chunks;
 mod codings;
 mod document;
+mod doubtful;
 mod heads;
 mod hosts;
 mod lengths;

@@ -112,7 +112,7 @@ pub(crate) fn cases() -> Vec<Case> {
         broken("HTTP/0.9", "RFC 9112 2.3", "hello<close>"),
         broken(
             "101 unasked",
-            "RFC 9110 15.2.2; Goodwin 2019",
+            "RFC 9110 15.2.2; Egorov 2019",
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         ),
         passes(

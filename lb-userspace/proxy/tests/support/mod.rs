@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_proxy::{
-    Action, Balancing, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages, Forwarding,
-    HeaderPolicy, Proxy, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, Balancing, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages, ExpectMode,
+    Forwarding, HeaderPolicy, Proxy, Route, RouteCounters, Server, Service, Timeouts, Tunnels,
+    When,
 };
 use lb_proxy::{BodyLimits, Entrance};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -54,6 +55,8 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         balancing: Balancing::default(),
         rules: None,
         error_pages: ErrorPages::default(),
+        expect: ExpectMode::default(),
+        tunnels: Tunnels::default(),
     };
     Service {
         name: "test".to_owned(),
