@@ -53,6 +53,9 @@ pub const MAX_XSKS: u32 = 256;
 /// Keys of the flow hashes: two sums of four for IPv4, all of them for IPv6.
 pub const HASH_KEYS: usize = 12;
 
+/// Networks in the lists of all services together.
+pub const MAX_PREFIXES: u32 = 1 << 20;
+
 /// Bits of the address prefilter (see [`crate::flow::prefilter_bit`]).
 pub const PREFILTER_WORDS: u32 = 1024;
 
@@ -180,6 +183,41 @@ pub const SERVICE_FLAG_KEEP_SOURCE: u8 = 1;
 pub const SERVICE_FLAG_AFFINITY: u8 = 2;
 /// When userspace is gone ([`Settings::orphaned`]), pass packets up instead of forwarding them.
 pub const SERVICE_FLAG_PASS_IF_ORPHANED: u8 = 4;
+
+/// The service has a list of who may connect: [`Service::id`] is its [`AccessKey::scope`].
+pub const SERVICE_FLAG_LISTED: u8 = 8;
+/// The list for all services, [`ACCESS_GLOBAL`], holds for this one.
+pub const SERVICE_FLAG_LISTED_GLOBALLY: u8 = 16;
+
+/// Key of map `ACCESS`, which finds the longest prefix of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccessKey {
+    /// Number of the service, or [`ACCESS_GLOBAL`].
+    pub scope: u32,
+    /// Address of the client; an IPv4 one as [`mapped`].
+    pub address: [u8; 16],
+}
+
+/// Bits of an [`AccessKey`].
+pub const ACCESS_BITS: u32 = 32 + 128;
+/// [`AccessKey::scope`] of the list for all services.
+pub const ACCESS_GLOBAL: u32 = u32::MAX;
+/// Value of map `ACCESS`: clients of this network may connect.
+pub const ACCESS_ALLOW: u32 = 1;
+/// Value of map `ACCESS`: clients of this network may not.
+pub const ACCESS_DENY: u32 = 2;
+
+/// An element of map `ACCESS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessPrefix {
+    /// Its bits; those behind the prefix don't count.
+    pub key: AccessKey,
+    /// Bits of the prefix: 32 of the scope, and those of the address.
+    pub length: u32,
+    /// `ACCESS_ALLOW` or `ACCESS_DENY`.
+    pub decision: u32,
+}
 
 /// Full NAT: destination, and source unless [`SERVICE_FLAG_KEEP_SOURCE`], are rewritten; answers come back here.
 pub const FORWARD_NAT: u8 = 0;
@@ -318,6 +356,7 @@ pod! {
     Settings: 152,
     ServiceKey: 8,
     ServiceKey6: 20,
+    AccessKey: 20,
     Service: 16,
     Backend: 64,
     Interface: 8,

@@ -32,6 +32,7 @@
 //! No clock: the tick is in [`Settings`]. No unsafe, allocation, I/O or panic. Called by the XDP
 //! program with kernel maps, and by tests with vectors.
 
+mod access;
 mod answer;
 mod extended;
 mod icmp;

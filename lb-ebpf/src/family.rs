@@ -105,6 +105,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     fn join(source: Self::Address, destination: Self::Address) -> Self::Addresses;
     /// Those of a packet that answers.
     fn swapped(addresses: Self::Addresses) -> Self::Addresses;
+    /// The first address; an IPv4 one as [`mapped`](crate::abi::mapped).
+    fn wide_source(addresses: Self::Addresses) -> [u8; 16];
     /// The second address.
     fn destination(addresses: Self::Addresses) -> Self::Address;
     /// Whether both have the same second address.

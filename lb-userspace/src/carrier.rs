@@ -5,7 +5,7 @@
 //! kept for the log and `lb status`.
 
 use anyhow::Context as _;
-use lb_config::{Mode, Transport};
+use lb_config::Transport;
 use lb_transport::af_xdp::{PortConfig, RxChecksums};
 use lb_xsk::{Socket, SocketConfig};
 
@@ -24,6 +24,8 @@ pub(crate) struct Port {
     pub(crate) sockets: Vec<Socket>,
     /// What an engine must know of the interface.
     pub(crate) config: PortConfig,
+    /// Whether super-segments may leave by it.
+    cuts: bool,
 }
 
 /// What was decided.
@@ -45,14 +47,16 @@ pub(crate) async fn decide(
     }
     let wanted = transports(config).any(|transport| transport != Transport::Kernel);
     let bound = if wanted { bind_all(&mut ports) } else { Ok(()) };
-    let carriers = config.services.iter().map(|service| match &service.mode {
-        Mode::L4(_) => Ok(None),
-        Mode::Http(http) => choose(http.transport, &bound).map(Some).with_context(|| {
+    let carriers = config.services.iter().map(|service| {
+        let Some(transport) = service.transport() else {
+            return Ok(None);
+        };
+        choose(transport, &bound).map(Some).with_context(|| {
             format!(
                 "service {:?}: transport = \"af_xdp\"",
                 service.name.as_str()
             )
-        }),
+        })
     });
     let carriers = carriers.collect::<anyhow::Result<_>>()?;
     Ok(Decision { ports, carriers })
@@ -62,10 +66,7 @@ fn transports(config: &lb_config::Config) -> impl Iterator<Item = Transport> {
     config
         .services
         .iter()
-        .filter_map(|service| match &service.mode {
-            Mode::Http(http) => Some(http.transport),
-            Mode::L4(_) => None,
-        })
+        .filter_map(lb_config::Service::transport)
 }
 
 fn choose(
@@ -108,15 +109,24 @@ async fn port(name: &str, resolver: &Resolver) -> anyhow::Result<Port> {
         queues,
         sockets: Vec::new(),
         config,
+        cuts: may_cut(kind_is_veth, queues),
     })
+}
+
+/// Whether super-segments may leave by an interface. The packet socket that takes them leaves the choice of the tx queue to the
+/// kernel, which goes by the CPU, and with many devices what arrives follows what left: a tap, behind most virtual machines'
+/// cards, gives a flow's frames to the queue that its last one came out of, and so do Intel's ATR and aRFS. The client's next
+/// segment would then meet another worker, which has no such connection and resets it. Of one queue there is no other, and on a
+/// veth the peer chooses.
+fn may_cut(kind_is_veth: bool, queues: u32) -> bool {
+    kind_is_veth || queues == 1
 }
 
 fn bind_all(ports: &mut [Port]) -> Result<(), lb_xsk::Error> {
     let result = ports.iter_mut().try_for_each(|port| {
         for queue in 0..port.queues {
             port.sockets.push(Socket::bind(&SocketConfig {
-                // Where it is known to work: see `SocketConfig::cuts`.
-                cuts: port.config.rx_checksums == RxChecksums::Trust,
+                cuts: port.cuts,
                 ..SocketConfig::new(port.ifindex, queue)
             })?);
         }
@@ -129,4 +139,20 @@ fn bind_all(ports: &mut [Port]) -> Result<(), lb_xsk::Error> {
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn super_segments_leave_only_where_they_move_no_flow_to_another_queue() {
+        let check = |kind_is_veth, queues, expected| {
+            assert_eq!(may_cut(kind_is_veth, queues), expected, "{queues} queues");
+        };
+        check(true, 1, true);
+        check(true, 4, true);
+        check(false, 1, true);
+        check(false, 2, false);
+    }
 }

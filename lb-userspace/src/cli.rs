@@ -41,8 +41,8 @@ enum Command {
     Doctor(Daemon),
     /// Connections that the packet path forwards just now (services of mode "l4").
     Flows(FlowsArgs),
-    /// Give a server of mode "l4" no new connections; those that it has go on. Until `lb undrain`, or the end of the daemon:
-    /// for longer, give it weight 0 in the configuration.
+    /// Give a server no new connections; those that it has go on, with the requests of logged-in clients on them. Until `lb undrain`, or the end of the daemon:
+    /// for longer, give it weight 0 in the configuration, or in mode "http" remove it.
     Drain(DrainArgs),
     /// Give a server new connections again.
     Undrain(DrainArgs),
@@ -94,7 +94,7 @@ struct FlowsArgs {
 
 #[derive(Debug, Args)]
 struct DrainArgs {
-    /// Name of the service.
+    /// Name of the service, or service/route for one route of it.
     service: String,
     /// Name of the server, or its address and port.
     server: String,
@@ -204,7 +204,11 @@ impl DrainArgs {
         self.daemon.print(&answer, |done| {
             let takes = if done.up { "takes" } else { "gets no" };
             let Done { server, reason, .. } = done;
-            format!("{server} {takes} new connections: {reason}\n")
+            let routes = match &done.routes[..] {
+                [] => String::new(),
+                routes => format!(" in {}", routes.join(", ")),
+            };
+            format!("{server} {takes} new connections{routes}: {reason}\n")
         })
     }
 }

@@ -3,7 +3,11 @@
 //! [`load`] reads the file and every file it names, so that `lb check` and `lb run` find the same
 //! mistakes, all of them at once, before anything on the host is changed.
 
+mod admission;
+mod balance;
+mod relay;
 mod routes;
+mod rules;
 mod tls;
 
 use std::fmt::Write as _;
@@ -11,26 +15,33 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use lb_config::{
     AfXdp, Affinity, Check, Config, Forward, Health, Http, L4, Mode, PoolOf, Protocol, Source,
     WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
-    SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_FLAG_PASS_IF_ORPHANED,
+    ACCESS_GLOBAL, AccessPrefix, SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE,
+    SERVICE_FLAG_LISTED, SERVICE_FLAG_LISTED_GLOBALLY, SERVICE_FLAG_PASS_IF_ORPHANED,
     SERVICE_KIND_L4, SERVICE_KIND_STACK, SERVICE_KIND_WORKER,
 };
 use lb_ebpf::rewrite::Mode as Forwarding;
 use lb_ebpf::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use lb_proxy::tls::{Alpn, Error};
-use lb_proxy::{ClientTimeouts, Counters, Service};
+use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service};
 use lb_transport::af_xdp::EngineConfig;
+
+pub(crate) use admission::Lists;
 
 use crate::cli::Failure;
 use crate::control::drift::Watch;
 use crate::control::files::Watched;
 use crate::control::health::{Probe, Target};
-use crate::control::{Controlled, ControlledServer, DesiredServer, DesiredService, Ending, health};
+use crate::control::{
+    Controlled, ControlledServer, DesiredServer, DesiredService, Ending, Minimum, health,
+};
 use crate::dataplane::Sizing;
+use crate::keys;
 use crate::worker::Carrier;
 
 /// A configuration with everything that it names read in.
@@ -40,14 +51,29 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     /// One for each service of the configuration, in its order.
     pub(crate) services: Vec<PlannedService>,
+    /// Who may connect to any of them.
+    pub(crate) lists: Lists,
 }
 
 /// What a service needs besides its configuration.
 pub(crate) struct PlannedService {
-    /// The proxy's service; `None` for L4.
+    /// The proxy's service; `None` unless its mode is "http".
     pub(crate) http: Option<Arc<Service>>,
+    /// The relay's; `None` unless its mode is "tcp".
+    pub(crate) tcp: Option<Arc<RelayService>>,
+    /// Who may connect to it.
+    pub(crate) lists: Lists,
     /// Of each of its pools.
     probes: Vec<Option<Probe>>,
+}
+
+impl PlannedService {
+    /// The servers of a service that is proxied or relayed, of one pool after the other.
+    fn proxied(&self) -> impl Iterator<Item = Arc<lb_proxy::Server>> {
+        let http = self.http.iter().flat_map(|http| routes::servers(http));
+        let tcp = self.tcp.iter().flat_map(|tcp| &tcp.servers);
+        http.chain(tcp.map(Arc::clone))
+    }
 }
 
 /// Reads the configuration and the files it names.
@@ -67,10 +93,19 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
         Failure::Config(errors.in_file(&path.display().to_string()).to_string())
     })?;
     let directory = path.parent().unwrap_or(Path::new(""));
+    let secret = config.flows.hash_key.as_ref();
+    let cookie_key = keys::cookie(secret.map(lb_config::HashKey::as_str))
+        .context("reading a random key for cookies")?;
+    let cookie_key = CookieKey(cookie_key);
     let mut services = Vec::new();
     let mut errors = String::new();
+    let lists = Lists::load(&config.access, directory).unwrap_or_else(|error| {
+        let _ = writeln!(errors, "{}: {error}", path.display());
+        Lists::default()
+    });
+    let access = Arc::new(lists.access());
     for service in &config.services {
-        match planned(service, directory) {
+        match planned(service, &access, directory, cookie_key) {
             Ok(planned) => services.push(planned),
             // Each file is named in its own error; the service says where to look in the configuration.
             Err(error) => {
@@ -88,21 +123,55 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
             path: path.to_owned(),
             config,
             services,
+            lists,
         })
     } else {
         Err(Failure::Config(errors))
     }
 }
 
-fn planned(service: &lb_config::Service, directory: &Path) -> Result<PlannedService, Error> {
-    let http = match &service.mode {
-        Mode::Http(http) => Some(Arc::new(http_service(service, http, directory)?)),
-        Mode::L4(_) => None,
-    };
+/// Why a file that the configuration names can't be used.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error(transparent)]
+    Tls(#[from] Error),
+    #[error(transparent)]
+    Page(#[from] rules::BadPage),
+    #[error("deny_file: {0}")]
+    Lists(String),
+}
+
+fn planned(
+    service: &lb_config::Service,
+    access: &Arc<lb_proxy::Access>,
+    directory: &Path,
+    cookie_key: CookieKey,
+) -> Result<PlannedService, Unreadable> {
+    let lists = Lists::load(&service.access, directory).map_err(Unreadable::Lists)?;
+    let own = Arc::new(lists.access());
+    let entrance = |limits| admission::entrance(service, limits, [access, &own]);
+    let (mut http, mut tcp) = (None, None);
+    match &service.mode {
+        Mode::Http(settings) => {
+            let entrance = entrance(&settings.limits);
+            http = Some(Arc::new(http_service(
+                service, settings, entrance, directory, cookie_key,
+            )?));
+        }
+        Mode::Tcp(settings) => {
+            let entrance = entrance(&settings.limits);
+            tcp = Some(Arc::new(relay::service(
+                service, settings, entrance, directory, cookie_key,
+            )?));
+        }
+        Mode::L4(_) => {}
+    }
     let pools = service.pools();
     let probes = pools.iter().map(|pool| probe(pool.health, directory));
     Ok(PlannedService {
         http,
+        tcp,
+        lists,
         probes: probes.collect::<Result<_, _>>()?,
     })
 }
@@ -116,31 +185,51 @@ fn probe(health: &Health, directory: &Path) -> Result<Option<Probe>, Error> {
         Check::Tcp => Probe::Tcp,
         Check::Http(get) => Probe::Http(get.clone()),
         Check::Https(get, tls) => Probe::Https(get.clone(), tls::upstream_tls(tls, directory)?),
+        Check::Greeting(greeting, None) => Probe::Greeting(greeting.clone(), None),
+        Check::Greeting(greeting, Some(tls)) => {
+            let tls = tls::upstream_with(tls, Alpn::Nothing, directory)?;
+            Probe::Greeting(greeting.clone(), Some(tls))
+        }
     }))
 }
 
 fn http_service(
     service: &lb_config::Service,
     http: &Http,
+    entrance: Entrance,
     directory: &Path,
-) -> Result<Service, Error> {
+    cookie_key: CookieKey,
+) -> Result<Service, Unreadable> {
     let tls = match &http.tls {
         Some(tls) => Some(tls::server_tls(tls, Alpn::Http1, directory)?),
         None => None,
     };
+    let common = balance::Common::new(cookie_key, http.tls.as_ref());
     let routes = http
         .routes
         .iter()
-        .map(|route| routes::route(route, directory));
+        .map(|route| routes::route(service, route, &common, directory));
+    let (limits, default) = (&http.limits, ClientTimeouts::default());
     Ok(Service {
         name: service.name.as_str().to_owned(),
         routes: routes.collect::<Result<_, _>>()?,
         tls,
         timeouts: ClientTimeouts {
             idle: http.idle_timeout,
-            ..ClientTimeouts::default()
+            request_head: limits.request_head.unwrap_or(default.request_head),
+            tls_handshake: limits.tls_handshake.unwrap_or(default.tls_handshake),
         },
         counters: Arc::new(Counters::default()),
+        entrance,
+        max_headers: limits
+            .headers
+            .and_then(|max| usize::try_from(max.get()).ok()),
+        max_header_bytes: limits
+            .header_bytes
+            .and_then(|max| usize::try_from(max.get()).ok()),
+        requests: admission::requests(&limits.requests),
+        hsts: http.hsts.as_ref().map(rules::hsts),
+        error_pages: rules::error_pages(&http.error_pages, directory)?,
     })
 }
 
@@ -179,7 +268,7 @@ impl Plan {
         let mut services = self.config.services.iter();
         services.any(|service| match &service.mode {
             Mode::L4(l4) => l4.when_daemon_gone == WhenDaemonGone::Pass,
-            Mode::Http(_) => false,
+            Mode::Http(_) | Mode::Tcp(_) => false,
         })
     }
 
@@ -201,11 +290,39 @@ impl Plan {
         services
             .map(|((service, planned), carrier)| Controlled {
                 name: service.name.as_str().to_owned(),
-                desired: desired(service, *carrier),
+                desired: self.listed(service, planned, desired(service, *carrier)),
                 ending: ending(service),
                 servers: controlled_servers(service, planned),
+                minimums: minimums(service),
             })
             .collect()
+    }
+
+    /// With the lists that the program holds.
+    fn listed(
+        &self,
+        service: &lb_config::Service,
+        planned: &PlannedService,
+        mut desired: DesiredService,
+    ) -> DesiredService {
+        // Behind another balancer the program sees nothing but that one.
+        if service.accept_proxy_protocol().is_empty() {
+            if !self.lists.is_empty() {
+                desired.flags |= SERVICE_FLAG_LISTED_GLOBALLY;
+            }
+            if !planned.lists.is_empty() {
+                desired.flags |= SERVICE_FLAG_LISTED;
+            }
+        }
+        desired
+    }
+
+    /// The networks that the program holds against clients of the services with these numbers, which are in the order of the
+    /// configuration.
+    pub(crate) fn access(&self, numbers: &[u16]) -> impl Iterator<Item = AccessPrefix> {
+        let own = self.services.iter().zip(numbers);
+        let own = own.flat_map(|(service, &number)| service.lists.elements(number.into()));
+        self.lists.elements(ACCESS_GLOBAL).chain(own)
     }
 
     /// What the health monitor shall probe. A server is known by its place among those of all pools of its service.
@@ -213,6 +330,7 @@ impl Plan {
         let mut targets = Vec::new();
         for (id, (service, planned)) in self.config.services.iter().zip(&self.services).enumerate()
         {
+            let proxied: Vec<_> = planned.proxied().collect();
             let mut first = 0;
             for (pool, probe) in service.pools().iter().zip(&planned.probes) {
                 let servers = pool.servers.iter().enumerate();
@@ -224,6 +342,8 @@ impl Plan {
                         address: server.address,
                         probe: probe.clone(),
                         schedule: *schedule,
+                        proxied: proxied.get(first + index).map(Arc::clone),
+                        introduction: introduction(pool.proxy_protocol),
                     }));
                 }
                 first += pool.servers.len();
@@ -273,6 +393,7 @@ impl Plan {
         for service in &self.config.services {
             let mode = match &service.mode {
                 Mode::Http(_) => "http".to_owned(),
+                Mode::Tcp(_) => "tcp".to_owned(),
                 Mode::L4(l4) => format!("l4/{} {}", l4.forward.name(), service.protocol),
             };
             let (name, listen, pools) = (&service.name, service.listen, service.pools());
@@ -311,7 +432,9 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
     let (flags, forward, servers) = match &service.mode {
         // Without a worker nobody answers: better the stack, which resets, than silence. Not at once, for the next daemon
         // may be on its way, and a SYN that is lost is sent again.
-        Mode::Http(_) => (SERVICE_FLAG_PASS_IF_ORPHANED, Forwarding::Nat, Vec::new()),
+        Mode::Http(_) | Mode::Tcp(_) => {
+            (SERVICE_FLAG_PASS_IF_ORPHANED, Forwarding::Nat, Vec::new())
+        }
         Mode::L4(l4) => {
             let (flags, forward) = forwarding(l4);
             let servers = l4.servers.iter().map(server).collect();
@@ -320,7 +443,7 @@ fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredSer
     };
     let mss = match &service.mode {
         Mode::L4(l4) => l4.mss.map_or(0, NonZeroU16::get),
-        Mode::Http(_) => 0,
+        Mode::Http(_) | Mode::Tcp(_) => 0,
     };
     DesiredService {
         mss,
@@ -371,8 +494,7 @@ fn controlled_servers(
     service: &lb_config::Service,
     planned: &PlannedService,
 ) -> Vec<ControlledServer> {
-    let proxied = planned.http.iter().flat_map(|http| routes::servers(http));
-    let mut proxied = proxied.map(Some).chain(std::iter::repeat(None));
+    let mut proxied = planned.proxied().map(Some).chain(std::iter::repeat(None));
     let mut all = Vec::new();
     for pool in service.pools() {
         let start = match pool.health {
@@ -392,6 +514,24 @@ fn controlled_servers(
         }));
     }
     all
+}
+
+/// What the routes of a service want to be warned of.
+fn minimums(service: &lb_config::Service) -> Vec<Minimum> {
+    let mut first = 0;
+    let pools = service.pools().into_iter().filter_map(|pool| {
+        let servers = first..first + pool.servers.len();
+        first = servers.end;
+        let route = pool.route.unwrap_or(&service.name).to_string();
+        Some(Minimum::new(route, servers, pool.minimum_healthy?))
+    });
+    pools.collect()
+}
+
+/// What a probe has to say first.
+fn introduction(proxy_protocol: Option<lb_config::ProxyProtocol>) -> Vec<u8> {
+    let version = proxy_protocol.map(admission::proxy_protocol);
+    version.map_or_else(Vec::new, |version| lb_proxy::proxy_header(version, None))
 }
 
 /// How a server is called in the log: `service/server`, or `service/route/server`.

@@ -34,9 +34,27 @@ pub(crate) fn derived(secret: &str) -> [u64; HASH_KEYS] {
     })
 }
 
+/// Of cookies that name servers: derived from the secret of the hosts that share it, or random for each start.
+pub(crate) fn cookie(secret: Option<&str>) -> io::Result<[u64; 2]> {
+    let Some(secret) = secret else {
+        let [first, second, ..] = random()?;
+        return Ok([first, second]);
+    };
+    let digest = Sha256::new()
+        .chain_update(b"lb cookie key 1\0")
+        .chain_update(secret)
+        .finalize();
+    let (words, _) = digest.as_chunks::<8>();
+    let mut keys = [0; 2];
+    for (key, word) in keys.iter_mut().zip(words) {
+        *key = u64::from_le_bytes(*word);
+    }
+    Ok(keys)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{derived, random};
+    use super::{cookie, derived, random};
 
     #[test]
     fn every_key_is_drawn() {
@@ -55,6 +73,16 @@ mod tests {
         assert_eq!(all.len(), 2 * keys.len());
         // Changing them would part the hosts of a cluster in the middle of an upgrade.
         assert_eq!(keys[0], FIRST);
+    }
+
+    #[test]
+    fn cookies_of_hosts_with_one_secret_have_one_key_and_no_key_of_flows() {
+        let secret = "correct horse battery staple";
+        let keys = cookie(Some(secret)).unwrap();
+        assert_eq!(keys, cookie(Some(secret)).unwrap());
+        assert!(!derived(secret).contains(&keys[0]));
+        assert_ne!(keys, cookie(Some("correct horse battery stapler")).unwrap());
+        assert_ne!(cookie(None).unwrap(), cookie(None).unwrap());
     }
 
     /// `printf 'lb flow hash key 1\\0\\0correct horse battery staple' | sha256sum`, its first eight bytes.

@@ -2,20 +2,22 @@
 //! flow table.
 
 use std::cell::RefCell;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use lb_config::Mode;
 use lb_proxy::tls::Shown;
-use lb_proxy::{Counters, Kind, Service};
+use lb_proxy::{Action, Counters, Kind, Queue, RelayService, Route, Service};
 use lb_transport::af_xdp::{self, Handle};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
 use crate::admin::{
-    Answers, CertificateStatus, Counter, InterfaceStatus, ReasonStatus, SeenCertificate,
-    ServerStatus, ServiceStatus, Status,
+    Answers, CertificateStatus, Counter, InterfaceStatus, ReasonStatus, RouteStatus,
+    SeenCertificate, ServerStatus, ServiceStatus, Status,
 };
 use crate::carrier::Decision;
 use crate::compose::Plan;
@@ -70,6 +72,50 @@ struct Reported {
     mode: &'static str,
     transport_reason: Option<String>,
     http: Option<Arc<Service>>,
+    tcp: Option<Arc<RelayService>>,
+}
+
+impl Reported {
+    fn counters(&self) -> Vec<Counter> {
+        let http = self.http.iter().flat_map(|http| counters(&http.counters));
+        let tcp = self.tcp.iter().flat_map(|tcp| {
+            let bytes = [("bytes_in", &tcp.bytes_in), ("bytes_out", &tcp.bytes_out)];
+            let bytes = bytes.map(|(name, counter)| Counter {
+                name: name.to_owned(),
+                value: counter.get(),
+            });
+            bytes.into_iter().chain(counters(&tcp.counters))
+        });
+        http.chain(tcp).collect()
+    }
+
+    fn routes(&self, controlled: &Controlled) -> Vec<RouteStatus> {
+        let http = self.http.iter().flat_map(|http| &http.routes).map(|taken| {
+            let requests = taken.counters.requests.get();
+            route(&taken.name, requests, queue(taken), controlled)
+        });
+        let tcp = self.tcp.iter().map(|tcp| {
+            let connections = tcp.counters.client_connections.get();
+            route(
+                &tcp.name,
+                connections,
+                Some(&tcp.balancing.queue),
+                controlled,
+            )
+        });
+        http.chain(tcp).collect()
+    }
+}
+
+/// What is done with a service's connections, and how they get here.
+pub(crate) fn mode(service: &lb_config::Service, carrier: Option<Carrier>) -> &'static str {
+    match (&service.mode, carrier) {
+        (Mode::Tcp(_), Some(Carrier::AfXdp)) => "tcp/af_xdp",
+        (Mode::Tcp(_), Some(Carrier::Kernel)) => "tcp/kernel",
+        (_, Some(Carrier::AfXdp)) => "http/af_xdp",
+        (_, Some(Carrier::Kernel)) => "http/kernel",
+        (_, None) => "l4",
+    }
 }
 
 impl Reporter {
@@ -84,15 +130,13 @@ impl Reporter {
         let services = plan
             .services
             .iter()
+            .zip(&plan.config.services)
             .zip(&decision.carriers)
-            .map(|(planned, carrier)| Reported {
-                mode: match carrier {
-                    Some((Carrier::AfXdp, _)) => "http/af_xdp",
-                    Some((Carrier::Kernel, _)) => "http/kernel",
-                    None => "l4",
-                },
+            .map(|((planned, service), carrier)| Reported {
+                mode: mode(service, carrier.as_ref().map(|(carrier, _)| *carrier)),
                 transport_reason: carrier.as_ref().map(|(_, why)| why.clone()),
                 http: planned.http.clone(),
+                tcp: planned.tcp.clone(),
             });
         Self {
             started: Instant::now(),
@@ -122,6 +166,9 @@ impl Reporter {
     }
 
     fn servers(&self, position: usize, service: &Controlled) -> Vec<ServerStatus> {
+        // Of L4 only, and then one for each server.
+        let weights = service.desired.servers.iter().map(|server| server.weight);
+        let mut weights = weights.chain(std::iter::repeat(1));
         let servers = service.servers.iter().enumerate();
         let status = servers.map(|(place, server)| ServerStatus {
             name: server.name.clone(),
@@ -129,6 +176,18 @@ impl Reporter {
             address: server.address,
             up: server.up(),
             reason: server.explain().to_owned(),
+            weight: match (&server.http, weights.next()) {
+                (Some(http), _) => http.weight().get(),
+                (None, weight) => weight.unwrap_or(1),
+            },
+            drained: server.drained,
+            backup: server.is_backup(),
+            in_use: server.http.as_ref().map(|http| http.load().in_use()),
+            max_connections: server
+                .http
+                .as_ref()
+                .and_then(|http| http.limit())
+                .map(NonZeroU32::get),
             certificate: self
                 .drift
                 .get(position, place)
@@ -141,13 +200,12 @@ impl Reporter {
     }
 
     fn counters(&self, position: usize, reported: &Reported) -> Vec<Counter> {
-        let proxy = reported.http.iter();
-        let proxy = proxy.flat_map(|http| counters(&http.counters));
+        let proxy = reported.counters();
         let drifts = self.drift.found(position).map(|value| Counter {
             name: "certificate_drifts".to_owned(),
             value,
         });
-        proxy.chain(drifts).collect()
+        proxy.into_iter().chain(drifts).collect()
     }
 
     fn status(&self, control: &Control, workers: &[af_xdp::Counters]) -> anyhow::Result<Status> {
@@ -169,6 +227,7 @@ impl Reporter {
                 http: self.counters(position, reported),
                 certificates: certificates(reported),
                 file_problems: self.problems.of(position),
+                routes: reported.routes(controlled),
             });
         }
         let reasons = dataplane
@@ -263,6 +322,26 @@ fn certificates(reported: &Reported) -> Vec<CertificateStatus> {
         },
     );
     status.collect()
+}
+
+/// What is told of a route, or of all connections of a relay.
+fn route(name: &str, requests: u64, queue: Option<&Queue>, controlled: &Controlled) -> RouteStatus {
+    let mut minimums = controlled.minimums.iter();
+    let minimum = minimums.find(|minimum| minimum.route == name);
+    RouteStatus {
+        name: name.to_owned(),
+        requests,
+        waiting: queue.map_or(0, Queue::waiting),
+        queued: queue.map_or(0, |queue| queue.queued.get()),
+        degraded: minimum.is_some_and(|minimum| minimum.is_missed(&controlled.servers)),
+    }
+}
+
+fn queue(route: &Route) -> Option<&Queue> {
+    match &route.action {
+        Action::Forward(forwarding) => Some(&forwarding.balancing.queue),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    }
 }
 
 /// Counters of all workers' TCP together; those that are 0 are left out.

@@ -8,7 +8,6 @@ use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use lb_config::{Forward, Mode, Source};
@@ -22,11 +21,11 @@ use tokio::task::LocalSet;
 
 use crate::carrier::{self, Decision};
 use crate::cli::Failure;
-use crate::compose::Plan;
+use crate::compose::{Plan, PlannedService};
 use crate::control::{self, Before, Control, Controlled, InUse, Numbers, drift, files, health};
 use crate::dataplane::{Dataplane, Pins, Resolver, possible_cpus};
-use crate::report::{Desk, Reporter};
-use crate::worker::{self, ListenerPlan, Workers};
+use crate::report::{self, Desk, Reporter};
+use crate::worker::{self, ListenerPlan, Served, Workers};
 use crate::{admin, host, keys};
 
 /// Changes of health that may wait for the control loop; a probe waits when there are more.
@@ -216,12 +215,18 @@ fn listeners(plan: &Plan, decision: &Decision) -> Vec<ListenerPlan> {
     services
         .filter_map(|((config, planned), carrier)| {
             Some(ListenerPlan {
-                service: Arc::clone(planned.http.as_ref()?),
+                served: served(planned)?,
                 address: config.listen,
                 carrier: carrier.as_ref()?.0,
             })
         })
         .collect()
+}
+
+/// What a worker serves; `None` if nothing ends here.
+fn served(planned: &PlannedService) -> Option<Served> {
+    let http = planned.http.clone().map(Served::Http);
+    http.or_else(|| planned.tcp.clone().map(Served::Tcp))
 }
 
 /// Fills the maps; from the last write on, packets of the services are ours.
@@ -244,6 +249,10 @@ fn start_control(
     };
     let transparent: Vec<_> = config.services.iter().filter(keeps_source).collect();
     let numbers = numbers(&dataplane, &services)?;
+    let ids: Vec<_> = numbers.services.iter().map(|service| service.id).collect();
+    for prefix in plan.access(&ids) {
+        dataplane.add_access(&prefix)?;
+    }
     // Answers to a client whose address was kept are known by the server they come from.
     let pools = transparent.iter().flat_map(|service| service.pools());
     let sources = pools.flat_map(|pool| pool.servers);
@@ -323,11 +332,9 @@ fn settings(plan: &Plan, flags: u32, before: Option<&Settings>) -> anyhow::Resul
 
 fn log_ready(plan: &Plan, decision: &Decision) {
     for (service, carrier) in plan.config.services.iter().zip(&decision.carriers) {
-        let (mode, why) = match carrier {
-            Some((worker::Carrier::AfXdp, why)) => ("http/af_xdp", why.as_str()),
-            Some((worker::Carrier::Kernel, why)) => ("http/kernel", why.as_str()),
-            None => ("l4", ""),
-        };
+        let carrier = carrier.as_ref();
+        let mode = report::mode(service, carrier.map(|(carrier, _)| *carrier));
+        let why = carrier.map_or("", |(_, why)| why.as_str());
         tracing::info!(service = service.name.as_str(), listen = %service.listen, mode, why, "serving");
     }
     tracing::info!("ready");

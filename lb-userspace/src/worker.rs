@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_proxy::{ClientAddr, Proxy, Service};
+use lb_proxy::{ClientAddr, Error, Proxy, Relay, RelayService, Service};
 use lb_transport::af_xdp::{Engine, EngineConfig, Handle, PortConfig};
 use lb_transport::{Accepted, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,14 +53,23 @@ pub(crate) struct Plan {
 /// One service on one worker.
 pub(crate) struct ListenerPlan {
     /// What to serve.
-    pub(crate) service: Arc<Service>,
+    pub(crate) served: Served,
     /// Virtual address and port.
     pub(crate) address: SocketAddr,
     /// How its packets get here.
     pub(crate) carrier: Carrier,
 }
 
-/// Transport of an HTTP service, decided.
+/// What is done with the connections of a service.
+#[derive(Clone)]
+pub(crate) enum Served {
+    /// HTTP is proxied.
+    Http(Arc<Service>),
+    /// Bytes are relayed.
+    Tcp(Arc<RelayService>),
+}
+
+/// Transport of a service, decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carrier {
     /// Frames and userspace TCP.
@@ -201,22 +210,22 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
     tokio::task::spawn_local(inbox.answer(handle.clone()));
     let mut services = JoinSet::new();
     for ListenerPlan {
-        service,
+        served,
         address,
         carrier,
     } in plan.listeners
     {
-        let proxy = Proxy::new(service);
+        let server = Server::new(served);
         let stopping = stopping.clone();
         match carrier {
             Carrier::AfXdp => {
                 let listener = handle.listen(address)?;
-                services.spawn_local(accept(listener, proxy, stopping));
+                services.spawn_local(accept(listener, server, stopping));
             }
             Carrier::Kernel => {
                 let listener = kernel::Listener::bind(address)
                     .with_context(|| format!("listening on {address}"))?;
-                services.spawn_local(accept(listener, proxy, stopping));
+                services.spawn_local(accept(listener, server, stopping));
             }
         }
     }
@@ -278,10 +287,43 @@ async fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
     let _ = tokio::time::timeout(limit, over).await;
 }
 
+/// One service on one worker.
+#[derive(Clone)]
+enum Server {
+    Http(Rc<Proxy>),
+    Tcp(Rc<Relay>),
+}
+
+impl Server {
+    fn new(served: Served) -> Self {
+        match served {
+            Served::Http(service) => Self::Http(Proxy::new(service)),
+            Served::Tcp(service) => Self::Tcp(Relay::new(service)),
+        }
+    }
+
+    fn drain(&self) {
+        match self {
+            Self::Http(proxy) => proxy.drain(),
+            Self::Tcp(relay) => relay.drain(),
+        }
+    }
+
+    async fn serve<S>(self, stream: S, client: ClientAddr) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        match self {
+            Self::Http(proxy) => proxy.serve(stream, client).await,
+            Self::Tcp(relay) => relay.serve(stream, client).await,
+        }
+    }
+}
+
 /// Serves the clients of one listener until told to stop, then drains.
 async fn accept<L>(
     mut listener: L,
-    proxy: Rc<Proxy>,
+    server: Server,
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()>
 where
@@ -295,13 +337,13 @@ where
             accepted = listener.accept() => {
                 let Accepted { stream, peer, local } = accepted?;
                 let client = ClientAddr { peer, local };
-                clients.spawn_local(serve_client(Rc::clone(&proxy), stream, client));
+                clients.spawn_local(serve_client(server.clone(), stream, client));
             }
             // Reaps what has ended; without it the set would grow with each connection ever made.
             Some(_) = clients.join_next() => {}
         }
     }
-    proxy.drain();
+    server.drain();
     let drained = async { while clients.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!(listen = %listener.local_addr(), left = clients.len(), "requests still in flight are cut off");
@@ -310,11 +352,11 @@ where
 }
 
 /// One client, from the first byte to the last. How it ended matters to this client alone.
-async fn serve_client<S>(proxy: Rc<Proxy>, stream: S, client: ClientAddr)
+async fn serve_client<S>(server: Server, stream: S, client: ClientAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    if let Err(error) = proxy.serve(stream, client).await {
+    if let Err(error) = server.serve(stream, client).await {
         tracing::debug!(peer = %client.peer, %error, "client connection ended");
     }
 }

@@ -24,6 +24,7 @@ pub mod pool;
 pub mod preflight;
 pub mod stages;
 pub mod tcp_client;
+pub mod tcp_rush;
 pub mod tcp_server;
 pub mod vm;
 pub mod witness;

@@ -210,17 +210,28 @@ impl Balancer {
 
     /// Packets that had the named reason.
     pub fn packets(&self, reason: &str) -> Result<u64> {
+        self.count("reasons", "reason", reason, "packets")
+    }
+
+    /// The named counter of the workers' TCP.
+    pub fn tcp(&self, name: &str) -> Result<u64> {
+        self.count("tcp", "name", name, "value")
+    }
+
+    /// A number of `lb status`: `value` of the entry of `list` whose `key` is `wanted`. What never happened is left out there.
+    fn count(&self, list: &str, key: &str, wanted: &str, value: &str) -> Result<u64> {
         let output = Namespace::edge()
             .command(binaries::lb()?)
             .args(["status", "--json", "--admin"])
             .arg(self.admin())
             .output()?;
         let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        let reasons = status["reasons"].as_array().context("no reasons")?;
-        let found = reasons.iter().find(|one| one["reason"] == reason);
-        // Reasons never given are left out.
-        found.map_or(Ok(0), |one| {
-            one["packets"].as_u64().context("packets are no number")
+        let entries = status[list].as_array();
+        let mut entries = entries.with_context(|| format!("no {list}"))?.iter();
+        entries.find(|one| one[key] == wanted).map_or(Ok(0), |one| {
+            one[value]
+                .as_u64()
+                .with_context(|| format!("{value} of {wanted} is no number"))
         })
     }
 

@@ -15,12 +15,13 @@ mod buffers;
 #[path = "prog_run/sharing.rs"]
 mod sharing;
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{
-    Backend, CORE_FIRST, CORE_SPREAD, Interface, MAX_SERVICES, PREFILTER_WORDS, RING_SIZE, Service,
-    ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    AccessKey, Backend, CORE_FIRST, CORE_SPREAD, Interface, MAX_SERVICES, PREFILTER_WORDS,
+    RING_SIZE, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{WATCH_EVERY, decide_fully};
 use lb_ebpf::family::{Family, V4, V6};
@@ -122,6 +123,11 @@ impl Kernel {
         for (ifindex, interface) in &world.interfaces {
             interfaces.insert(*ifindex, *interface, 0).unwrap();
         }
+        let mut access = self.access();
+        for prefix in &world.access {
+            let key = Key::new(prefix.length, prefix.key);
+            access.insert(&key, prefix.decision, 0).unwrap();
+        }
         let mut vlans = self.array("VLANS");
         for (index, vlan) in (0..).zip(&world.vlans) {
             vlans.set(index, *vlan, 0).unwrap();
@@ -174,6 +180,10 @@ impl Kernel {
         for (ifindex, _) in &world.interfaces {
             interfaces.remove(ifindex).unwrap();
         }
+        let mut access = self.access();
+        for prefix in &world.access {
+            access.remove(&Key::new(prefix.length, prefix.key)).unwrap();
+        }
         let mut vlans = self.array("VLANS");
         for (index, _) in (0..).zip(&world.vlans) {
             vlans.set(index, Vlan::default(), 0).unwrap();
@@ -206,6 +216,10 @@ impl Kernel {
         let values = vec![value; aya::util::nr_cpus().unwrap()];
         map.set(0, PerCpuValues::try_from(values).unwrap(), 0)
             .unwrap();
+    }
+
+    fn access(&mut self) -> LpmTrie<&mut MapData, AccessKey, u32> {
+        LpmTrie::try_from(self.ebpf.map_mut("ACCESS").unwrap()).unwrap()
     }
 
     fn array<T: aya::Pod>(&mut self, name: &str) -> Array<&mut MapData, T> {

@@ -4,7 +4,9 @@
 //! here: the flow table, which is asked by [`crate::flow`].
 
 use super::Answers;
-use crate::abi::{Backend, Interface, Service, ServiceCounters, Settings, Vlan, VlanKey};
+use crate::abi::{
+    AccessKey, Backend, Interface, Service, ServiceCounters, Settings, Vlan, VlanKey,
+};
 use crate::family::Family;
 use crate::flow::Sets;
 use crate::layout::{FragmentKey, Handover};
@@ -24,6 +26,8 @@ pub trait Shared {
     fn backend(&self, index: u32) -> Option<&Backend>;
     /// Map `INTERFACES`.
     fn interface(&self, ifindex: u32) -> Option<Interface>;
+    /// Map `ACCESS`: what the longest prefix of the key that is there says.
+    fn access(&self, key: &AccessKey) -> Option<u32>;
     /// Map `VLANS`.
     fn vlan(&self, index: u32) -> Option<Vlan>;
     /// Map `VLAN_IDS`.

@@ -1,5 +1,6 @@
 //! Packets that seem to be for us and are of no flow: each opens one, goes to a worker, or is left to the stack.
 
+use super::access::is_denied;
 use super::open::{adopt, may_adopt, open, touch_both};
 use super::parse::Segment;
 use super::{Ingress, Shared, Tables, counters_of, enter, is_reopened, settings};
@@ -9,7 +10,7 @@ use crate::flow::Table;
 use crate::layout::{Handover, Piece};
 use crate::verdict::Part;
 use crate::verdict::Reason::{
-    Malformed, NoFlow, NoWorker, StackService, WorkerFragment, WorkerHeaders,
+    Denied, Malformed, NoFlow, NoWorker, StackService, WorkerFragment, WorkerHeaders,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::Packet;
@@ -50,6 +51,12 @@ where
     let segment = Segment::<F>::of(&note, F::addresses(ip));
     let table = Table::new(tables, settings);
     let service = tables.service(&segment.key.service()).unwrap_or_default();
+    // Before anything is looked for, touched or opened. What is of no flow of mode "l4" would open one, or be adopted.
+    let may_begin = service.kind == SERVICE_KIND_L4 || segment.opens();
+    if may_begin && is_denied::<F, T>(tables, service, segment.key.addresses) {
+        tables.count(counters_of(service), segment.counters());
+        return Err(Drop(Denied));
+    }
     if service.kind == SERVICE_KIND_L4 && segment.opens() {
         touch_both(&table, &segment.key, service, ingress);
     }

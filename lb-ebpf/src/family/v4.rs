@@ -1,7 +1,7 @@
 //! What is particular to IPv4 (RFC 791).
 
 use super::{Family, V4, high, low};
-use crate::abi::{HASH_KEYS, ServiceKey, Settings, unmapped};
+use crate::abi::{HASH_KEYS, ServiceKey, Settings, mapped, unmapped};
 use crate::cell::Cell64;
 use crate::checksum::Update;
 use crate::layout::Layout;
@@ -146,6 +146,12 @@ impl Family for V4 {
     #[inline(always)]
     fn swapped(addresses: u64) -> u64 {
         addresses.rotate_left(32)
+    }
+
+    #[inline(always)]
+    fn wide_source(addresses: u64) -> [u8; 16] {
+        let [a, b, c, d, ..] = addresses.to_ne_bytes();
+        mapped([a, b, c, d])
     }
 
     #[inline(always)]

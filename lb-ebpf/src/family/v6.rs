@@ -155,6 +155,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn wide_source([high, low, ..]: [u64; 4]) -> [u8; 16] {
+        let [a, b, c, d, e, f, g, h] = high.to_ne_bytes();
+        let [i, j, k, l, m, n, o, p] = low.to_ne_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    #[inline(always)]
     fn destination([.., high, low]: [u64; 4]) -> [u8; 16] {
         let [a, b, c, d, e, f, g, h] = high.to_ne_bytes();
         let [i, j, k, l, m, n, o, p] = low.to_ne_bytes();

@@ -4,12 +4,12 @@
 //! test needs; userspace sets the real ones before it loads.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, XskMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, XskMap};
 use aya_ebpf::macros::btf_map;
 use lb_ebpf::abi::{
-    BACKEND_IDS, Backend, Interface, MAX_FRAGMENTED, MAX_INTERFACES, MAX_SERVICES,
-    MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, SERVICE_IDS, Service,
-    ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    AccessKey, BACKEND_IDS, Backend, Interface, MAX_FRAGMENTED, MAX_INTERFACES, MAX_PREFIXES,
+    MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, SERVICE_IDS,
+    Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
 use lb_ebpf::decide::Answers;
 use lb_ebpf::family::{V4, V6};
@@ -45,6 +45,10 @@ pub(super) static SNAT_ADDRESSES6: Array<[u8; 16], { MAX_SNAT_ADDRESSES as usize
 
 #[btf_map]
 pub(super) static INTERFACES: HashMap<u32, Interface, { MAX_INTERFACES as usize }> = HashMap::new();
+
+/// The kernel makes room as elements come.
+#[btf_map]
+pub(super) static ACCESS: LpmTrie<AccessKey, u32, { MAX_PREFIXES as usize }> = LpmTrie::new();
 
 #[btf_map]
 pub(super) static VLANS: Array<Vlan, { MAX_VLANS as usize }> = Array::new();

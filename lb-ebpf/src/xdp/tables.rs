@@ -5,13 +5,15 @@
 )]
 
 use super::maps::{
-    ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER, INTERFACES,
-    PREFILTER, REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6, SETTINGS,
-    SNAT_ADDRESSES, SNAT_ADDRESSES6, VLAN_IDS, VLANS,
+    ACCESS, ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER,
+    INTERFACES, PREFILTER, REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6,
+    SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6, VLAN_IDS, VLANS,
 };
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_ebpf::abi::{
-    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    ACCESS_BITS, AccessKey, Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6,
+    Settings, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{Answers, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
@@ -50,6 +52,11 @@ impl Shared for Maps {
         // SAFETY: the value is copied at once; a deletion meanwhile can at worst hand us the value of
         // an interface that is just being added, which is one as well.
         unsafe { INTERFACES.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn access(&self, key: &AccessKey) -> Option<u32> {
+        ACCESS.get(&Key::new(ACCESS_BITS, *key)).copied()
     }
 
     #[inline(always)]

@@ -326,9 +326,57 @@ pub enum Cost {
          cutting them first makes clients reconnect and log in again; leave it at 40m"
     )]
     ShortIdle,
+    /// A limit below what Exchange itself takes.
+    #[error(
+        "body is less than Exchange takes here (owa, ecp 35000000; ews 67108864; mapi, rpc 2147483648; others 30000000): \
+         what its users may send is refused before it gets there; raise it, or give the routes limits of their own"
+    )]
+    SmallBody,
     /// `[nat]` in a file where nobody uses it.
     #[error("no service has mode = \"l4\" with source = \"nat\", so these addresses are not used")]
     UnusedNat,
+    /// `inbound = "keep"` on an Exchange service.
+    #[error(
+        "whoever can connect here chooses the address that servers see, and a Via that comes in ends NTLM and Kerberos \
+         logins after one request; only for a service that none but a trusted proxy can reach"
+    )]
+    KeptVia,
+    /// `inbound = "keep"` elsewhere.
+    #[error(
+        "whoever can connect here chooses the address that servers see; only for a service that none but a trusted \
+         proxy can reach"
+    )]
+    KeptClaims,
+    /// A forced rule on `Authorization` of an Exchange service.
+    #[error(
+        "NTLM and Kerberos log a connection in by several Authorization in a row, none of which means anything changed: \
+         users are asked for their password for ever"
+    )]
+    ChangedCredential,
+    /// A forced rule on `WWW-Authenticate` or `Persistent-Auth` of an Exchange service.
+    #[error(
+        "clients learn from this header how to log in and whether a login lasts: Outlook and Mac Mail end in a password \
+         prompt or in 401 when it is not Exchange's own"
+    )]
+    ChangedChallenge,
+    /// A forced rule on `Cookie` or `Set-Cookie` of an Exchange service.
+    #[error(
+        "Exchange keeps the login of OWA (cadata) and the session of MAPI (MapiContext, MapiSequence) in cookies: \
+         users are logged out, and Outlook starts its session anew"
+    )]
+    ChangedCookie,
+    /// A forced rule that makes a `Via` on an Exchange service.
+    #[error(
+        "IIS takes each login of a request with Via for that request only and answers Persistent-Auth: false, and \
+         clients that trust an NTLM connection (Mac Mail) end in 401 or 400"
+    )]
+    ViaByRule,
+    /// `queue` of a route whose servers never are full.
+    #[error(
+        "nobody will ever wait, because no server of the route has max_connections; add that to the servers, or \
+         remove queue"
+    )]
+    UnusedQueue,
 }
 
 fn write_line(

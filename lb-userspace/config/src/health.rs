@@ -7,9 +7,13 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
+use rustls_pki_types::ServerName;
 
 use crate::error::{Cost, Problem};
-use crate::model::{Check, Get, Health, PathPrefix, Profile, Protocol, Schedule, UpstreamTls};
+use crate::model::{
+    Check, Get, Greeting, Health, Mail, PathPrefix, Profile, Protocol, Schedule, UpstreamTls,
+    Verify,
+};
 use crate::reader::{Schema, Scope, Table};
 use crate::service::{self, MISSING_TRUST, Trust};
 use crate::value;
@@ -81,6 +85,12 @@ pub(crate) fn read(
         ("tcp", Kind::Tcp),
         ("http", Kind::Http),
         ("https", Kind::Https),
+        ("smtp", Kind::Mail(Mail::Smtp, Wrapped::Plain)),
+        ("smtps", Kind::Mail(Mail::Smtp, Wrapped::Tls)),
+        ("imap", Kind::Mail(Mail::Imap, Wrapped::Plain)),
+        ("imaps", Kind::Mail(Mail::Imap, Wrapped::Tls)),
+        ("pop", Kind::Mail(Mail::Pop, Wrapped::Plain)),
+        ("pops", Kind::Mail(Mail::Pop, Wrapped::Tls)),
         ("none", Kind::None),
     ];
     let check = match table.optional("kind", Kind::Tcp, |node| node.choice(&kinds))? {
@@ -90,16 +100,29 @@ pub(crate) fn read(
             return Some(Health::Unchecked);
         }
         Kind::Tcp => {
-            table.misplaced(GET_KEYS, "kind = \"http\" or \"https\"", "kind = \"tcp\"");
-            table.misplaced(TLS_KEYS, "kind = \"https\"", "kind = \"tcp\"");
+            table.misplaced(
+                GET_KEYS,
+                "a kind that reads an answer, such as \"https\"",
+                "kind = \"tcp\"",
+            );
+            table.misplaced(
+                TLS_KEYS,
+                "a kind with TLS, such as \"https\"",
+                "kind = \"tcp\"",
+            );
             warn_blind(scope, context);
             Some(Check::Tcp)
         }
         Kind::Http => {
-            table.misplaced(TLS_KEYS, "kind = \"https\"", "kind = \"http\"");
+            table.misplaced(
+                TLS_KEYS,
+                "a kind with TLS, such as \"https\"",
+                "kind = \"http\"",
+            );
             get(&table, context).map(Check::Http)
         }
         Kind::Https => https(&table, context),
+        Kind::Mail(mail, wrapped) => greeting(&table, context, mail, wrapped),
     };
     Some(Health::Checked {
         check: check?,
@@ -112,7 +135,15 @@ enum Kind {
     Tcp,
     Http,
     Https,
+    Mail(Mail, Wrapped),
     None,
+}
+
+/// Whether a protocol is spoken inside TLS.
+#[derive(Clone, Copy)]
+enum Wrapped {
+    Plain,
+    Tls,
 }
 
 fn warn_blind(scope: Scope<'_, '_>, context: &Context<'_>) {
@@ -154,35 +185,88 @@ fn schedule(table: &Table<'_>) -> Option<Schedule> {
 
 fn https(table: &Table<'_>, context: &Context<'_>) -> Option<Check> {
     let get = get(table, context);
-    let verify = match (service::verify(table), context.proof) {
-        (Trust::Given(verify), _) => Some(verify),
-        (Trust::Unsaid, Proof::Tls(tls)) => Some(tls.verify.clone()),
-        (Trust::Broken, _) | (Trust::Unsaid, Proof::Broken) => None,
-        (Trust::Unsaid, Proof::Unsaid) => table.fail("ca", MISSING_TRUST),
-    };
+    let verify = inherited_verify(table, context);
     let get = get?;
-    let host = get.host.host().trim_matches(['[', ']']);
-    let Ok(server_name) = host.to_owned().try_into() else {
-        let clash = format!("`{host}` can't be the name in a certificate; give a DNS name");
-        return table.fail("host", Problem::Contradiction(clash));
-    };
+    let server_name = server_name(table, &get.host)?;
+    let verify = verify?;
     Some(Check::Https(
         get,
         UpstreamTls {
             server_name,
-            verify: verify?,
+            verify,
         },
     ))
+}
+
+/// The greeting of a mail server.
+fn greeting(
+    table: &Table<'_>,
+    context: &Context<'_>,
+    protocol: Mail,
+    wrapped: Wrapped,
+) -> Option<Check> {
+    let here = "the check of a mail server";
+    table.misplaced(&["path"], "kind = \"http\" or \"https\"", here);
+    let healthy = match protocol {
+        Mail::Smtp => "220",
+        Mail::Imap => "* OK",
+        Mail::Pop => "+OK",
+    };
+    let expect = table.optional("expect", healthy.to_owned(), |node| {
+        // Without any greeting there is nothing to wait for.
+        value::body_start(node).and_then(|text| {
+            (!text.is_empty())
+                .then_some(text)
+                .or_else(|| node.bad_value("", "how a greeting begins"))
+        })
+    });
+    let tls = match wrapped {
+        Wrapped::Plain => {
+            let only_for = "a kind with TLS, such as \"smtps\"";
+            table.misplaced(&["host"], only_for, here);
+            table.misplaced(TLS_KEYS, only_for, here);
+            Some(None)
+        }
+        Wrapped::Tls => {
+            let verify = inherited_verify(table, context);
+            let host = host(table, context);
+            let server_name = host.and_then(|host| server_name(table, &host));
+            server_name.zip(verify).map(|(server_name, verify)| {
+                Some(UpstreamTls {
+                    server_name,
+                    verify,
+                })
+            })
+        }
+    };
+    let expect = expect?;
+    Some(Check::Greeting(Greeting { protocol, expect }, tls?))
+}
+
+/// Who vouches for the server: as the check says, or else as the proxy is told.
+fn inherited_verify(table: &Table<'_>, context: &Context<'_>) -> Option<Verify> {
+    match (service::verify(table), context.proof) {
+        (Trust::Given(verify), _) => Some(verify),
+        (Trust::Unsaid, Proof::Tls(tls)) => Some(tls.verify.clone()),
+        (Trust::Broken, _) | (Trust::Unsaid, Proof::Broken) => None,
+        (Trust::Unsaid, Proof::Unsaid) => table.fail("ca", MISSING_TRUST),
+    }
+}
+
+/// The name that the server's certificate must be for.
+fn server_name(table: &Table<'_>, host: &Authority) -> Option<ServerName<'static>> {
+    let host = host.host().trim_matches(['[', ']']);
+    host.to_owned().try_into().ok().or_else(|| {
+        let clash = format!("`{host}` can't be the name in a certificate; give a DNS name");
+        table.fail("host", Problem::Contradiction(clash))
+    })
 }
 
 fn get(table: &Table<'_>, context: &Context<'_>) -> Option<Get> {
     let (path, expect) = default_page(context);
     let path = table.optional("path", path, value::path_and_query);
     let expect = table.optional("expect", expect.to_owned(), value::body_start);
-    let host = match table.get("host") {
-        Some(node) => value::authority(&node),
-        None => inherited_host(table, context),
-    };
+    let host = host(table, context);
     Some(Get {
         path: path?,
         host: host?,
@@ -203,6 +287,13 @@ fn default_page(context: &Context<'_>) -> (PathAndQuery, &'static str) {
         page.unwrap_or(PathAndQuery::from_static("/owa/healthcheck.htm")),
         EXCHANGE_HEALTHY,
     )
+}
+
+fn host(table: &Table<'_>, context: &Context<'_>) -> Option<Authority> {
+    match table.get("host") {
+        Some(node) => value::authority(&node),
+        None => inherited_host(table, context),
+    }
 }
 
 fn inherited_host(table: &Table<'_>, context: &Context<'_>) -> Option<Authority> {

@@ -22,6 +22,7 @@
 //! | `nat.addresses` | source addresses for `source = "nat"`, routed to this host, of each family that needs one | required in `[nat]` |
 //! | `nat.ports` | source ports, `"first-last"` | [`DEFAULT_NAT_PORTS`] |
 //! | `service` | one `[[service]]` for each virtual address | at least one |
+//! | `allow`, `deny`, `deny_file` | who may connect to any service at all; as in a service, and asked first | everyone |
 //!
 //! **`[[service]]`**, all modes:
 //!
@@ -30,12 +31,35 @@
 //! | `name` | 1 to 63 of `a-z`, `0-9`, `-`; unique | required |
 //! | `listen` | address and port; IPv6 as `"[fd00::1]:25"`; unique for its protocol | required |
 //! | `protocol` | `"tcp"`; or `"udp"`, only in `mode = "l4"` | `"tcp"` |
-//! | `mode` | `"http"` (proxied in userspace), `"l4"` (forwarded in the kernel) | required |
+//! | `mode` | `"http"` (proxied in userspace), `"tcp"` (relayed in userspace), `"l4"` (forwarded in the kernel) | required |
 //! | `servers` | list of `"address:port"` or `{ address, weight, name }`; in `mode = "l4"` of the service's family | at least one |
 //! | `servers[].weight` | share of connections, up to [`MAX_WEIGHT`]; 0 in `mode = "l4"` lets a server keep its flows and gives it no new ones | 1 |
+//! | `servers[].max_connections` | not in `mode = "l4"`: most requests under way and logins (pinned connections) at once, of all routes together, or relayed connections, up to [`MAX_SERVER_CONNECTIONS`]; more wait (`queue`), or go to another server | no limit |
+//! | `servers[].backup` | not in `mode = "l4"`: `true` for a server that is used only while no other of the route is up (LoadMaster's sorry server) | `false` |
 //! | `servers[].name` | as a service's; unique in the service | the address |
 //! | `health` | see below | `{ kind = "tcp" }`; for `"udp"`, `{ kind = "none" }` |
-//! | `idle_timeout` | silence that ends a connection or flow, 1 s to 24 h | exchange, l4: [`EXCHANGE_IDLE_TIMEOUT`]; plain: [`PLAIN_IDLE_TIMEOUT`]; udp: [`DATAGRAM_IDLE_TIMEOUT`] |
+//! | `idle_timeout` | silence that ends a connection or flow, 1 s to 24 h | exchange, tcp, l4: [`EXCHANGE_IDLE_TIMEOUT`]; plain: [`PLAIN_IDLE_TIMEOUT`]; udp: [`DATAGRAM_IDLE_TIMEOUT`] |
+//! | `allow`, `deny` | lists of networks, such as `"10.0.0.0/8"` and `"2001:db8::/32"`; the longest one that holds a client's address decides. Who is not in any is let in, unless there is an `allow`. XDP drops what is denied (`denied`), before there is a flow or a connection; established ones are not looked for | everyone |
+//! | `deny_file` | file with more networks to deny, one a line; `#` begins a comment | none |
+//!
+//! **`mode = "http"`** and **`mode = "tcp"`**:
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `limits` | see below | none |
+//! | `proxy_protocol` | `"v1"`, `"v2"`: servers are told by a PROXY header who each connection is from, before TLS if there is any. Such a connection is one client's, as if it had logged in. Also of a route | none |
+//! | `accept_proxy_protocol` | `{ from = ["10.0.0.0/8"] }`: another balancer there says by a PROXY header (v1 or v2) who it speaks for; from there it is required, and from elsewhere no connection is taken. The address learnt is the client's for `allow`, `deny`, limits, headers and logs (and so lists can't be held by XDP) | not known |
+//! | `balance` | `"round-robin"` (as often as `weight` says; LoadMaster's `rr`, `wrr`), `"least-connections"` (fewest requests under way and logins for its weight; `lc`, `wlc`), `"source-hash"` (each client address, or IPv6 /64, to the same server as long as that is up; `sh`), `{ header = "X-Group" }` (each value to the same; without the header as `"source-hash"`; only in `mode = "http"`). Not there: `adaptive`, `fixed` (see `servers[].backup`) | `"round-robin"` |
+//! | `persistence` | `{ by = "source", timeout = "1h" }`: a client address, or IPv6 /64, gets to its server again until it was silent for `timeout`, 1 m to 672 h, [`DEFAULT_PERSISTENCE_TIMEOUT`]; lost with the daemon. `{ by = "cookie", name = "lb-server" }`: only in `mode = "http"`, by a cookie of ours that no server sees, one name for routes that have the same servers; it outlasts the daemon if `flows.hash_key` is set. Exchange needs neither | none |
+//! | `queue` | `{ length, timeout }`: how many requests may wait for a server below its `max_connections`, 1 to 100000, first come, first served, and how long, 100 ms to 1 m, [`DEFAULT_QUEUE_TIMEOUT`]; others are answered with 503 | nobody waits |
+//! | `passive` | `{ failures, on }`: so many failures in a row, 1 to 1000, take a server out until its next good probe; `on` is a list of `"connect"` (no connection), `"reset"` (closed before the response), `"timeout"` (no response in time), `"gateway"` (502, 503, 504); or `"off"` | `{ failures = 5, on = ["connect"] }`; with `health.kind = "none"`, `"off"` |
+//! | `slow_start` | how long the share of a server that came back takes to grow to all of it, 1 s to 10 m | all at once |
+//! | `minimum_healthy` | fewer servers up than this, backups not counted, are logged once and shown by `lb status`; nothing else changes | no warning |
+//! | `retries` | how often a request of which no server has seen anything is tried again, 0 to 10 | [`DEFAULT_RETRIES`] |
+//!
+//! **`mode = "tcp"`** has these, `transport`, `tls` and `upstream_tls` (as in `mode = "http"`, each optional), and what all modes have. It is
+//! for protocols in which the server may speak first, such as SMTP, IMAP and POP. `STARTTLS` passes through it from client to server and is
+//! never ended here: LoadMaster's STARTTLS modes have no counterpart.
 //!
 //! **`mode = "http"`** only:
 //!
@@ -50,10 +74,15 @@
 //! | `extended_protection` | the servers bind logins to the certificate that clients see: `tls` without `upstream_tls` is a mistake, and the daemon doesn't start if a server shows another certificate than we do for `upstream_tls.server_name` | `false` |
 //! | `route` | one `[[service.route]]` for each part of the requests, tried in the order of the file; what none takes is answered with 404 | one for all requests |
 //!
+//! | `forwarded` | list of `"x-forwarded-for"`, `"x-forwarded-proto"`, `"x-forwarded-port"`, `"x-forwarded-host"`, `"forwarded"` (RFC 7239), beside what `headers` says; `[]` for none | none |
+//! | `inbound` | what becomes of `Via`, `X-ClientSide`, `Forwarded` and `X-Forwarded-*` of clients: `"strip"`, or `"keep"` behind a trusted proxy (lists get ours at their end, and what can be said only once stays) | `"strip"` |
+//! | `request_rules`, `response_rules` | lists of rules, see below; a route's list replaces its service's | `[]` |
+//! | `hsts` | `Strict-Transport-Security` on every response of a service with `tls`: days up to `"3650d"`, or `{ max_age, reach }` with `reach` `"host"`, `"subdomains"`, `"preload"` | none |
+//! | `error_pages` | `{ status = file }`, statuses 400 to 599: UTF-8 files that end in `.html`, `.htm`, `.txt`, `.json` or `.xml`, of at most 256 KiB, for what the proxy itself answers; a route's are looked up before its service's | a line of text |
+//!
 //! **`[[service.route]]`**: for each list that is there, one of it must match (of `header`, all). A route forwards, unless it has
-//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout` and
-//! `extended_protection` as above; what a route lacks
-//! is its service's.
+//! `redirect` or `respond`. `servers`, `health`, `headers`, `upstream_tls`, `idle_timeout`, `response_timeout`, `extended_protection`, `forwarded`,
+//! `inbound`, `request_rules`, `response_rules`, `error_pages`, and all from `balance` to `retries` as above; what a route lacks is its service's.
 //!
 //! | key | value | default |
 //! |---|---|---|
@@ -81,6 +110,46 @@
 //! `lb status` and `lb doctor` say which server shows which of the two. A certificate that renews itself on this host alone (ACME)
 //! ends every login.
 //!
+//! **Rules**, done in the order of the file; those of `response_rules` to servers' responses, and only the first five:
+//!
+//! | rule | does |
+//! |---|---|
+//! | `{ add = "X-A", value = "…" }` | one line more |
+//! | `{ set = "X-A", value = "…" }` | one line in place of all of that name; the only rule for `Host` |
+//! | `{ remove = "X-A" }` | no line of that name |
+//! | `{ copy = "X-A", to = "X-B" }` | the lines of one in place of those of the other, if there are any |
+//! | `{ rewrite = "X-A", pattern = "^http:(.*)$", with = "https:$1" }` | replaces the first match in each line |
+//! | `{ path_prefix = "/old", with = "/new" }` | replaces the beginning of the path, found as by `path` of a route |
+//! | `{ path = "^/u/(.*)$", with = "/users/$1" }`; `query` and `url` in place of `path` | replaces the first match in the path, the query (without `?`), or both |
+//!
+//! (LoadMaster's rules of type 1 to 4 are `add`, `remove`, `rewrite` and `url`; 5, which changes bodies, is not offered: bodies stream.)
+//!
+//! In a `value`, `{client_ip}`, `{client_port}`, `{listen_ip}`, `{listen_port}`, `{scheme}`, `{sni}`, `{method}`, `{host}`, `{path}`, `{query}`
+//! are the client's own, before any rule; `{service}`, `{route}`, and in `response_rules` `{server}`, are names. Patterns are those of the
+//! [regex crate](https://docs.rs/regex) on bytes (`(?i)` for any case), matched in linear time. A request's route is chosen before
+//! its target is rewritten; a target that is none afterwards, or still goes up by `..`, is answered with 400. No rule may change what frames a
+//! message or is for one connection (`Content-Length`, `Connection`, `Expect` and the like). On `profile = "exchange"`, one that makes
+//! `Via`, or changes `Authorization`, `WWW-Authenticate`, `Persistent-Auth`, `Cookie` or `Set-Cookie`, needs `force = true`.
+//!
+//! **`limits`**: those of a service are held over all its workers and routes. A route's own `requests`, `rate` and `rate_per_client` are held in
+//! addition; its `body` and `body_rate` replace the service's. A client is one IPv4 address, or one IPv6 /64. Up to 65,536 clients are known by
+//! their rate at once; beyond that, those that asked least are forgotten.
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `connections` | of clients at once, up to [`MAX_CONNECTIONS`]; one more is closed | none |
+//! | `connections_per_client` | of these, from one client | none |
+//! | `tls_handshake` | longest time for it, 1 s to 1 h | 30 s |
+//! | `headers` | (http) lines in the head of a request, up to 10000; more are answered with 431 | 100 |
+//! | `header_bytes` | (http) bytes in the head of a request, 8192 to 1048576; more are answered with 431 | some 400,000 |
+//! | `request_head` | (http) longest time for the head of a request, or a PROXY header, 1 s to 1 h | 30 s |
+//! | `requests` | (http, route) requests under way at once; more are answered with 503 | none |
+//! | `rate` | (http, route) requests in a time: a number for each second, or `{ requests, per, burst }`, of which `burst` (`requests`) may come at once; `per` from 1 s (the default) to 24 h | none |
+//! | `rate_per_client` | (http, route) as `rate`, for each client | none |
+//! | `when_exceeded` | (http, route) what a request above a rate gets: `"429"` or `"503"`, both with `Retry-After`, or `"drop"`: its connection is closed | `"429"` |
+//! | `body` | (http, route) bytes of a request's body, up to 4294967295; more are answered with 413, before a server is asked if the length is declared | none |
+//! | `body_rate` | (http, route) least speed of a request's body in bytes for each second, or `{ bytes_per_second, grace }`: `grace`, 1 s to 1 h, is how long a client may be silent at first. Time runs only while the server waits for the client; never for `RPC_IN_DATA` | none; `grace` 10 s |
+//!
 //! **`mode = "l4"`** only:
 //!
 //! | key | value | default |
@@ -96,11 +165,11 @@
 //!
 //! | key | value | default |
 //! |---|---|---|
-//! | `kind` | `"tcp"` (connect), `"http"`, `"https"` (GET answered by 200), `"none"` | `"tcp"` |
+//! | `kind` | `"tcp"` (connect), `"http"`, `"https"` (GET answered by 200), `"smtp"`, `"imap"`, `"pop"`, and over TLS `"smtps"`, `"imaps"`, `"pops"` (greeting), `"none"` | `"tcp"` |
 //! | `path` | request target of the GET | exchange: `healthcheck.htm` in the virtual directory of the route's first path, or in `/owa`; else `"/"` |
-//! | `host` | `Host` header, and SNI of `https` | `upstream_tls.server_name`, else required |
-//! | `expect` | how a healthy body begins, at most 256 bytes | exchange: `"200 OK"`; else anything |
-//! | `ca`, `verify` | for `https`, as in `upstream_tls` | those of `upstream_tls`, else required |
+//! | `host` | `Host` header, and SNI over TLS | `upstream_tls.server_name`, else required |
+//! | `expect` | how a healthy body or greeting begins, at most 256 bytes | exchange: `"200 OK"`; else any body; `"220"`, `"* OK"`, `"+OK"` |
+//! | `ca`, `verify` | over TLS, as in `upstream_tls` | those of `upstream_tls`, else required |
 //! | `interval` | start to start, 100 ms to 1 h | [`DEFAULT_INTERVAL`] |
 //! | `timeout` | of one whole probe, 10 ms up to `interval` | [`DEFAULT_PROBE_TIMEOUT`], or `interval` if shorter |
 //! | `rise`, `fall` | results in a row that change the state, 1 to 255 | [`DEFAULT_RISE`], [`DEFAULT_FALL`] |
@@ -120,11 +189,15 @@ use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
-    Action, AfXdp, Affinity, CertificateFiles, Check, CipherSuite, Ciphers, ClientCertificateMode,
-    ClientCertificates, Config, Flows, Forward, Forwarding, Get, HashKey, HeaderEquals, HeaderMode,
-    Health, HostPattern, Http, InterfaceName, L4, Mode, Name, Nat, PathPrefix, PoolOf, PortRange,
-    Profile, Protocol, Redirect, Respond, Route, Schedule, Server, Service, Source, Tls,
-    TlsVersion, Transport, UpstreamTls, Verify, When, WhenDaemonGone, WhenServerFails,
+    Access, Action, AfXdp, Affinity, BalanceMethod, Balancing, BodyLimits, BodyRate,
+    CertificateFiles, Check, CipherSuite, Ciphers, ClientCertificateMode, ClientCertificates,
+    Config, ErrorPage, ErrorPages, Flows, Forward, Forwarding, Get, Greeting, HashKey,
+    HeaderEquals, HeaderMode, HeaderRule, Health, HostPattern, Hsts, HstsReach, Http, Inbound,
+    InterfaceName, L4, Limits, Mail, Mode, Name, Nat, NotANetwork, Passive, PathPrefix, Pattern,
+    Persistence, Piece, PoolOf, PortRange, Prefix, Profile, Protocol, ProxyProtocol, Queue, Rate,
+    Redirect, RequestLimits, Respond, Route, Rules, Schedule, Server, Service, Source, Symptom,
+    TargetPart, TargetRule, Tcp, Tell, Template, Tls, TlsVersion, Transport, UpstreamTls, Variable,
+    Verify, When, WhenDaemonGone, WhenExceeded, WhenServerFails,
 };
 
 use error::Path;
@@ -226,3 +299,21 @@ pub const DEFAULT_RISE: NonZeroU8 = NonZeroU8::new(2).expect("not zero");
 
 /// As LoadMaster's: one lost packet is no failure.
 pub const DEFAULT_FALL: NonZeroU8 = NonZeroU8::new(2).expect("not zero");
+
+/// LoadMaster's `Persistence Timeout` is 6 min; an OWA session ends after as many hours.
+pub const DEFAULT_PERSISTENCE_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// Name of the cookie of `persistence = { by = "cookie" }`.
+pub const DEFAULT_PERSISTENCE_COOKIE: &str = "lb-server";
+
+/// Longer, and the user has clicked again.
+pub const DEFAULT_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// More than a burst of clients meets while a service restarts, and far fewer than until the next probe.
+pub const DEFAULT_PASSIVE_FAILURES: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+
+/// As `HAProxy`'s.
+pub const DEFAULT_RETRIES: u32 = 3;
+
+/// A million.
+pub const MAX_SERVER_CONNECTIONS: u32 = 1_000_000;

@@ -14,13 +14,28 @@ use http::uri::{Authority, PathAndQuery};
 
 use crate::error::Warning;
 
+mod admission;
+mod balance;
+mod headers;
 mod http_service;
+mod pages;
+mod rules;
+mod tcp_service;
 mod tls;
 
+pub use admission::{
+    Access, BodyLimits, BodyRate, Limits, NotANetwork, Prefix, ProxyProtocol, Rate, RequestLimits,
+    WhenExceeded,
+};
+pub use balance::{BalanceMethod, Balancing, Passive, Persistence, Queue, Symptom};
+pub use headers::{Hsts, HstsReach, Inbound, Tell};
 pub use http_service::{
     Action, Forwarding, HeaderEquals, HeaderMode, HostPattern, Http, PathPrefix, Profile, Redirect,
     Respond, Route, Transport, UpstreamTls, Verify, When,
 };
+pub use pages::{ErrorPage, ErrorPages};
+pub use rules::{HeaderRule, Pattern, Piece, Rules, TargetPart, TargetRule, Template, Variable};
+pub use tcp_service::Tcp;
 pub use tls::{
     CertificateFiles, CipherSuite, Ciphers, ClientCertificateMode, ClientCertificates, Tls,
     TlsVersion,
@@ -39,6 +54,8 @@ pub struct Config {
     pub flows: Flows,
     /// Source addresses of full NAT; not empty if any service has [`Source::Nat`].
     pub nat: Nat,
+    /// Who may connect, to any service.
+    pub access: Access,
     /// Services in the order of the file; at least one.
     pub services: Vec<Service>,
     /// What is legal but costly, in the order of the file.
@@ -221,20 +238,49 @@ pub struct Service {
     pub listen: SocketAddr,
     /// What is balanced.
     pub protocol: Protocol,
+    /// Who may connect, of those who may connect to any.
+    pub access: Access,
     /// What is done with a connection, and the settings that only this mode has.
     pub mode: Mode,
 }
 
 impl Service {
-    /// Its servers, pool by pool: one pool for `mode = "l4"`, one for each route that forwards for `mode = "http"`.
+    /// Its servers, pool by pool: one pool for `mode = "l4"` and `"tcp"`, one for each route that forwards for `mode = "http"`.
     pub fn pools(&self) -> Vec<PoolOf<'_>> {
         match &self.mode {
             Mode::L4(l4) => vec![PoolOf {
                 route: None,
                 servers: &l4.servers,
                 health: &l4.health,
+                minimum_healthy: None,
+                proxy_protocol: None,
+            }],
+            Mode::Tcp(tcp) => vec![PoolOf {
+                route: None,
+                servers: &tcp.servers,
+                health: &tcp.health,
+                proxy_protocol: tcp.proxy_protocol,
+                minimum_healthy: tcp.balancing.minimum_healthy,
             }],
             Mode::Http(http) => http.routes.iter().filter_map(Route::pool).collect(),
+        }
+    }
+
+    /// How its packets get to userspace; `None` if they are forwarded in the kernel.
+    pub fn transport(&self) -> Option<Transport> {
+        match &self.mode {
+            Mode::Http(http) => Some(http.transport),
+            Mode::Tcp(tcp) => Some(tcp.transport),
+            Mode::L4(_) => None,
+        }
+    }
+
+    /// From where a PROXY header must come; empty if none is known.
+    pub fn accept_proxy_protocol(&self) -> &[Prefix] {
+        match &self.mode {
+            Mode::Http(http) => &http.accept_proxy_protocol,
+            Mode::Tcp(tcp) => &tcp.accept_proxy_protocol,
+            Mode::L4(_) => &[],
         }
     }
 }
@@ -248,6 +294,10 @@ pub struct PoolOf<'a> {
     pub servers: &'a [Server],
     /// How they are found to be up or down.
     pub health: &'a Health,
+    /// How they are told who a connection is from.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// How many of them should be up.
+    pub minimum_healthy: Option<NonZeroU16>,
 }
 
 /// `protocol`.
@@ -275,6 +325,8 @@ pub enum Mode {
     Http(Http),
     /// Forwarded packet by packet, in the kernel.
     L4(L4),
+    /// Terminated and relayed byte by byte, in userspace.
+    Tcp(Box<Tcp>),
 }
 
 /// Settings of a service with `mode = "l4"`.
@@ -370,6 +422,10 @@ pub struct Server {
     /// Share of new connections, relative to the other servers; up to [`MAX_WEIGHT`](crate::MAX_WEIGHT). 0, only in
     /// [`Mode::L4`], is for a server that keeps its flows and gets no new ones.
     pub weight: u16,
+    /// Most requests under way and pinned connections, or relayed ones; not in [`Mode::L4`].
+    pub max_connections: Option<NonZeroU32>,
+    /// Used only while no other server of the route is up; not in [`Mode::L4`].
+    pub is_backup: bool,
 }
 
 /// `health`.
@@ -395,6 +451,28 @@ pub enum Check {
     Http(Get),
     /// GET over TLS.
     Https(Get, UpstreamTls),
+    /// Reads the greeting of a mail server, over TLS if that is there.
+    Greeting(Greeting, Option<UpstreamTls>),
+}
+
+/// What a mail server says first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Which language it speaks.
+    pub protocol: Mail,
+    /// How a healthy greeting begins; never empty.
+    pub expect: String,
+}
+
+/// Protocols in which the server speaks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// RFC 5321.
+    Smtp,
+    /// RFC 9051.
+    Imap,
+    /// RFC 1939.
+    Pop,
 }
 
 /// An HTTP/1.1 GET that must be answered with status 200 and a body that begins with `expect`.

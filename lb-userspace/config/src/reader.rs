@@ -5,6 +5,8 @@
 //! from a reading function means that at least one error was reported. Not here: what the keys
 //! mean. Used by [`crate::root`] and [`crate::service`] only.
 
+mod scope;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -15,6 +17,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Cost, Error, Path, Place, Problem, Warning};
+
+pub(crate) use scope::Scope;
 
 /// Where mistakes and warnings go.
 pub(crate) struct Report<'a> {
@@ -77,6 +81,16 @@ impl<'a> Report<'a> {
 pub(crate) struct Spot {
     pub(crate) offset: usize,
     pub(crate) path: Path,
+}
+
+impl Spot {
+    /// A value that is read from here.
+    pub(crate) fn with<T>(&self, value: T) -> Read<T> {
+        Read {
+            value,
+            spot: self.clone(),
+        }
+    }
 }
 
 /// A value read from the file, with its place for checks that need several values.
@@ -175,14 +189,6 @@ impl<'a> Node<'a> {
             })
     }
 
-    /// The boolean.
-    pub(crate) fn boolean(&self) -> Option<bool> {
-        match self.value {
-            DeValue::Boolean(value) => Some(*value),
-            _ => self.wrong_type("true or false, without quotes"),
-        }
-    }
-
     /// Where mistakes go.
     pub(crate) const fn report(&self) -> &'a Report<'a> {
         self.report
@@ -224,9 +230,32 @@ impl<'a> Node<'a> {
         Some(Table::new(self.report, entries, self.spot.clone(), schema))
     }
 
+    /// The entries of a table whose keys are values themselves.
+    pub(crate) fn entries(&self, expected: &'static str) -> Option<Vec<(&'a str, Self)>> {
+        let DeValue::Table(entries) = self.value else {
+            return self.wrong_type(expected);
+        };
+        let keys = entries.keys().map(|key| key.get_ref().as_ref());
+        let node = |(key, value)| (key, Node::new(self.report, value, self.spot.path.key(key)));
+        Some(keys.zip(entries.values()).map(node).collect())
+    }
+
+    /// The boolean.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.wrong_type("true or false"),
+        }
+    }
+
     /// Whether this is a string, where a short form and a table are both possible.
     pub(crate) fn is_string(&self) -> bool {
         matches!(self.value, DeValue::String(_))
+    }
+
+    /// Whether this is a table, where a short form and a table are both possible.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
     }
 
     /// The string under `key` if this is a table that has one; reports nothing.
@@ -376,79 +405,6 @@ impl<'a> Table<'a> {
     /// Warns of what `key` costs.
     pub(crate) fn warn(&self, key: &'static str, cost: Cost) {
         self.report.warn(&self.spot(key), cost);
-    }
-}
-
-/// Where a route's settings are: in its own table, or else in that of its service.
-#[derive(Clone, Copy)]
-pub(crate) struct Scope<'t, 'a> {
-    inner: &'t Table<'a>,
-    outer: Option<&'t Table<'a>>,
-}
-
-impl<'t, 'a> Scope<'t, 'a> {
-    /// Of a service itself.
-    pub(crate) const fn of(table: &'t Table<'a>) -> Self {
-        Self {
-            inner: table,
-            outer: None,
-        }
-    }
-
-    /// Of a route of a service.
-    pub(crate) const fn within(route: &'t Table<'a>, service: &'t Table<'a>) -> Self {
-        Self {
-            inner: route,
-            outer: Some(service),
-        }
-    }
-
-    /// The table that has `key`; the inner one if none has.
-    fn holder(self, key: &'static str) -> &'t Table<'a> {
-        match self.outer {
-            Some(outer) if !self.inner.has(key) && outer.has(key) => outer,
-            _ => self.inner,
-        }
-    }
-
-    /// As [`Table::get`].
-    pub(crate) fn get(self, key: &'static str) -> Option<Node<'a>> {
-        self.holder(key).get(key)
-    }
-
-    /// As [`Table::spot`].
-    pub(crate) fn spot(self, key: &'static str) -> Spot {
-        self.holder(key).spot(key)
-    }
-
-    /// As [`Table::required`].
-    pub(crate) fn required<T>(
-        self,
-        key: &'static str,
-        example: &'static str,
-        read: impl FnOnce(&Node<'a>) -> Option<T>,
-    ) -> Option<T> {
-        self.holder(key).required(key, example, read)
-    }
-
-    /// As [`Table::optional`].
-    pub(crate) fn optional<T>(
-        self,
-        key: &'static str,
-        default: T,
-        read: impl FnOnce(&Node<'a>) -> Option<T>,
-    ) -> Option<T> {
-        self.holder(key).optional(key, default, read)
-    }
-
-    /// As [`Table::warn`].
-    pub(crate) fn warn(self, key: &'static str, cost: Cost) {
-        self.holder(key).warn(key, cost);
-    }
-
-    /// Where mistakes go.
-    pub(crate) const fn report(self) -> &'a Report<'a> {
-        self.inner.report
     }
 }
 

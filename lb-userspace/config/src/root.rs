@@ -19,7 +19,17 @@ use crate::{
 };
 
 /// The keys at the top of the file.
-pub(crate) const SCHEMA: Schema = &["interfaces", "admin", "af_xdp", "flows", "nat", "service"];
+pub(crate) const SCHEMA: Schema = &[
+    "interfaces",
+    "admin",
+    "af_xdp",
+    "flows",
+    "nat",
+    "service",
+    "allow",
+    "deny",
+    "deny_file",
+];
 
 /// Reads the configuration; warnings are left in the report.
 pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
@@ -42,6 +52,7 @@ pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
         flows,
     );
     let nat = table.optional("nat", NatDraft::default(), nat);
+    let access = service::access::read(table);
     let services = table.required("service", "at least one [[service]]", |node| {
         node.list(
             "a list of [[service]] tables (two brackets on each side)",
@@ -69,6 +80,7 @@ pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
         af_xdp: af_xdp?,
         flows: flows?,
         nat: nat?.finish(),
+        access: access?,
         services: services?
             .into_iter()
             .map(|draft| draft.value.finish())

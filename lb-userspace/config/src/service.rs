@@ -5,10 +5,18 @@
 //! without a valid `mode` the keys that depend on it are not looked at.
 //! Not here: health checks ([`crate::health`]).
 
+pub(crate) mod access;
+mod balance;
+mod headers;
 mod http;
 mod l4;
+mod limits;
+mod pages;
 mod route;
+mod rules;
 mod server;
+mod tcp;
+mod template;
 mod tls;
 
 use std::net::SocketAddr;
@@ -16,7 +24,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::Problem;
-use crate::model::{Mode, Name, Protocol, Service};
+use crate::model::{Access, Mode, Name, Protocol, Service};
 use crate::reader::{Node, Read, Schema, Scope, Table};
 use crate::value;
 
@@ -28,6 +36,7 @@ pub(crate) struct Draft {
     pub(crate) listen: Option<Read<SocketAddr>>,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) mode: Option<Read<Mode>>,
+    access: Option<Access>,
     /// Those that could be read, pool by pool.
     pub(crate) pools: Vec<Vec<server::Draft>>,
 }
@@ -40,6 +49,7 @@ impl Draft {
             listen: self.listen?.value,
             protocol: self.protocol?,
             mode: self.mode?.value,
+            access: self.access?,
         })
     }
 
@@ -64,6 +74,7 @@ pub(crate) fn read(node: &Node<'_>) -> Option<Draft> {
         protocol,
         // Where full NAT is asked for, or taken for granted.
         mode: table.at("source", mode),
+        access: access::read(&table),
         pools,
     })
 }
@@ -72,6 +83,7 @@ pub(crate) fn read(node: &Node<'_>) -> Option<Draft> {
 enum Kind {
     Http,
     L4,
+    Tcp,
 }
 
 fn mode(
@@ -80,7 +92,7 @@ fn mode(
     listen: Option<SocketAddr>,
     protocol: Option<Protocol>,
 ) -> (Option<Mode>, Vec<Vec<server::Draft>>) {
-    let modes = [("http", Kind::Http), ("l4", Kind::L4)];
+    let modes = [("http", Kind::Http), ("l4", Kind::L4), ("tcp", Kind::Tcp)];
     let example = "mode = \"http\" or mode = \"l4\"";
     match table.required("mode", example, |node| node.choice(&modes)) {
         None => {
@@ -99,11 +111,40 @@ fn mode(
         Some(Kind::L4) => {
             let here = "mode = \"l4\", which forwards TLS and HTTP untouched";
             table.misplaced(http::KEYS, "mode = \"http\"", here);
+            table.misplaced(PROXIED, "mode = \"http\" and mode = \"tcp\"", here);
             let (l4, servers) = l4::read(table, listen, protocol);
             (l4.map(Mode::L4), vec![servers])
         }
+        Some(Kind::Tcp) => {
+            if protocol == Some(Protocol::Udp) {
+                let problem = "is only for mode = \"l4\"; datagrams can be forwarded, not relayed";
+                table.fail::<()>("protocol", Problem::Contradiction(problem.to_owned()));
+            }
+            let here = "mode = \"tcp\", which doesn't look at what it relays";
+            table.misplaced(http::KEYS, "mode = \"http\"", here);
+            table.misplaced(l4::KEYS, "mode = \"l4\"", "mode = \"tcp\"");
+            let (tcp, servers) = tcp::read(table);
+            (tcp.map(|tcp| Mode::Tcp(Box::new(tcp))), vec![servers])
+        }
     }
 }
+
+/// What is for services that have connections of their own.
+const PROXIED: Schema = &[
+    "transport",
+    "tls",
+    "upstream_tls",
+    "limits",
+    "proxy_protocol",
+    "accept_proxy_protocol",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
+];
 
 const SCHEMA: Schema = &[
     "name",
@@ -122,6 +163,13 @@ const SCHEMA: Schema = &[
     "upstream_tls",
     "response_timeout",
     "extended_protection",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
     // mode = "l4"
     "source",
     "forward",
@@ -129,6 +177,21 @@ const SCHEMA: Schema = &[
     "mss",
     "when_server_fails",
     "when_daemon_gone",
+    // mode = "http": headers, rules and pages
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "hsts",
+    "error_pages",
+    // all modes
+    "allow",
+    "deny",
+    "deny_file",
+    // mode = "http" and mode = "tcp"
+    "limits",
+    "proxy_protocol",
+    "accept_proxy_protocol",
 ];
 
 /// LoadMaster's range of `Idletime` is up to 86,400 s as well.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::uri::{Authority, PathAndQuery};
 use rustls_pki_types::ServerName;
 
-use crate::model::{HashKey, InterfaceName, Name, PortRange};
+use crate::model::{HashKey, InterfaceName, Name, PathPrefix, PortRange};
 use crate::reader::Node;
 
 pub(crate) fn name(node: &Node<'_>) -> Option<Name> {
@@ -150,4 +150,27 @@ pub(crate) fn body_start(node: &Node<'_>) -> Option<String> {
     node.string("a string of at most 256 bytes", |text| {
         (text.len() <= 256).then(|| text.to_owned())
     })
+}
+
+/// Also what a `path_prefix` is replaced with.
+pub(crate) fn path_prefix(node: &Node<'_>) -> Option<PathPrefix> {
+    const EXPECTED: &str =
+        "the beginning of a path, such as \"/owa\": without %, query, \"//\", \"/./\" and \"/../\"";
+    node.string(EXPECTED, |text| segments(text).map(prefix))
+}
+
+/// The path whose segments these are, without a `/` at its end.
+pub(crate) fn prefix(segments: &str) -> PathPrefix {
+    let segments = segments.strip_suffix('/').unwrap_or(segments);
+    PathPrefix(format!("/{}", segments.to_ascii_lowercase()))
+}
+
+/// What follows the first `/` of a path that can be read in one way only.
+pub(crate) fn segments(path: &str) -> Option<&str> {
+    let segments = path.strip_prefix('/')?;
+    let plain = !path.contains(['%', '?', '#', '\\', ';']) && path.parse::<PathAndQuery>().is_ok();
+    let names = segments.strip_suffix('/').unwrap_or(segments);
+    let is_name = |segment| !matches!(segment, "" | "." | "..");
+    let clean = names.is_empty() || names.split('/').all(is_name);
+    (plain && clean).then_some(segments)
 }

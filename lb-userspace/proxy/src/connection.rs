@@ -12,6 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use http::HeaderMap;
+use http::header::STRICT_TRANSPORT_SECURITY;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -23,10 +25,11 @@ use crate::balance::{Balancer, Server};
 use crate::client_io::{ClientIo, Shared};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
-use crate::headers::HeaderMode;
+use crate::headers::{HeaderMode, Scheme};
 use crate::http2;
 use crate::identity::{PersistentAuth, PinReason};
 use crate::route::Action;
+use crate::rules::Rules;
 use crate::service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
 use crate::tls::Leaf;
 use crate::upstream::{Lease, Pinned, Pool};
@@ -46,6 +49,7 @@ pub struct Proxy {
 pub(crate) struct Backends {
     pub(crate) balancer: Balancer,
     pub(crate) pool: Rc<Pool>,
+    pub(crate) rules: Option<Box<Rules>>,
 }
 
 impl Proxy {
@@ -55,6 +59,7 @@ impl Proxy {
             Action::Forward(forwarding) => Some(Backends {
                 balancer: Balancer::new(&forwarding.servers),
                 pool: Pool::new(forwarding.servers.len()),
+                rules: forwarding.rules.clone(),
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
         });
@@ -206,21 +211,26 @@ impl Proxy {
         }
     }
 
-    /// Counts `Persistent-Auth`, and says once what a `false` means.
-    pub(crate) fn note_persistent_auth(&self, value: Option<PersistentAuth>, mode: HeaderMode) {
+    /// Counts `Persistent-Auth`, and says once what a `false` means, which may be that the server got a `Via` (`via`).
+    pub(crate) fn note_persistent_auth(
+        &self,
+        value: Option<PersistentAuth>,
+        mode: HeaderMode,
+        via: bool,
+    ) {
         match value {
             None => {}
             Some(PersistentAuth::True) => self.service.counters.persistent_auth_true.increment(),
             Some(PersistentAuth::False) => {
                 self.service.counters.persistent_auth_false.increment();
                 if !self.warned.replace(true) {
-                    self.warn_persistent_auth_false(mode);
+                    self.warn_persistent_auth_false(mode, via);
                 }
             }
         }
     }
 
-    fn warn_persistent_auth_false(&self, mode: HeaderMode) {
+    fn warn_persistent_auth_false(&self, mode: HeaderMode, via: bool) {
         let service = &self.service.name;
         if mode.adds_via() {
             tracing::warn!(
@@ -228,6 +238,13 @@ impl Proxy {
                 ?mode,
                 "the server ends logins after one request (Persistent-Auth: false), because the header mode adds Via; \
                  clients that trust their login to last fail with 401 or 400; a mode without Via ends this"
+            );
+        } else if via {
+            tracing::warn!(
+                service,
+                ?mode,
+                "the server ends logins after one request (Persistent-Auth: false), because a rule makes a Via, or \
+                 inbound = \"keep\" lets one pass; clients that trust their login to last fail with 401 or 400"
             );
         } else {
             tracing::warn!(
@@ -314,6 +331,23 @@ impl Session {
             idle: timeouts.idle,
             ..all.get()
         });
+    }
+
+    /// How the client speaks to us.
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self.proxy.service.tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        }
+    }
+
+    /// What every response to this client says, whoever it is from. Never over plain HTTP (RFC 6797 section 7.2).
+    pub(crate) fn add_own_headers(&self, headers: &mut HeaderMap) {
+        if let Some(hsts) = &self.proxy.service.hsts
+            && self.scheme() == Scheme::Https
+        {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
     }
 
     /// Makes the connection of `lease` this client's own.

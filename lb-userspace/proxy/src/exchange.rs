@@ -24,6 +24,7 @@ use crate::guard;
 use crate::headers::{self, BodyPresence};
 use crate::identity::{self, PinReason};
 use crate::record::Record;
+use crate::rules::{Asked, Facts};
 use crate::service::Forwarding;
 use crate::upstream::{Lease, Sent, connect};
 
@@ -41,6 +42,8 @@ pub(crate) struct Answer {
     lease: Option<Lease>,
     /// `Set-Cookie` of our own; seldom there.
     cookie: Option<Box<HeaderValue>>,
+    /// Only where there are rules, whose variables stand for it.
+    asked: Option<Box<Asked>>,
 }
 
 impl Answer {
@@ -65,28 +68,26 @@ impl Exchange<'_> {
     ) -> Result<Answer, Error> {
         let Self { session, route, .. } = self;
         session.take_route(&route.timeouts);
-        let introduced = route.proxy_protocol.map(|_| PinReason::ProxyHeader);
-        let credential = match PinReason::of_request(&head.headers) {
-            Some(_) if session.shared.is_stream() => {
-                let detail = "a credential that authenticates a connection, on one of its streams";
-                return Err(Error::new(Kind::NeedsHttp1, detail));
-            }
-            // A connection that was introduced to its server is not shared in any case.
-            None if session.shared.is_stream() => None,
-            reason => reason.or(introduced),
-        };
+        let mut credential = PinReason::of_request(&head.headers);
         let mut ask = Balancer::ask(
             &route.balancing,
             session.client.peer.ip(),
             &mut head.headers,
         );
         let (received, method, presence) = (head.version, head.method.clone(), body.presence());
-        route.headers.apply(&mut head, session.client)?;
+        let scheme = session.scheme();
+        route.headers.apply(&mut head, session.client, scheme)?;
         client_certificate::tell(
             session.proxy.service.tls.as_deref(),
             session.client_certificate.as_deref(),
             &mut head.headers,
         );
+        let asked = self.change(&mut head)?;
+        if asked.is_some() {
+            // A rule may have made a credential of what was none.
+            credential = credential.or_else(|| PinReason::of_request(&head.headers));
+        }
+        let credential = self.may_pin(credential)?;
         record.outgoing(&head.headers);
         frame(&mut head, &body);
         let mut request = Request::from_parts(head, body);
@@ -96,7 +97,7 @@ impl Exchange<'_> {
             let Some(reason) = credential else {
                 let mut answer = self.send_shared(request, &mut ask, record).await?;
                 answer.retire_if_doubtful(&method, presence);
-                return Ok(answer);
+                return Ok(Answer { asked, ..answer });
             };
             let lease = self.obtain(Freshness::Fresh, &mut ask).await?;
             session.pin(lease, reason);
@@ -108,7 +109,33 @@ impl Exchange<'_> {
             response,
             lease: None,
             cookie: route.balancing.cookie(&ask, index).map(Box::new),
+            asked,
         })
+    }
+
+    /// Changes a request by the route's rules; what it was before, if there are any.
+    fn change(self, head: &mut request::Parts) -> Result<Option<Box<Asked>>, Error> {
+        let Some(rules) = &self.backends.rules else {
+            return Ok(None);
+        };
+        let asked = Box::new(Asked::of(head));
+        rules.on_request(head, facts(self.session, &asked, None))?;
+        Ok(Some(asked))
+    }
+
+    /// Why the request needs a connection of the client's own; an error if it comes on a stream, which has none.
+    fn may_pin(self, credential: Option<PinReason>) -> Result<Option<PinReason>, Error> {
+        let Self { session, route, .. } = self;
+        let introduced = route.proxy_protocol.map(|_| PinReason::ProxyHeader);
+        match (session.shared.is_stream(), credential) {
+            (true, Some(_)) => {
+                let detail = "a credential that authenticates a connection, on one of its streams";
+                Err(Error::new(Kind::NeedsHttp1, detail))
+            }
+            // A connection that was introduced to its server is not shared in any case.
+            (true, None) => Ok(None),
+            (false, credential) => Ok(credential.or(introduced)),
+        }
     }
 
     /// Sends on the client's own connection, once.
@@ -164,6 +191,7 @@ impl Exchange<'_> {
                         response,
                         lease: Some(lease),
                         cookie,
+                        asked: None,
                     });
                 }
                 Err(Failure::Failed(error)) => return Err(error),
@@ -274,18 +302,23 @@ impl Exchange<'_> {
 
     /// Makes the server's response the client's.
     pub(crate) fn relay(self, answer: Answer, mut record: Record) -> Response<ResponseBody> {
-        let Self { session, route, .. } = self;
+        let Self {
+            session,
+            route,
+            backends,
+        } = self;
         let Answer {
             response,
             lease,
             cookie,
+            asked,
         } = answer;
         session.shared.activity.response_head();
         let (mut head, incoming) = response.into_parts();
         let persistent = identity::persistent_auth(&head.headers);
         session
             .proxy
-            .note_persistent_auth(persistent, route.headers.mode);
+            .note_persistent_auth(persistent, route.headers.mode, record.via_out);
         record.response(&head.headers, persistent);
         record.answered(head.status);
 
@@ -303,6 +336,11 @@ impl Exchange<'_> {
         };
         let upstream_closes = headers::closes(head.version, &head.headers);
         headers::clean_response(&mut head.headers);
+        if let (Some(rules), Some(asked)) = (&backends.rules, &asked) {
+            let server = record.upstream.as_ref().map(|(server, _)| server.name());
+            rules.on_response(&mut head.headers, facts(session, asked, server));
+        }
+        session.add_own_headers(&mut head.headers);
         if session.is_pinned(route) && (upstream_closes || !session.pinned_server_is_up(route)) {
             // The identity ends with the connection, so the client must not believe that it still has one.
             let close = HeaderValue::from_static("close");
@@ -330,6 +368,17 @@ enum Failure {
     Unsent(Box<Request<RequestBody>>),
     /// Some of it may have been.
     Failed(Error),
+}
+
+/// What variables of rules are looked up in.
+fn facts<'a>(session: &'a Session, asked: &'a Asked, server: Option<&'a str>) -> Facts<'a> {
+    Facts {
+        client: session.client,
+        scheme: session.scheme(),
+        server_name: session.server_name.as_deref(),
+        asked,
+        server,
+    }
 }
 
 /// hyper doesn't send a body of unknown length with GET and HEAD unless told to; it came chunked, so it goes chunked.

@@ -16,8 +16,10 @@ use crate::exchange::Exchange;
 use crate::guard;
 use crate::headers;
 use crate::http2;
+use crate::pages::Page;
 use crate::record::Record;
 use crate::route::{self, Action};
+use crate::service::Service;
 
 /// Answers `request`; an error closes the client's connection without an answer.
 pub(crate) async fn forward(
@@ -48,10 +50,14 @@ enum Answer<'a> {
 struct Own {
     status: StatusCode,
     location: Option<HeaderValue>,
+    content_type: HeaderValue,
     text: Bytes,
     /// In seconds.
     retry_after: Option<u64>,
 }
+
+/// Of answers without a page.
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
 
 async fn answer<'a>(
     session: &'a Session,
@@ -91,12 +97,14 @@ async fn answer<'a>(
         (Action::Redirect(redirect), _) => Ok(Answer::Own(Own {
             status: redirect.status,
             location: Some(redirect.location(&head)?),
+            content_type: PLAIN,
             text: Bytes::new(),
             retry_after: None,
         })),
         (Action::Respond(respond), _) => Ok(Answer::Own(Own {
             status: respond.status,
             location: None,
+            content_type: PLAIN,
             text: Bytes::copy_from_slice(respond.body.as_bytes()),
             retry_after: None,
         })),
@@ -113,7 +121,7 @@ fn respond(session: &Session, own: Own, mut record: Record) -> Response<Response
     *response.status_mut() = own.status;
     let headers = response.headers_mut();
     if !is_empty {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        headers.insert(CONTENT_TYPE, own.content_type);
     }
     if let Some(location) = own.location {
         headers.insert(LOCATION, location);
@@ -121,7 +129,18 @@ fn respond(session: &Session, own: Own, mut record: Record) -> Response<Response
     if let Some(seconds) = own.retry_after {
         headers.insert(RETRY_AFTER, seconds.into());
     }
+    session.add_own_headers(headers);
     response
+}
+
+/// The page of the request's route for a status, else that of the service.
+fn page(service: &Service, route: Option<usize>, status: StatusCode) -> Option<&Page> {
+    let route = route.and_then(|position| service.routes.get(position));
+    let own = route.and_then(|route| match &route.action {
+        Action::Forward(forwarding) => forwarding.error_pages.get(status),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    });
+    own.or_else(|| service.error_pages.get(status))
 }
 
 /// Answers a request that failed, or not at all.
@@ -137,10 +156,15 @@ fn refuse(
     let Some(status) = kind.status() else {
         return Err(error);
     };
+    let (content_type, text) = match page(&session.proxy.service, record.route, status) {
+        Some(page) => (page.content_type.clone(), page.body.clone()),
+        None => (PLAIN, Bytes::from_static(kind.explanation().as_bytes())),
+    };
     let own = Own {
         status,
         location: None,
-        text: Bytes::from_static(kind.explanation().as_bytes()),
+        content_type,
+        text,
         retry_after: error.retry_after_seconds(),
     };
     let mut response = respond(session, own, record);

@@ -3,7 +3,10 @@
 //! Invariant: a header that isn't named here passes with its case, its value and its place, and duplicates
 //! stay separate lines (names that occur more than once are written together, in their order, at the first
 //! one's place). Responses lose their hop-by-hop headers and gain nothing: no mode adds a `Via` to a response.
-//! Not here: framing (`Content-Length`, `Transfer-Encoding`), which hyper writes anew from the body.
+//! Not here: framing (`Content-Length`, `Transfer-Encoding`), which hyper writes anew from the body; what an operator wants
+//! besides, which is [`crate::rules`].
+
+mod forwarded;
 
 use std::net::SocketAddr;
 
@@ -15,6 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request};
 
 use crate::error::{Error, Kind};
 use crate::service::ClientAddr;
+
+pub(crate) use forwarded::Scheme;
+pub use forwarded::{Tell, Told};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -82,6 +88,8 @@ pub struct HeaderPolicy {
     pub mode: HeaderMode,
     /// What is removed.
     pub inbound: Inbound,
+    /// What is added beside what the mode adds.
+    pub told: Told,
 }
 
 impl HeaderPolicy {
@@ -93,6 +101,7 @@ impl HeaderPolicy {
         Self {
             mode: HeaderMode::None,
             inbound: Inbound::Strip,
+            told: Told::NOTHING,
         }
     }
 
@@ -101,18 +110,25 @@ impl HeaderPolicy {
         Self {
             mode: HeaderMode::XClientSideVia,
             inbound: Inbound::Keep,
+            told: Told::NOTHING,
         }
     }
 
     /// Makes a [normal](normalize) head that a client sent the one that a server gets.
-    pub(crate) fn apply(self, head: &mut request::Parts, client: ClientAddr) -> Result<(), Error> {
+    pub(crate) fn apply(
+        self,
+        head: &mut request::Parts,
+        client: ClientAddr,
+        scheme: Scheme,
+    ) -> Result<(), Error> {
         let received = std::mem::replace(&mut head.version, Version::HTTP_11);
 
         let named = named_by_connection(&head.headers);
         retain(&mut head.headers, |name| {
             !is_hop_by_hop(name, &named) && (self.inbound == Inbound::Keep || !names_proxy(name))
         });
-        self.add(&mut head.headers, client, received)
+        self.add(&mut head.headers, client, received)?;
+        self.told.add(&mut head.headers, client, scheme)
     }
 
     fn add(
@@ -125,9 +141,8 @@ impl HeaderPolicy {
             let line = format!("{} -> {}", canonical(client.peer), canonical(client.local));
             headers.insert(X_CLIENT_SIDE, value(line)?);
         }
-        if self.mode.adds_x_forwarded_for() {
-            let ours = canonical(client.peer).ip().to_string();
-            append_to_list(headers, X_FORWARDED_FOR, &ours)?;
+        if self.mode.adds_x_forwarded_for() || self.told.wants_x_forwarded_for() {
+            forwarded::add_x_forwarded_for(headers, client)?;
         }
         if self.mode.adds_via() {
             let protocol = match received {
@@ -135,7 +150,8 @@ impl HeaderPolicy {
                 Version::HTTP_2 => "2",
                 _ => "1.1",
             };
-            append_to_list(headers, VIA, &format!("{protocol} {PSEUDONYM}"))?;
+            let ours = format!("{protocol} {PSEUDONYM}");
+            append_to_list(headers, VIA, ours.as_bytes())?;
         }
         Ok(())
     }
@@ -250,8 +266,18 @@ fn is_hop_by_hop(name: &HeaderName, named: &[String]) -> bool {
         || (named.iter().any(|option| option == name.as_str()) && !end_to_end.contains(name))
 }
 
+/// Also with `_` for `-`: servers that put headers into variables (CGI, and what descends from it) can't tell them apart.
 fn names_proxy(name: &HeaderName) -> bool {
-    [VIA, FORWARDED, X_CLIENT_SIDE].contains(name) || name.as_str().starts_with(X_FORWARDED)
+    let starts = |text: &str| {
+        let mut bytes = name.as_str().bytes().map(|byte| match byte {
+            b'_' => b'-',
+            byte => byte,
+        });
+        text.bytes().all(|byte| bytes.next() == Some(byte))
+    };
+    let is =
+        |known: &HeaderName| name.as_str().len() == known.as_str().len() && starts(known.as_str());
+    [VIA, FORWARDED].contains(name) || is(&X_CLIENT_SIDE) || starts(X_FORWARDED)
 }
 
 /// Keeps the headers that `keep` wants, and their order, which `HeaderMap::remove` would not: it fills the gap
@@ -296,24 +322,24 @@ pub(crate) fn edit_lines(
 }
 
 /// Adds `ours` to the end of the list that all lines of `name` make, as one line.
-fn append_to_list(headers: &mut HeaderMap, name: HeaderName, ours: &str) -> Result<(), Error> {
+fn append_to_list(headers: &mut HeaderMap, name: HeaderName, ours: &[u8]) -> Result<(), Error> {
     let mut list = Vec::new();
     for inbound in headers.get_all(&name) {
         list.extend_from_slice(inbound.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(ours.as_bytes());
+    list.extend_from_slice(ours);
     headers.insert(name, value(list)?);
     Ok(())
 }
 
-fn value(bytes: impl Into<Vec<u8>>) -> Result<HeaderValue, Error> {
+pub(crate) fn value(bytes: impl Into<Vec<u8>>) -> Result<HeaderValue, Error> {
     HeaderValue::try_from(bytes.into())
         .map_err(|error| Error::new(Kind::BadRequest, "not a header value").because(error))
 }
 
 /// An IPv4 client of a dual-stack socket as what it is, not as `::ffff:192.0.2.1`.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 

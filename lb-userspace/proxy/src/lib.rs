@@ -9,7 +9,8 @@
 //! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
 //!
 //! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
-//! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy).
+//! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy),
+//! `rules` (what an operator changes besides).
 
 mod activity;
 mod admission;
@@ -29,10 +30,12 @@ mod headers;
 mod http2;
 mod identity;
 mod leftover;
+mod pages;
 mod proxy_header;
 mod record;
 pub mod relay;
 mod route;
+mod rules;
 mod service;
 pub mod tls;
 mod upstream;
@@ -41,17 +44,19 @@ pub use admission::{
     Access, BodyRate, ConnectionLimits, Decision, Exceeded, Prefix, Rate, RequestLimits,
 };
 pub use balance::{
-    Balancing, Cookie, CookieKey, Load, Method as BalanceMethod, Passive, Persistence, Queue, Role,
-    Server, Sources, Symptom,
+    Balancing, Cookie, CookieKey, Load, Method, Passive, Persistence, Queue, Role, Server, Sources,
+    Symptom,
 };
 pub use connection::Proxy;
 pub use counters::{Counter, Counters};
 pub use entrance::Entrance;
 pub use error::{Error, Fault, Kind};
-pub use headers::{HeaderMode, HeaderPolicy, Inbound};
+pub use headers::{HeaderMode, HeaderPolicy, Inbound, Tell, Told};
+pub use pages::{ErrorPages, Page};
 pub use proxy_header::{ProxyProtocol, write as proxy_header};
 pub use relay::{Relay, RelayService};
 pub use route::{
     Action, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route, RouteCounters, When,
 };
+pub use rules::{HeaderRule, Piece, Rules, TargetPart, TargetRule, Template, Variable};
 pub use service::{BodyLimits, ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};

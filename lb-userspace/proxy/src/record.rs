@@ -26,7 +26,8 @@ pub(crate) struct Record {
     pub(crate) route: Option<usize>,
     via_in: bool,
     request_leg: Option<Leg>,
-    via_out: bool,
+    /// Whether the server got a `Via`.
+    pub(crate) via_out: bool,
     pub(crate) expect: Option<&'static str>,
     pub(crate) upstream: Option<(Arc<Server>, u64)>,
     pub(crate) pinned: Option<PinReason>,

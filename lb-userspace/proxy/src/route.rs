@@ -177,11 +177,15 @@ impl HostPattern {
 
 impl PathPrefix {
     fn matches(&self, path: &str) -> bool {
-        let prefix = self.0.strip_suffix('/').unwrap_or(&self.0).as_bytes();
-        let Some((start, rest)) = path.as_bytes().split_at_checked(prefix.len()) else {
-            return false;
-        };
-        start.eq_ignore_ascii_case(prefix) && matches!(rest, [] | [b'/', ..])
+        self.rest_of(path).is_some()
+    }
+
+    /// What follows it in `path`: nothing, or what begins with a `/`. `None` if the path doesn't begin with it.
+    pub(crate) fn rest_of<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let prefix = self.0.strip_suffix('/').unwrap_or(&self.0);
+        let (start, rest) = path.split_at_checked(prefix.len())?;
+        let ends_here = rest.is_empty() || rest.starts_with('/');
+        (ends_here && start.eq_ignore_ascii_case(prefix)).then_some(rest)
     }
 }
 
@@ -217,6 +221,16 @@ fn decoded(path: &str) -> Option<String> {
         }
     }
     Some(format!("/{}", segments.join("/")))
+}
+
+/// Whether a server that decodes the path may go up by `..` in it.
+pub(crate) fn climbs(path: &str) -> bool {
+    if !path.contains(['%', '.']) {
+        return false;
+    }
+    let bytes = percent_encoding::percent_decode_str(path).collect::<Vec<u8>>();
+    let mut segments = bytes.split(|byte| matches!(byte, b'/' | b'\\'));
+    segments.any(|segment| segment.split(|&byte| byte == b';').next() == Some(b".."))
 }
 
 impl Redirect {

@@ -7,13 +7,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use crate::admission::{BodyRate, RequestLimits};
 use crate::balance::{Balancing, Server};
 use crate::counters::Counters;
 use crate::entrance::Entrance;
 use crate::headers::HeaderPolicy;
+use crate::pages::ErrorPages;
 use crate::proxy_header::ProxyProtocol;
 use crate::route::Route;
+use crate::rules::Rules;
 use crate::tls::{ServerTls, UpstreamTls};
 
 /// One HTTP service: what every worker needs to serve its clients.
@@ -37,6 +41,10 @@ pub struct Service {
     pub max_header_bytes: Option<usize>,
     /// Of the requests of all routes together; `None` without limit.
     pub requests: Option<Arc<RequestLimits>>,
+    /// `Strict-Transport-Security` of every response over TLS (RFC 6797).
+    pub hsts: Option<HeaderValue>,
+    /// For statuses that a route has no page for, and requests that no route takes.
+    pub error_pages: ErrorPages,
 }
 
 /// How the requests of a route get to its servers.
@@ -58,6 +66,10 @@ pub struct Forwarding {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// How requests are spread over the servers.
     pub balancing: Balancing,
+    /// What is changed besides; `None` for nothing.
+    pub rules: Option<Box<Rules>>,
+    /// For requests of this route that fail.
+    pub error_pages: ErrorPages,
 }
 
 /// How large and how slow the body of a request may be.

@@ -312,6 +312,7 @@ fn via_ends_logins_and_is_noticed() {
         forwarding(&mut settings).headers = HeaderPolicy {
             mode: HeaderMode::XClientSideVia,
             inbound: Inbound::Strip,
+            ..HeaderPolicy::exchange()
         };
         let edge = Edge::start(settings).await;
         let mut alice = edge.client().await;

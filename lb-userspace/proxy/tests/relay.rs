@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use lb_proxy::tls::{self, Alpn, ServerOptions, ServerTls};
 use lb_proxy::{
-    Access, BalanceMethod as Method, Balancing, ClientAddr, ClientTimeouts, Counter, Counters,
-    Entrance, Kind, Prefix, ProxyProtocol, Relay, RelayService, Server, proxy_header,
+    Access, Balancing, ClientAddr, ClientTimeouts, Counter, Counters, Entrance, Kind, Method,
+    Prefix, ProxyProtocol, Relay, RelayService, Server, proxy_header,
 };
 use rustls_pki_types::ServerName;
 use support::{nobody, origin, run, until};

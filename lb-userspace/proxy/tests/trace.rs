@@ -72,6 +72,7 @@ fn each_request_is_explained_without_its_secrets() {
         forwarding(&mut settings).headers = HeaderPolicy {
             mode: HeaderMode::Via,
             inbound: Inbound::Strip,
+            ..HeaderPolicy::exchange()
         };
         let edge = Edge::start(settings).await;
         let mut client = edge.client().await;

@@ -31,8 +31,8 @@ use crate::explain::{Outcome, Question};
 use crate::flows::{Flows, Query};
 
 pub(crate) use status::{
-    CertificateStatus, Counter, InterfaceStatus, ReasonStatus, SeenCertificate, ServerStatus,
-    ServiceStatus, Status,
+    CertificateStatus, Counter, InterfaceStatus, ReasonStatus, RouteStatus, SeenCertificate,
+    ServerStatus, ServiceStatus, Status,
 };
 
 /// Bytes of a question at most: a capture of as many packets as one question may have.

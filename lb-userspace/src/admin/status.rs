@@ -70,6 +70,9 @@ pub(crate) struct ServiceStatus {
     /// What is wrong with changed files of certificates and roots; what was read before is in use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) file_problems: Vec<String>,
+    /// Routes in the order of the configuration, and all of a relay as one; empty for l4.
+    #[serde(default)]
+    pub(crate) routes: Vec<RouteStatus>,
 }
 
 /// A certificate that clients are shown.
@@ -118,9 +121,95 @@ pub(crate) struct ServerStatus {
     pub(crate) up: bool,
     /// Why it is up or down.
     pub(crate) reason: String,
+    /// Share of new connections, relative to the other servers.
+    #[serde(default)]
+    pub(crate) weight: u16,
+    /// Whether the operator has drained it.
+    #[serde(default)]
+    pub(crate) drained: bool,
+    /// Whether it is used only while no other of its route is up.
+    #[serde(default)]
+    pub(crate) backup: bool,
+    /// Requests under way and pinned connections, of all routes; `None` for l4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_use: Option<u32>,
+    /// Most of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_connections: Option<u32>,
     /// Whether it shows the certificate that clients see, if that is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) certificate: Option<SeenCertificate>,
+}
+
+/// One route of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RouteStatus {
+    /// Name.
+    pub(crate) name: String,
+    /// Requests that it took; of a relay, connections.
+    pub(crate) requests: u64,
+    /// Requests that wait for a server just now.
+    pub(crate) waiting: u32,
+    /// Requests that ever waited.
+    pub(crate) queued: u64,
+    /// Whether fewer servers are up than its `minimum_healthy`.
+    pub(crate) degraded: bool,
+}
+
+impl fmt::Display for RouteStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            requests,
+            waiting,
+            queued,
+            degraded,
+        } = self;
+        write!(f, "  route {name}: took {requests}")?;
+        if *queued > 0 {
+            write!(f, ", {waiting} wait, {queued} ever waited")?;
+        }
+        if *degraded {
+            write!(f, ", DEGRADED: fewer servers up than minimum_healthy")?;
+        }
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for ServerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.up, self.drained) {
+            (true, _) => "up",
+            (false, true) => "drained",
+            (false, false) => "DOWN",
+        };
+        write!(f, "  {state:<7} ")?;
+        if let Some(route) = &self.route {
+            write!(f, "{route}/")?;
+        }
+        write!(f, "{}", self.name)?;
+        // A server that the configuration leaves unnamed is called by its address.
+        if self.name != self.address.to_string() {
+            write!(f, " {}", self.address)?;
+        }
+        if self.backup {
+            write!(f, " backup")?;
+        }
+        if self.weight != 1 {
+            write!(f, " weight {}", self.weight)?;
+        }
+        match (self.in_use, self.max_connections) {
+            (Some(used), Some(most)) => write!(f, " in use {used} of {most}")?,
+            (Some(used), None) => write!(f, " in use {used}")?,
+            (None, _) => {}
+        }
+        writeln!(f, "  {}", self.reason)?;
+        let certificate = self.certificate.as_ref();
+        match certificate.filter(|seen| seen.state != "same") {
+            Some(seen) => writeln!(f, "       {}", seen.detail),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One named count.
@@ -210,29 +299,11 @@ impl fmt::Display for ServiceStatus {
         for problem in &self.file_problems {
             writeln!(f, "  FILES {problem}")?;
         }
-        for ServerStatus {
-            name,
-            route,
-            address,
-            up,
-            reason,
-            certificate,
-        } in &self.servers
-        {
-            let state = if *up { "up" } else { "DOWN" };
-            write!(f, "  {state:<4} ")?;
-            if let Some(route) = route {
-                write!(f, "{route}/")?;
-            }
-            write!(f, "{name}")?;
-            // A server that the configuration leaves unnamed is called by its address.
-            if *name != address.to_string() {
-                write!(f, " {address}")?;
-            }
-            writeln!(f, "  {reason}")?;
-            if let Some(seen) = certificate.as_ref().filter(|seen| seen.state != "same") {
-                writeln!(f, "       {}", seen.detail)?;
-            }
+        for route in &self.routes {
+            write!(f, "{route}")?;
+        }
+        for server in &self.servers {
+            write!(f, "{server}")?;
         }
         for Counter { name, value } in self.http.iter().filter(|counter| counter.value > 0) {
             writeln!(f, "  {name:<34} {value:>12}")?;

@@ -1,23 +1,35 @@
 //! From the routes of a configuration to those of a proxy.
 
 use std::fmt::Write as _;
-use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
 use lb_config::Http;
-use lb_proxy::tls::Error;
 use lb_proxy::{
-    Action, Balancing, Forwarding, HeaderEquals, HeaderMode, HeaderPolicy, HostPattern, Inbound,
-    PathPrefix, Redirect, Respond, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, Forwarding, HeaderEquals, HostPattern, PathPrefix, Redirect, Respond, Route,
+    RouteCounters, Server, Service, Timeouts, When,
 };
 
+use super::balance::Common;
+use super::rules::{self, Names};
 use super::tls::upstream_tls;
+use super::{Unreadable, admission};
 
 /// One route, with the files it names read in.
-pub(super) fn route(route: &lb_config::Route, directory: &Path) -> Result<Route, Error> {
+pub(super) fn route(
+    service: &lb_config::Service,
+    route: &lb_config::Route,
+    common: &Common,
+    directory: &Path,
+) -> Result<Route, Unreadable> {
+    let names = Names {
+        service: service.name.as_str(),
+        route: route.name.as_str(),
+    };
     let action = match &route.action {
-        lb_config::Action::Forward(to) => Action::Forward(Box::new(forwarding(to, directory)?)),
+        lb_config::Action::Forward(to) => {
+            Action::Forward(Box::new(forwarding(to, common, names, directory)?))
+        }
         lb_config::Action::Redirect(redirect) => Action::Redirect(Redirect {
             to: redirect.to.clone(),
             status: redirect.status,
@@ -57,46 +69,32 @@ fn when(when: &lb_config::When) -> When {
     }
 }
 
-fn forwarding(to: &lb_config::Forwarding, directory: &Path) -> Result<Forwarding, Error> {
-    let servers = to.servers.iter().map(|server| {
-        Arc::new(Server::new(
-            server.name.as_str(),
-            server.address,
-            // Checked: only servers of L4 may have none.
-            NonZeroU16::new(server.weight).unwrap_or(NonZeroU16::MIN),
-        ))
-    });
+fn forwarding(
+    to: &lb_config::Forwarding,
+    common: &Common,
+    names: Names<'_>,
+    directory: &Path,
+) -> Result<Forwarding, Unreadable> {
+    let servers = common.servers(&to.servers);
     Ok(Forwarding {
-        servers: servers.collect(),
+        balancing: common.balancing(&to.balancing, &servers),
+        servers,
         upstream_tls: match &to.upstream_tls {
             Some(tls) => Some(upstream_tls(tls, directory)?),
             None => None,
         },
-        headers: header_policy(to.headers),
+        headers: rules::header_policy(to),
         timeouts: Timeouts {
             idle: to.idle_timeout,
             response_head: to.response_timeout,
             ..Timeouts::default()
         },
-        balancing: Balancing::default(),
+        requests: admission::requests(&to.requests),
+        body: admission::body(&to.body),
+        proxy_protocol: to.proxy_protocol.map(admission::proxy_protocol),
+        rules: rules::rules(&to.rules, names),
+        error_pages: rules::error_pages(&to.error_pages, directory)?,
     })
-}
-
-fn header_policy(mode: lb_config::HeaderMode) -> HeaderPolicy {
-    let mode = match mode {
-        lb_config::HeaderMode::LegacyXForwardedFor => HeaderMode::LegacyXForwardedFor,
-        lb_config::HeaderMode::XForwardedForVia => HeaderMode::XForwardedForVia,
-        lb_config::HeaderMode::None => HeaderMode::None,
-        lb_config::HeaderMode::XClientSideVia => HeaderMode::XClientSideVia,
-        lb_config::HeaderMode::XClientSide => HeaderMode::XClientSide,
-        lb_config::HeaderMode::XForwardedFor => HeaderMode::XForwardedFor,
-        lb_config::HeaderMode::Via => HeaderMode::Via,
-    };
-    // This host is the edge: what a client says about itself in these headers is only a claim.
-    HeaderPolicy {
-        mode,
-        inbound: Inbound::Strip,
-    }
 }
 
 /// The servers of all routes, one route after the other.

@@ -50,21 +50,32 @@ pub(super) fn server_tls(
     })
 }
 
-/// TLS towards servers.
+/// TLS towards servers that speak HTTP.
 pub(super) fn upstream_tls(
     tls: &lb_config::UpstreamTls,
+    directory: &Path,
+) -> Result<UpstreamTls, Error> {
+    upstream_with(tls, Alpn::Http1, directory)
+}
+
+/// TLS towards servers.
+pub(super) fn upstream_with(
+    tls: &lb_config::UpstreamTls,
+    alpn: Alpn,
     directory: &Path,
 ) -> Result<UpstreamTls, Error> {
     let verify = match &tls.verify {
         Verify::Ca(path) => tls::Verify::Roots(directory.join(path)),
         Verify::None => tls::Verify::Nobody,
     };
-    tls::upstream(&verify, tls.server_name.clone())
+    tls::upstream_with(&verify, tls.server_name.clone(), alpn)
 }
 
 /// What is legal but perhaps not meant.
 pub(super) fn warnings(service: &lb_config::Service, planned: &PlannedService) -> Vec<String> {
-    let Some(tls) = planned.http.as_ref().and_then(|http| http.tls.as_ref()) else {
+    let relay = planned.tcp.as_ref().and_then(|tcp| tcp.tls.as_ref());
+    let http = planned.http.as_ref().and_then(|http| http.tls.as_ref());
+    let Some(tls) = http.or(relay) else {
         return Vec::new();
     };
     let mut warnings = tls.warnings();
@@ -102,8 +113,16 @@ pub(super) fn reloads(planned: &PlannedService) -> Vec<Box<dyn Reload>> {
         });
         reloads.extend(upstream.map(|tls| Box::new(tls) as _));
     }
+    if let Some(tcp) = &planned.tcp {
+        reloads.extend(tcp.tls.iter().map(|tls| Box::new(Arc::clone(tls)) as _));
+        reloads.extend(
+            tcp.upstream_tls
+                .iter()
+                .map(|tls| Box::new(tls.clone()) as _),
+        );
+    }
     let probes = planned.probes.iter().filter_map(|probe| match probe {
-        Some(Probe::Https(_, tls)) => Some(tls.clone()),
+        Some(Probe::Https(_, tls) | Probe::Greeting(_, Some(tls))) => Some(tls.clone()),
         _ => None,
     });
     reloads.extend(probes.map(|tls| Box::new(tls) as _));
@@ -154,7 +173,7 @@ pub(super) fn drift_watches(
 fn forwarding(service: &lb_config::Service) -> impl Iterator<Item = &lb_config::Forwarding> {
     let routes = match &service.mode {
         Mode::Http(http) => &http.routes[..],
-        Mode::L4(_) => &[],
+        Mode::L4(_) | Mode::Tcp(_) => &[],
     };
     routes.iter().filter_map(|route| match &route.action {
         lb_config::Action::Forward(to) => Some(&**to),

@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod health;
 #[cfg(test)]
 mod hosts;
+mod minimum;
 mod neighbours;
 mod numbers;
 mod reconcile;
@@ -29,10 +30,12 @@ use lb_ebpf::family::Family;
 use lb_ebpf::flow::{Fate, FlowSnapshot, Table, Timeouts, core_is_crowded};
 use lb_ebpf::mapped::MappedFlows;
 use lb_ebpf::rewrite::Mode;
+use lb_proxy::Role;
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop, VlanDevice};
 
 pub(crate) use drain::{Done, Order};
+pub(crate) use minimum::Minimum;
 pub(crate) use neighbours::follow as follow_neighbours;
 pub(crate) use numbers::{Before, InUse, Numbers};
 pub(crate) use reconcile::{DesiredServer, DesiredService, prefilter};
@@ -88,6 +91,8 @@ pub(crate) struct Controlled {
     pub(crate) ending: Ending,
     /// Its servers in the order of the configuration; those of a proxied one route by route.
     pub(crate) servers: Vec<ControlledServer>,
+    /// What routes want to be warned of.
+    pub(crate) minimums: Vec<Minimum>,
 }
 
 /// One server under control.
@@ -106,14 +111,33 @@ pub(crate) struct ControlledServer {
     pub(crate) reason: String,
     /// Why no frame can be sent to it; L4 only.
     pub(crate) unreachable: Option<String>,
-    /// The operator wants it to get no new connections; L4 only.
+    /// The operator wants it to get no new connections.
     pub(crate) drained: bool,
 }
 
 impl ControlledServer {
     /// Whether it takes new connections.
     pub(crate) fn up(&self) -> bool {
-        !self.drained && !self.failed()
+        !self.drained && !self.failed() && !self.is_ejected()
+    }
+
+    /// Whether workers have taken it out.
+    fn is_ejected(&self) -> bool {
+        self.http.as_ref().is_some_and(|http| http.is_ejected())
+    }
+
+    /// Whether it is used only while no other is up.
+    pub(crate) fn is_backup(&self) -> bool {
+        let role = self.http.as_ref().map(|http| http.role());
+        role == Some(Role::Backup)
+    }
+
+    /// Takes the operator's word.
+    fn set_drained(&mut self, drained: bool) {
+        self.drained = drained;
+        if let Some(http) = &self.http {
+            http.set_drained(drained);
+        }
     }
 
     /// Whether it can't serve those that it has, either.
@@ -127,6 +151,9 @@ impl ControlledServer {
             Some(unreachable) if self.healthy => unreachable,
             _ if self.healthy && self.drained => {
                 "drained: `lb undrain` gives it new connections again"
+            }
+            _ if self.healthy && self.is_ejected() => {
+                "requests failed: it gets new ones again after its next good probe"
             }
             _ => &self.reason,
         }
@@ -232,6 +259,11 @@ impl Control {
                 .forget_previous(position, &service.desired, tick);
             if let Some(write) = write {
                 write.apply(&mut self.dataplane)?;
+            }
+        }
+        for service in &mut self.services {
+            for minimum in &mut service.minimums {
+                minimum.look(&service.name, &service.servers);
             }
         }
         let ended = self.sweep(self.dataplane.flows()) + self.sweep(self.dataplane.flows6());

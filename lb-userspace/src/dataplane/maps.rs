@@ -5,11 +5,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd};
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, XskMap};
 use aya::programs::ProgramFd;
 use aya::{Ebpf, Pod};
 use lb_ebpf::abi::{
-    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    AccessKey, AccessPrefix, Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6,
+    Settings, Vlan, VlanKey,
 };
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::layout::FragmentKey;
@@ -82,6 +84,7 @@ pub(super) struct Maps {
     snat_addresses: Array<MapData, [u8; 4]>,
     snat_addresses6: Array<MapData, [u8; 16]>,
     interfaces: HashMap<MapData, u32, Interface>,
+    access: LpmTrie<MapData, AccessKey, u32>,
     vlans: Array<MapData, Vlan>,
     vlan_ids: HashMap<MapData, VlanKey, u32>,
     /// Read by trials only.
@@ -111,6 +114,7 @@ impl Maps {
             snat_addresses: take(ebpf, "SNAT_ADDRESSES")?,
             snat_addresses6: take(ebpf, "SNAT_ADDRESSES6")?,
             interfaces: take(ebpf, "INTERFACES")?,
+            access: take(ebpf, "ACCESS")?,
             vlans: take(ebpf, "VLANS")?,
             vlan_ids: take(ebpf, "VLAN_IDS")?,
             fragments: take(ebpf, "FRAGMENTS")?,
@@ -241,6 +245,15 @@ impl Dataplane {
             .backends
             .set(index, backend, 0)
             .map_err(refused("BACKENDS"))
+    }
+
+    /// Adds a network to the lists of who may connect.
+    pub(crate) fn add_access(&mut self, prefix: &AccessPrefix) -> Result<(), MapAccessError> {
+        let key = Key::new(prefix.length, prefix.key);
+        let access = &mut self.maps.access;
+        access
+            .insert(&key, prefix.decision, 0)
+            .map_err(refused("ACCESS"))
     }
 
     /// Writes one VLAN.

@@ -2,7 +2,8 @@
 //!
 //! One `AF_XDP` descriptor is one frame on the wire, so 64 KB cost 45 of everything. A packet socket takes them as one, with a
 //! virtio-net header that says where to cut (`PACKET_VNET_HDR`, packet(7)), and sends by the same interface: the card cuts it (TSO), or
-//! the kernel does right before the driver (GSO). Nothing else of the host's TCP/IP sees it.
+//! the kernel does right before the driver (GSO). Nothing else of the host's TCP/IP sees it. Which tx queue it leaves by is the kernel's
+//! choice (by CPU), and can't be told from here: see [`SocketConfig::cuts`](crate::SocketConfig::cuts).
 //!
 //! Deliberately not here: receiving (the socket is bound to no protocol), which segments belong together.
 

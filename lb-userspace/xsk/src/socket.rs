@@ -78,8 +78,8 @@ pub struct SocketConfig {
     pub tx: RingSize,
     /// Copy or zero-copy.
     pub mode: BindMode,
-    /// Whether a packet socket stands beside, for segments that the kernel cuts. False: over virtio-net in qemu (Linux 6.1) what it
-    /// sent did not all arrive, for a reason not found yet; over virtual Ethernet pairs it does.
+    /// Whether a packet socket stands beside, for segments that the kernel cuts. False: it sends by a tx queue of the kernel's choice,
+    /// and there are devices that let a flow's next frames arrive by the queue of that number, where `queue`'s owner never sees them.
     pub cuts: bool,
 }
 

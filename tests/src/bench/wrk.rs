@@ -6,24 +6,24 @@
 use std::{fs, net::Ipv4Addr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Case, Contender, Errors, Rig, contender::SERVERS};
 use crate::lab::Namespace;
 
-/// What wrk counted.
-#[derive(Debug, PartialEq, Deserialize)]
-pub(crate) struct Counted {
+/// What wrk counted, or another client in its place.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counted {
     /// Answers that arrived whole.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// Length of the run in microseconds.
-    pub(crate) duration_us: u64,
+    pub duration_us: u64,
     /// Median latency in microseconds.
-    pub(crate) p50_us: u64,
+    pub p50_us: u64,
     /// Latency that 99 % stay under, in microseconds.
-    pub(crate) p99_us: u64,
+    pub p99_us: u64,
     /// What went wrong.
-    pub(crate) errors: Errors,
+    pub errors: Errors,
 }
 
 /// Loads `contender`, which must be serving.
@@ -113,8 +113,9 @@ impl Load<'_> {
     }
 }
 
-fn parse(line: &str) -> Result<Counted> {
-    serde_json::from_str(line).with_context(|| format!("wrk.lua printed {line:?}"))
+/// What a client printed at its end.
+pub(crate) fn parse(line: &str) -> Result<Counted> {
+    serde_json::from_str(line).with_context(|| format!("the client printed {line:?}"))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ enum Bound {
     AtMost(f64),
 }
 
-const RATIOS: [Ratio; 10] = {
+const RATIOS: [Ratio; 11] = {
     use Bound::{AtLeast, AtMost};
     use Contender::{Kernel, KernelNoGso, KernelNoTso, Ours, OursNoGso, OursNoTso};
     use Figure::{Requests, ServerCpu};
@@ -67,6 +67,7 @@ const RATIOS: [Ratio; 10] = {
         ratio(Row::KeepAlive, TSO, Requests, AtLeast(1.15)),
         ratio(Row::KeepAlive, TSO, ServerCpu, AtMost(0.6)),
         ratio(Row::Close, TSO, Requests, AtLeast(1.8)),
+        ratio(Row::CloseRush, TSO, Requests, AtLeast(1.8)),
         ratio(Row::Body64K, NO_TSO, Requests, AtLeast(0.6)),
         ratio(Row::Body64K, NO_GSO, Requests, AtLeast(0.6)),
         ratio(Row::Body1MLoss1, NO_TSO, Requests, AtLeast(0.9)),

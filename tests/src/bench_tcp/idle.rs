@@ -154,6 +154,7 @@ fn crowd(rig: &Rig, count: u32) -> Result<Vec<Process>> {
         let last = sources.next().context("no client address")?;
         let mut process = rig.lab.client().spawn(&program, |command| {
             command
+                .arg("stay")
                 .args(["--from", &format!("{a}.{b}.{c}.{last}")])
                 .args(["--to", &SocketAddr::from(ADDRESS).to_string()])
                 .args(["--connections", &of_this.to_string()])

@@ -33,18 +33,23 @@ pub use self::{
     table::table,
 };
 
-use std::time::Duration;
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use self::{
     cpu::Window,
-    rig::{Rig, Setup, counters, url},
+    rig::{ADDRESS, Rig, Setup, counters, url},
 };
 use crate::{
-    bench::{Machine, float, wrk::Load},
+    bench::{
+        Machine, float,
+        wrk::{self, Counted, Load},
+    },
+    binaries,
     guard::Interrupts,
+    lab::Namespace,
     tcp_server::Service,
 };
 
@@ -102,7 +107,12 @@ impl Sizes {
     /// Enough to see that each kind of row and every stack gives a figure.
     pub fn tiny() -> Self {
         Self {
-            rows: vec![Row::KeepAlive, Row::Body64K, Row::Body1MLoss10],
+            rows: vec![
+                Row::KeepAlive,
+                Row::CloseRush,
+                Row::Body64K,
+                Row::Body1MLoss10,
+            ],
             seconds: 1,
             attempts: 1,
             idle: 1_500,
@@ -219,17 +229,8 @@ fn sample(rig: &Rig, row: Row, contender: Contender, round: u32, seconds: u64) -
         seed: round.into(),
         max_flows: None,
     })?;
-    let load = Load {
-        url: url(&format!("bench/{}", row.body())),
-        targets: &[],
-        threads: 1,
-        connections: row.connections(),
-        field: row.field(),
-        length: Duration::from_secs(seconds),
-        cpu: Some(rig.cpus.client),
-    };
     let window = Window::open(rig.cpus)?;
-    let counted = load.run(&rig.lab.client(), rig.directory())?;
+    let counted = load(rig, row, seconds)?;
     let used = window.close()?;
     let counters = counters().unwrap_or_default();
     let wire = server.wire.as_ref().map(crate::lossy::Lossy::traffic);
@@ -251,6 +252,42 @@ fn sample(rig: &Rig, row: Row, contender: Contender, round: u32, seconds: u64) -
         others: used.others,
         counters,
     })
+}
+
+/// Asks for answers; what came of it.
+fn load(rig: &Rig, row: Row, seconds: u64) -> Result<Counted> {
+    let client = rig.lab.client();
+    if row.is_rush() {
+        return rush(&client, rig.cpus.client, row, seconds);
+    }
+    let load = Load {
+        url: url(&format!("bench/{}", row.body())),
+        targets: &[],
+        threads: 1,
+        connections: row.connections(),
+        field: row.field(),
+        length: Duration::from_secs(seconds),
+        cpu: Some(rig.cpus.client),
+    };
+    load.run(&client, rig.directory())
+}
+
+/// Asks by the client that does nothing but open connections.
+fn rush(client: &Namespace, cpu: usize, row: Row, seconds: u64) -> Result<Counted> {
+    let program = binaries::sibling("lb-tcp-client")?;
+    let mut process = client.spawn("taskset", |command| {
+        command
+            .args(["--cpu-list", &cpu.to_string()])
+            .arg(program)
+            .arg("rush")
+            .args(["--to", &SocketAddr::from(ADDRESS).to_string()])
+            .args(["--connections", &row.connections().to_string()])
+            .args(["--body", &row.body().to_string()])
+            .args(["--seconds", &seconds.to_string()])
+            .stdout(Stdio::piped());
+    })?;
+    let result = process.wait_for_line("{").context("running the client")?;
+    wrk::parse(&result.0)
 }
 
 /// Share of others in a run that is taken as it is.

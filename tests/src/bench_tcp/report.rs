@@ -40,7 +40,7 @@ pub struct Report {
     pub samples: Vec<Sample>,
 }
 
-/// One run of wrk.
+/// One run of a client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sample {
     /// The load.
@@ -59,7 +59,7 @@ pub struct Sample {
     pub p50_us: u64,
     /// Latency that 99 % stay under, in microseconds.
     pub p99_us: u64,
-    /// What went wrong, by wrk's count.
+    /// What went wrong, by the client's count.
     pub errors: Errors,
     /// Data segments of the server on the lossy wire.
     pub segments_seen: Option<u64>,
@@ -261,7 +261,8 @@ fn method(sizes: &Sizes, host_congestion: &str) -> Vec<String> {
         "Server CPU is user and system time of the server's CPU plus softirq time of the load's: on veth the sender's \
          context does the receiver's work, so the former's softirq time is the client's. Counted in ticks of 10 ms. The \
          client is the bottleneck more often than not, so requests/s understate what a stack could do, and CPU time \
-         does not. A run in which other programs took more than 5 % of the busy time is repeated, twice at most, and \
+         does not. \"Light client\" is a client of ours that makes six system calls for a connection, about half of \
+         wrk's; it looks at every byte of every answer. A run in which other programs took more than 5 % of the busy time is repeated, twice at most, and \
          the quietest counts; each sample says what they took."
             .to_owned(),
         format!(

@@ -15,6 +15,8 @@ pub enum Row {
     KeepAlive,
     /// 1 KB bodies, a connection for each.
     Close,
+    /// The same, from a client that spends less on a connection than wrk does, which has no time left before ours has none.
+    CloseRush,
     /// 64 KB bodies.
     Body64K,
     /// 1 MB bodies, one of a thousand data segments lost.
@@ -27,9 +29,10 @@ pub enum Row {
 
 impl Row {
     /// In the order of the report.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::KeepAlive,
         Self::Close,
+        Self::CloseRush,
         Self::Body64K,
         Self::Body1MLoss1,
         Self::Body1MLoss10,
@@ -41,6 +44,7 @@ impl Row {
         match self {
             Self::KeepAlive => "1 KB, keep-alive",
             Self::Close => "1 KB, connection per request",
+            Self::CloseRush => "1 KB, connection per request, light client",
             Self::Body64K => "64 KB, keep-alive",
             Self::Body1MLoss1 => "1 MB, keep-alive, 0.1 % loss",
             Self::Body1MLoss10 => "1 MB, keep-alive, 1 % loss",
@@ -53,6 +57,7 @@ impl Row {
         match self {
             Self::KeepAlive => "keep-alive",
             Self::Close => "close",
+            Self::CloseRush => "close-rush",
             Self::Body64K => "64k",
             Self::Body1MLoss1 => "1m-loss1",
             Self::Body1MLoss10 => "1m-loss10",
@@ -63,7 +68,7 @@ impl Row {
     /// Bytes of a body.
     pub const fn body(self) -> u32 {
         match self {
-            Self::KeepAlive | Self::Close | Self::KeepAliveLoss10 => 1 << 10,
+            Self::KeepAlive | Self::Close | Self::CloseRush | Self::KeepAliveLoss10 => 1 << 10,
             Self::Body64K => 1 << 16,
             Self::Body1MLoss1 | Self::Body1MLoss10 => 1 << 20,
         }
@@ -73,13 +78,18 @@ impl Row {
     pub const fn connections(self) -> u32 {
         match self {
             Self::KeepAlive | Self::KeepAliveLoss10 => 128,
-            Self::Close => 64,
+            Self::Close | Self::CloseRush => 64,
             Self::Body64K => 16,
             Self::Body1MLoss1 | Self::Body1MLoss10 => 4,
         }
     }
 
-    /// A header field that every request has besides `Host`.
+    /// Whether the client is ours ([`Rush`](crate::tcp_rush::Rush)) and not wrk.
+    pub(super) const fn is_rush(self) -> bool {
+        matches!(self, Self::CloseRush)
+    }
+
+    /// A header field that every request of wrk's has besides `Host`.
     pub const fn field(self) -> Option<&'static str> {
         match self {
             Self::Close => Some("Connection: close"),
@@ -90,7 +100,7 @@ impl Row {
     /// Of a thousand data segments that the server sends, so many are lost.
     pub const fn permille(self) -> u32 {
         match self {
-            Self::KeepAlive | Self::Close | Self::Body64K => 0,
+            Self::KeepAlive | Self::Close | Self::CloseRush | Self::Body64K => 0,
             Self::Body1MLoss1 => 1,
             Self::Body1MLoss10 | Self::KeepAliveLoss10 => 10,
         }
@@ -104,7 +114,7 @@ impl Row {
             OursNoTso,
         };
         match self {
-            Self::KeepAlive | Self::Close => &[Ours, Kernel, KernelHost],
+            Self::KeepAlive | Self::Close | Self::CloseRush => &[Ours, Kernel, KernelHost],
             Self::Body64K => &[Ours, Kernel, OursNoTso, KernelNoTso, OursNoGso, KernelNoGso],
             Self::Body1MLoss1 | Self::Body1MLoss10 => &[
                 OursNoTso,

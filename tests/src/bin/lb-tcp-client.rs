@@ -1,7 +1,8 @@
-//! Many idle connections of one process, for `bench tcp`. Prints `open` when all are there; runs until it is ended.
+//! Clients of `bench tcp` on the kernel's TCP. `stay`: many idle connections; prints `open` when all are there and runs until it is
+//! ended. `rush`: a connection for each request; prints a line of JSON at its end.
 //!
-//! Not here: what each does first (`lb_tests::tcp_client`). The benchmark starts several, because a process can't have
-//! as many open files as it wants connections.
+//! Not here: what a connection does (`lb_tests::tcp_client`, `lb_tests::tcp_rush`). The benchmark starts several that stay, because a
+//! process can't have as many open files as it wants connections.
 
 use std::{
     io::{self, Write as _},
@@ -10,18 +11,26 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::Parser;
-use lb_tests::tcp_client::Crowd;
+use clap::{Parser, Subcommand};
+use lb_tests::{tcp_client::Crowd, tcp_rush::Rush};
 
-/// Clients who stay.
+/// Clients on the kernel's TCP.
 #[derive(Parser)]
 struct Arguments {
-    #[command(flatten)]
-    crowd: Crowd,
+    #[command(subcommand)]
+    clients: Clients,
+}
+
+#[derive(Subcommand)]
+enum Clients {
+    /// Open connections and keep them.
+    Stay(Crowd),
+    /// Open a connection for each request.
+    Rush(Rush),
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse().crowd) {
+    match run(&Arguments::parse().clients) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lb-tcp-client: {error:#}");
@@ -30,12 +39,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(crowd: &Crowd) -> Result<()> {
-    let open = crowd.open()?;
-    let mut out = io::stdout();
-    writeln!(out, "open {}", open.len())?;
-    out.flush()?;
-    loop {
-        thread::park();
+fn run(clients: &Clients) -> Result<()> {
+    match clients {
+        Clients::Rush(rush) => print(&serde_json::to_string(&rush.run()?)?),
+        Clients::Stay(crowd) => {
+            let open = crowd.open()?;
+            print(&format!("open {}", open.len()))?;
+            loop {
+                thread::park();
+            }
+        }
     }
+}
+
+fn print(line: &str) -> Result<()> {
+    let mut out = io::stdout();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
 }

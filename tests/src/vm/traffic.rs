@@ -57,12 +57,25 @@ pub(super) fn over_virtio() -> Result<Outcome> {
         used > 1,
         "all {connections} connections came through one of {queues} queues"
     );
+    let instructions = verified_instructions(balancer.id())?;
+    balancer.stop()?;
+    let pieces = in_super_segments(&world)?;
     Ok(Outcome {
-        instructions: verified_instructions(balancer.id())?,
+        instructions,
         summary: format!(
-            "{connections} connections by NAT, HTTP by AF_XDP, {used} of {queues} queues used"
+            "{connections} connections by NAT, HTTP by AF_XDP, {used} of {queues} queues used; with one queue HTTP in {pieces} super-segments"
         ),
     })
+}
+
+/// HTTP through cards with one queue, by which segments may leave for the card to cut; how many did.
+fn in_super_segments(world: &World) -> Result<u64> {
+    virtio::use_one_queue()?;
+    let mut balancer = balance(world)?;
+    fetch(&mut balancer)?;
+    let pieces = balancer.tcp("LbSuperSegments")?;
+    ensure!(pieces > 0, "no super-segment left by the only queue");
+    Ok(pieces)
 }
 
 /// With the client behind one VLAN tag and the servers behind two, as the kernel's own VLAN devices have it; in the modes
@@ -107,6 +120,12 @@ fn balance(world: &World) -> Result<Balancer> {
 /// Talks to both services; the number of layer 4 connections.
 fn converse(balancer: &mut Balancer) -> Result<usize> {
     let connections = converse_by_nat(balancer)?;
+    fetch(balancer)?;
+    Ok(connections)
+}
+
+/// Fetches a page from the HTTP service.
+fn fetch(balancer: &mut Balancer) -> Result<()> {
     balancer.until_served(&format!("http://{VIP_HTTP}/owa/healthcheck.htm"))?;
     let (status, page) = client::fetch(&[], &format!("http://{VIP_HTTP}/bench/{BYTES}"))?;
     ensure!(
@@ -115,7 +134,7 @@ fn converse(balancer: &mut Balancer) -> Result<usize> {
         page.len(),
         balancer.log()
     );
-    Ok(connections)
+    Ok(())
 }
 
 /// Talks to the layer 4 service; the number of connections.

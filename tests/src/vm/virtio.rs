@@ -49,6 +49,16 @@ pub(super) fn replace_links() -> Result<()> {
     ))
 }
 
+/// Leaves one queue to the edge's cards.
+pub(super) fn use_one_queue() -> Result<()> {
+    let inside = format!("--net=/run/netns/{}", Namespace::edge().name());
+    for card in ["lb-front", "lb-back"] {
+        let command = ["--", "ethtool", "-L", card, "combined", "1"];
+        run("nsenter", [inside.as_str()].into_iter().chain(command))?;
+    }
+    Ok(())
+}
+
 /// Moves a card into a namespace, names it, and brings it up with its addresses.
 fn place(card: u8, namespace: &Namespace, name: &str, addresses: &[(Ipv4Addr, u8)]) -> Result<()> {
     let found = interface(&hardware_address(card))?;

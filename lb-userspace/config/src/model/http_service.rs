@@ -6,7 +6,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
-use super::{Health, Name, PoolOf, Server, Tls};
+use super::{
+    Balancing, BodyLimits, ErrorPages, Health, Hsts, Inbound, Limits, Name, PoolOf, Prefix,
+    ProxyProtocol, RequestLimits, Rules, Server, Tell, Tls,
+};
 
 /// Settings of a service with `mode = "http"`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,14 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// At least one, names unique; the first one that matches a request takes it.
     pub routes: Vec<Route>,
+    /// Over TLS only.
+    pub hsts: Option<Hsts>,
+    /// For statuses that a route has no page for.
+    pub error_pages: ErrorPages,
+    /// From where a PROXY header must come, and from elsewhere no connection; empty if none is known.
+    pub accept_proxy_protocol: Vec<Prefix>,
+    /// Of the whole service.
+    pub limits: Limits,
 }
 
 /// `[[service.route]]`: some of a service's requests, and what becomes of them. A service without routes has one, called
@@ -43,6 +54,8 @@ impl Route {
                 route: Some(&self.name),
                 servers: &forwarding.servers,
                 health: &forwarding.health,
+                proxy_protocol: forwarding.proxy_protocol,
+                minimum_healthy: forwarding.balancing.minimum_healthy,
             }),
             Action::Redirect(_) | Action::Respond(_) => None,
         }
@@ -140,6 +153,22 @@ pub struct Forwarding {
     pub response_timeout: Duration,
     /// Servers bind logins to the certificate that the client saw, and so it must be theirs.
     pub extended_protection: bool,
+    /// More of such headers.
+    pub forwarded: Vec<Tell>,
+    /// What becomes of such headers that clients send.
+    pub inbound: Inbound,
+    /// What is changed besides.
+    pub rules: Rules,
+    /// The route's own.
+    pub error_pages: ErrorPages,
+    /// Of the requests of this route, in addition to those of its service.
+    pub requests: RequestLimits,
+    /// Of the body of each request.
+    pub body: BodyLimits,
+    /// How servers are told who a connection is from.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// How they are spread over the servers.
+    pub balancing: Balancing,
 }
 
 /// `profile`: what the servers are, and so which defaults and which header hygiene are right.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{TIMEOUTS, route, server, tls};
+use super::{TIMEOUTS, access, headers, limits, pages, route, server, tls};
 use crate::model::{Action, HeaderMode, Http, Name, Profile, Route, Transport, When};
 use crate::reader::{Read, Schema, Scope, Table, unique};
 use crate::{
@@ -12,13 +12,16 @@ use crate::{
 
 pub(crate) const KEYS: Schema = &[
     "profile",
-    "transport",
-    "tls",
     "route",
     "headers",
-    "upstream_tls",
     "response_timeout",
     "extended_protection",
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "hsts",
+    "error_pages",
 ];
 
 /// Reads it, and the servers of each route with their places.
@@ -36,7 +39,11 @@ pub(super) fn read(
     let idle_timeout = table.optional("idle_timeout", defaults.idle_timeout, |node| {
         value::duration(node, TIMEOUTS)
     });
+    let accept_proxy_protocol = access::accept_proxy_protocol(table);
+    let limits = limits::of_service(table);
     let offloads = table.get("tls").is_some();
+    let hsts = table.optional("hsts", None, |node| headers::hsts(table, node).map(Some));
+    let error_pages = pages::read(table);
     let (routes, pools) = routes(table, name, &defaults, offloads);
     let http = || {
         Some(Http {
@@ -45,6 +52,10 @@ pub(super) fn read(
             tls: tls?,
             idle_timeout: idle_timeout?,
             routes: routes?,
+            hsts: hsts?,
+            error_pages: error_pages?,
+            accept_proxy_protocol: accept_proxy_protocol?,
+            limits: limits?,
         })
     };
     (http(), pools)
@@ -118,7 +129,7 @@ impl Defaults {
     }
 }
 
-const TRANSPORTS: [(&str, Transport); 3] = [
+pub(super) const TRANSPORTS: [(&str, Transport); 3] = [
     ("auto", Transport::Auto),
     ("af_xdp", Transport::AfXdp),
     ("kernel", Transport::Kernel),

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::http::Defaults;
-use super::{TIMEOUTS, server, tls};
+use super::{TIMEOUTS, access, balance, headers, limits, pages, rules, server, tls};
 use crate::error::{Cost, Problem};
 use crate::health;
 use crate::model::{
-    Action, Forwarding, HeaderEquals, HeaderMode, Health, HostPattern, Name, PathPrefix, Profile,
-    Redirect, Respond, Route, UpstreamTls, When,
+    Action, ErrorPages, Forwarding, HeaderEquals, HeaderMode, Health, HostPattern, Name,
+    PathPrefix, Profile, Redirect, Respond, Route, UpstreamTls, When,
 };
 use crate::reader::{Node, Read, Schema, Scope, Table};
 use crate::value;
@@ -139,27 +138,12 @@ enum Path {
 fn path(node: &Node<'_>) -> Option<Path> {
     const EXPECTED: &str = "the beginning of a path, such as \"/owa\", or a whole one, such as \"=/\": without %, query, \
                             \"//\", \"/./\" and \"/../\"";
-    node.string(EXPECTED, |text| {
-        let (whole, text) = match text.strip_prefix('=') {
-            Some(text) => (true, text),
-            None => (false, text),
-        };
-        let plain =
-            !text.contains(['%', '?', '#', '\\', ';']) && text.parse::<PathAndQuery>().is_ok();
-        let segments = text.strip_prefix('/')?;
-        let names = segments.strip_suffix('/').unwrap_or(segments);
-        let clean = names.is_empty()
-            || names
-                .split('/')
-                .all(|segment| !matches!(segment, "" | "." | ".."));
-        let path = |segments: &str| format!("/{}", segments.to_ascii_lowercase());
-        (plain && clean).then(|| {
-            if whole {
-                Path::Whole(path(segments))
-            } else {
-                Path::Prefix(PathPrefix(path(names)))
-            }
-        })
+    node.string(EXPECTED, |text| match text.strip_prefix('=') {
+        Some(whole) => {
+            let segments = value::segments(whole)?;
+            Some(Path::Whole(format!("/{}", segments.to_ascii_lowercase())))
+        }
+        None => value::segments(text).map(value::prefix).map(Path::Prefix),
     })
 }
 
@@ -291,7 +275,7 @@ pub(super) fn forwarding(
         path,
     };
     let health = health::read(scope, &context, None);
-    let headers = scope.optional("headers", defaults.headers, |node| {
+    let mode = scope.optional("headers", defaults.headers, |node| {
         node.choice(&HEADER_MODES)
     });
     let idle_timeout = scope.optional("idle_timeout", defaults.idle_timeout, |node| {
@@ -301,21 +285,45 @@ pub(super) fn forwarding(
         value::duration(node, TIMEOUTS)
     });
     let extended_protection = extended_protection(scope, offloads, upstream_tls.as_ref());
+    let forwarded = headers::forwarded(scope);
+    let inbound = headers::inbound(scope, defaults.profile);
+    let rules = rules::read(scope, defaults.profile);
+    let error_pages = scope
+        .route()
+        .map_or(Some(ErrorPages::default()), pages::read);
+    let proxy_protocol = scope.optional("proxy_protocol", None, |node| {
+        node.choice(&access::VERSIONS).map(Some)
+    });
+    let limits = limits::of_route(scope);
+    let balancing = balance::read(scope, balance::Of::Requests, &servers, health.as_ref());
     let forwarding = || {
+        let (requests, body) = limits?;
         Some(Forwarding {
             servers: server::finish(&servers),
             // If it could not be read, that has been reported, and nobody will use this.
             health: health.unwrap_or(Health::Unchecked),
             upstream_tls: upstream_tls?,
-            headers: headers?,
+            headers: mode?,
             idle_timeout: idle_timeout?,
             response_timeout: response_timeout?,
             extended_protection: extended_protection?,
+            forwarded: forwarded?,
+            inbound: inbound?,
+            rules: rules?,
+            error_pages: error_pages?,
+            requests,
+            body,
+            proxy_protocol: proxy_protocol?,
+            balancing: balancing?,
         })
     };
     let forwarding = forwarding();
     if let (Some(forwarding), Profile::Exchange) = (&forwarding, defaults.profile) {
         warn_exchange(scope, forwarding, offloads);
+        let own = limits::exchange_body(path.map(PathPrefix::as_str));
+        if forwarding.body.max.is_some_and(|max| max.get() < own) {
+            scope.warn("limits", Cost::SmallBody);
+        }
     }
     (forwarding, servers)
 }
@@ -366,6 +374,20 @@ const FORWARDING_KEYS: Schema = &[
     "idle_timeout",
     "response_timeout",
     "extended_protection",
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "error_pages",
+    "limits",
+    "proxy_protocol",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 const SCHEMA: Schema = &[
     "name",
@@ -384,6 +406,20 @@ const SCHEMA: Schema = &[
     "idle_timeout",
     "response_timeout",
     "extended_protection",
+    "forwarded",
+    "inbound",
+    "request_rules",
+    "response_rules",
+    "error_pages",
+    "limits",
+    "proxy_protocol",
+    "balance",
+    "persistence",
+    "queue",
+    "passive",
+    "slow_start",
+    "minimum_healthy",
+    "retries",
 ];
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [

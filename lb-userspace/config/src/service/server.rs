@@ -1,11 +1,12 @@
 //! Reads `servers`, and checks what must be true of servers and service together.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use crate::error::Problem;
 use crate::model::{Forward, Name, Server};
-use crate::reader::{Node, Read, Report, Scope};
-use crate::{MAX_WEIGHT, value};
+use crate::reader::{Node, Read, Report, Scope, Spot};
+use crate::{MAX_SERVER_CONNECTIONS, MAX_WEIGHT, value};
 
 /// A server with the places of what must be unique.
 #[derive(Clone)]
@@ -14,6 +15,8 @@ pub(crate) struct Draft {
     pub(crate) name: Option<Read<Name>>,
     pub(crate) address: Read<SocketAddr>,
     weight: Option<Read<u16>>,
+    max_connections: Option<Read<Option<NonZeroU32>>>,
+    backup: Option<Read<bool>>,
 }
 
 impl Draft {
@@ -24,7 +27,28 @@ impl Draft {
             name: name.unwrap_or_else(|| Name::of_address(address)),
             address,
             weight: self.weight?.value,
+            max_connections: self.max_connections?.value,
+            is_backup: self.backup?.value,
         })
+    }
+
+    /// Whether a route with this server may run out of room.
+    pub(super) fn has_limit(&self) -> bool {
+        let limit = self.max_connections.as_ref();
+        // If it could not be read, that has been reported, and there was to be one.
+        limit.is_none_or(|limit| limit.value.is_some())
+    }
+
+    /// Places of what only a proxy can do.
+    fn proxied_only(&self) -> impl Iterator<Item = &Spot> {
+        let limit = self.max_connections.iter();
+        let limit = limit.filter_map(|limit| limit.value.map(|_| &limit.spot));
+        let backup = self.backup.iter().filter(|backup| backup.value);
+        limit.chain(backup.map(|backup| &backup.spot))
+    }
+
+    pub(super) fn is_backup(&self) -> bool {
+        self.backup.as_ref().is_some_and(|backup| backup.value)
     }
 }
 
@@ -55,18 +79,19 @@ fn server(node: &Node<'_>) -> Option<Draft> {
             value: value::endpoint(node)?,
             spot: node.spot.clone(),
         };
+        let spot = &node.spot;
         return Some(Draft {
             name: None,
             address,
-            weight: Some(Read {
-                value: 1,
-                spot: node.spot.clone(),
-            }),
+            weight: Some(spot.with(1)),
+            max_connections: Some(spot.with(None)),
+            backup: Some(spot.with(false)),
         });
     }
     let expected = "an address such as \"10.203.2.11:443\", or a table such as \
                     { address = \"10.203.2.11:443\", weight = 2, name = \"ex1\" }";
-    let table = node.table(expected, &["address", "weight", "name"])?;
+    let keys = &["address", "weight", "name", "max_connections", "backup"];
+    let table = node.table(expected, keys)?;
     let example = "for example address = \"10.203.2.11:443\"";
     let address = table.required("address", example, value::endpoint);
     let weight = table.optional("weight", 1, |node| {
@@ -74,6 +99,10 @@ fn server(node: &Node<'_>) -> Option<Draft> {
         u16::try_from(weight).ok()
     });
     let weight = table.at("weight", weight);
+    let limit = table.optional("max_connections", None, |node| {
+        node.count(MAX_SERVER_CONNECTIONS).map(Some)
+    });
+    let backup = table.optional("backup", false, Node::boolean);
     let name = table.get("name").and_then(|node| value::name(&node));
     let address = table.at("address", address)?;
     let name = table.at("name", name);
@@ -81,6 +110,8 @@ fn server(node: &Node<'_>) -> Option<Draft> {
         name,
         address,
         weight,
+        max_connections: table.at("max_connections", limit),
+        backup: table.at("backup", backup),
     })
 }
 
@@ -99,6 +130,10 @@ pub(super) fn check_forwarded(
                  from one to the other; give an address of the same, or take mode = \"http\""
             );
             report.error(spot, Problem::Contradiction(clash));
+        }
+        for spot in server.proxied_only() {
+            let clash = "is for services that we proxy or relay, and in mode = \"l4\" packets pass us by; remove it";
+            report.error(spot, Problem::Contradiction(clash.to_owned()));
         }
         let keeps_port = matches!(forward, Forward::Dsr | Forward::Ipip | Forward::Gue);
         if keeps_port && address.port() != listen.port() {
@@ -122,5 +157,19 @@ pub(super) fn check_proxied(report: &Report<'_>, servers: &[Draft]) {
                 "0 drains a server of mode = \"l4\"; in mode = \"http\" remove the server instead";
             report.error(&weight.spot, Problem::Contradiction(clash.to_owned()));
         }
+    }
+}
+
+/// A route needs a server that is no backup.
+pub(super) fn check_backups(scope: Scope<'_, '_>, servers: &[Draft]) {
+    let Some(Some(first)) = servers.first().map(|server| server.backup.as_ref()) else {
+        return;
+    };
+    if servers.iter().all(Draft::is_backup) {
+        let clash =
+            "all servers of the route are backups, and so none is; take backup from one of them";
+        scope
+            .report()
+            .error(&first.spot, Problem::Contradiction(clash.to_owned()));
     }
 }

@@ -16,7 +16,7 @@ fn l4(service: &str) -> (L4, Protocol) {
     let config = parse(&file(service)).expect("no mistakes");
     match &config.services[0].mode {
         Mode::L4(l4) => (l4.clone(), config.services[0].protocol),
-        Mode::Http(_) => panic!("l4"),
+        Mode::Http(_) | Mode::Tcp(_) => panic!("l4"),
     }
 }
 

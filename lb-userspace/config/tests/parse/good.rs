@@ -78,7 +78,7 @@ fn a_good_file_is_understood() {
 
     let sources = [smtp, imap].map(|service| match &service.mode {
         Mode::L4(l4) => l4.forward,
-        Mode::Http(_) => panic!("l4"),
+        Mode::Http(_) | Mode::Tcp(_) => panic!("l4"),
     });
     assert_eq!(
         sources,

@@ -4,11 +4,15 @@
 
 use lb_config::parse;
 
+mod admission;
+mod balance;
 mod corpus;
 mod forwarding;
 mod good;
+mod headers;
 mod mistakes;
 mod routes;
+mod rules;
 mod table;
 mod tls;
 

@@ -62,7 +62,7 @@ servers = ["10.203.1.101:25"]
     check(
         text,
         &[
-            r#"lb.toml:6:8: service "smtp": mode: `l5` is not "http" or "l4""#,
+            r#"lb.toml:6:8: service "smtp": mode: `l5` is not "http" or "l4" or "tcp""#,
             r#"lb.toml:7:51: service "smtp": servers[0].weight: `1001` is not an integer from 0 to 1000"#,
             r#"lb.toml:7:59: service "smtp": servers[1]: `10.203.2.11:25` is used already, by service[0].servers[0].address in line 7; give each its own"#,
             r#"lb.toml:10:8: service "smtp": name: `smtp` is used already, by service[0].name in line 4; give each its own"#,
@@ -86,7 +86,7 @@ fn columns_count_characters() {
     check(
         "\"ü\" = 1 # only the key after it is wrong\ninterfaces = [\"é\", 7]",
         &[
-            "lb.toml:1:1: ü: unknown key; the keys here are interfaces, admin, af_xdp, flows, nat, service",
+            "lb.toml:1:1: ü: unknown key; the keys here are interfaces, admin, af_xdp, flows, nat, service, allow, deny, deny_file",
             "lb.toml:1:1: service: missing; add it, at least one [[service]]",
             r#"lb.toml:2:20: interfaces[1]: expected the name of a network interface, such as "eth0", found an integer"#,
         ],

@@ -24,7 +24,7 @@ fn routes(text: &str) -> Vec<Route> {
     let Config { services, .. } = parse(&format!("{SERVICE}{text}")).expect("no mistakes");
     match services.into_iter().next().expect("one").mode {
         Mode::Http(http) => http.routes,
-        Mode::L4(_) => panic!("http"),
+        Mode::L4(_) | Mode::Tcp(_) => panic!("http"),
     }
 }
 

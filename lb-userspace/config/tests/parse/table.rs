@@ -163,7 +163,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     (
         r#"mode = "http""#,
         r#"mode = "https""#,
-        &[r#"lb.toml:14:8: service "exchange": mode: `https` is not "http" or "l4""#],
+        &[r#"lb.toml:14:8: service "exchange": mode: `https` is not "http" or "l4" or "tcp""#],
     ),
     (
         r#"mode = "http""#,
@@ -171,9 +171,9 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &[
             r#"lb.toml:15:1: service "exchange": profile: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
             r#"lb.toml:16:1: service "exchange": headers: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
-            r#"lb.toml:17:1: service "exchange": transport: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
-            r#"lb.toml:18:1: service "exchange": tls: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
-            r#"lb.toml:19:1: service "exchange": upstream_tls: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
+            r#"lb.toml:17:1: service "exchange": transport: is only for mode = "http" and mode = "tcp", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
+            r#"lb.toml:18:1: service "exchange": tls: is only for mode = "http" and mode = "tcp", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
+            r#"lb.toml:19:1: service "exchange": upstream_tls: is only for mode = "http" and mode = "tcp", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
             r#"lb.toml:21:10: service "exchange": health.ca: missing; add it, the PEM file with the root certificate of the servers (or verify = "none")"#,
         ],
     ),
@@ -340,16 +340,16 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         r#"source = "client""#,
         "tls = true",
         &[
-            r#"lb.toml:28:1: service "smtp": tls: is only for mode = "http", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
+            r#"lb.toml:28:1: service "smtp": tls: is only for mode = "http" and mode = "tcp", and this is mode = "l4", which forwards TLS and HTTP untouched; remove it, or change the other"#,
         ],
     ),
     (
         r#"kind = "https""#,
         r#"kind = "tcp""#,
         &[
-            r#"lb.toml:21:26: service "exchange": health.path: is only for kind = "http" or "https", and this is kind = "tcp"; remove it, or change the other"#,
-            r#"lb.toml:21:57: service "exchange": health.host: is only for kind = "http" or "https", and this is kind = "tcp"; remove it, or change the other"#,
-            r#"lb.toml:21:81: service "exchange": health.expect: is only for kind = "http" or "https", and this is kind = "tcp"; remove it, or change the other"#,
+            r#"lb.toml:21:26: service "exchange": health.path: is only for a kind that reads an answer, such as "https", and this is kind = "tcp"; remove it, or change the other"#,
+            r#"lb.toml:21:57: service "exchange": health.host: is only for a kind that reads an answer, such as "https", and this is kind = "tcp"; remove it, or change the other"#,
+            r#"lb.toml:21:81: service "exchange": health.expect: is only for a kind that reads an answer, such as "https", and this is kind = "tcp"; remove it, or change the other"#,
         ],
     ),
     (
@@ -364,9 +364,9 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ),
     (
         r#"kind = "https""#,
-        r#"kind = "smtp""#,
+        r#"kind = "icmp""#,
         &[
-            r#"lb.toml:21:19: service "exchange": health.kind: `smtp` is not "tcp" or "http" or "https" or "none""#,
+            r#"lb.toml:21:19: service "exchange": health.kind: `icmp` is not "tcp" or "http" or "https" or "smtp" or "smtps" or "imap" or "imaps" or "pop" or "pops" or "none""#,
         ],
     ),
     (

@@ -20,7 +20,7 @@ fn http(text: &str) -> Http {
     let config = parse(text).expect("no mistakes");
     match config.services.into_iter().next().expect("one").mode {
         Mode::Http(http) => http,
-        Mode::L4(_) => panic!("http"),
+        Mode::L4(_) | Mode::Tcp(_) => panic!("http"),
     }
 }
 
@@ -100,7 +100,7 @@ fn mistakes_in_certificates_are_named() {
         r#"tls = { certificates = [{ certificate = "a.pem" }], strict_sni = "yes" }"#,
         &[
             "25: tls.certificates[0].key: missing; add it, the PEM file with the private key",
-            "66: tls.strict_sni: expected true or false, without quotes, found a string",
+            "66: tls.strict_sni: expected true or false, found a string",
         ],
     );
     mistakes(

@@ -159,7 +159,8 @@ impl Balancer {
             Found::Full => {
                 let look =
                     || Some(self.look(rules, ask)).filter(|found| !matches!(found, Found::Full));
-                rules.queue.wait(&self.servers, look).await?
+                // In a box, because every client connection has room for its request's future, and few ever wait.
+                Box::pin(rules.queue.wait(&self.servers, look)).await?
             }
             found => found,
         };

@@ -174,11 +174,17 @@ impl Server {
     /// One more failure. Whether it is the one that takes the server out.
     pub(super) fn strike(&self, most: NonZeroU32) -> bool {
         let strikes = self.strikes.fetch_add(1, Ordering::Relaxed) + 1;
-        let out = strikes >= most.get() && !self.ejected.swap(true, Ordering::Relaxed);
-        if out {
+        strikes >= most.get() && self.eject()
+    }
+
+    /// Takes the server out until [`Server::readmit`]: a hint, which doesn't hold if no other server is up, and ends no pinned
+    /// connection. Whether it was in.
+    pub fn eject(&self) -> bool {
+        let was_in = !self.ejected.swap(true, Ordering::Relaxed);
+        if was_in {
             self.turned(false);
         }
-        out
+        was_in
     }
 
     /// It did well.

@@ -52,6 +52,8 @@ fn each_mode_adds_what_it_names() {
         ("host", "mail.example"),
         ("x-forwarded-for", "203.0.113.1"),
         ("x-forwarded-proto", "ftp"),
+        ("x_forwarded-for", "203.0.113.1"),
+        ("x_clientside", "203.0.113.1"),
         ("forwarded", "for=203.0.113.1"),
         ("x-clientside", "203.0.113.1:1 -> 203.0.113.2:2"),
     ];
@@ -59,9 +61,10 @@ fn each_mode_adds_what_it_names() {
         let policy = HeaderPolicy {
             mode,
             inbound: Inbound::Strip,
+            told: Told::NOTHING,
         };
         let mut head = head("/", claims);
-        policy.apply(&mut head, CLIENT).unwrap();
+        policy.apply(&mut head, CLIENT, Scheme::Http).unwrap();
         let expected = [&[("host", "mail.example")], added].concat();
         assert_eq!(lines(&head.headers), expected, "{mode:?}");
         assert_eq!(mode.adds_via(), added.contains(&via), "{mode:?}");
@@ -73,6 +76,7 @@ fn a_trusted_proxy_in_front_is_added_to() {
     let policy = HeaderPolicy {
         mode: HeaderMode::XForwardedForVia,
         inbound: Inbound::Keep,
+        told: Told::NOTHING,
     };
     let inbound: Lines<'_> = &[
         ("host", "h"),
@@ -83,7 +87,7 @@ fn a_trusted_proxy_in_front_is_added_to() {
     ];
     let mut head = head("/", inbound);
     head.version = Version::HTTP_10;
-    policy.apply(&mut head, CLIENT).unwrap();
+    policy.apply(&mut head, CLIENT, Scheme::Http).unwrap();
     let expected = [
         ("host", "h"),
         ("via", "1.0 a, 1.1 b, 1.0 lb"),
@@ -113,7 +117,9 @@ fn hop_by_hop_headers_end_here_and_the_rest_keeps_its_order() {
             ("z", "2"),
         ],
     );
-    HeaderPolicy::exchange().apply(&mut head, CLIENT).unwrap();
+    HeaderPolicy::exchange()
+        .apply(&mut head, CLIENT, Scheme::Http)
+        .unwrap();
     let expected = [
         ("host", "h"),
         ("a", "1"),
@@ -184,4 +190,119 @@ fn closing_is_read_from_version_and_connection() {
             "{version:?} {connection:?}"
         );
     }
+}
+
+/// What a server gets with `told`, by a client on `client`.
+fn told(tells: &[Tell], inbound: Inbound, client: ClientAddr, lines: Lines<'_>) -> HeaderMap {
+    let policy = HeaderPolicy {
+        mode: HeaderMode::None,
+        inbound,
+        told: tells.iter().copied().collect(),
+    };
+    let mut head = head("/", lines);
+    policy.apply(&mut head, client, Scheme::Https).unwrap();
+    head.headers
+}
+
+const EVERYTHING: [Tell; 5] = [
+    Tell::XForwardedFor,
+    Tell::XForwardedProto,
+    Tell::XForwardedPort,
+    Tell::XForwardedHost,
+    Tell::Forwarded,
+];
+
+#[test]
+fn each_way_to_tell_of_the_client_adds_its_header() {
+    let host = ("host", "mail.example");
+    let expected = [
+        ("x-forwarded-for", "192.0.2.9"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-port", "443"),
+        ("x-forwarded-host", "mail.example"),
+        (
+            "forwarded",
+            "for=\"192.0.2.9:51234\";by=\"198.51.100.1:443\";host=mail.example;proto=https",
+        ),
+    ];
+    for (tell, line) in EVERYTHING.into_iter().zip(expected) {
+        let headers = told(&[tell], Inbound::Strip, CLIENT, &[host]);
+        assert_eq!(lines(&headers), [host, line]);
+    }
+    let all = told(&EVERYTHING, Inbound::Strip, CLIENT, &[host]);
+    assert_eq!(lines(&all), [&[host], &expected[..]].concat());
+}
+
+#[test]
+fn a_mode_and_an_option_that_say_the_same_say_it_once() {
+    let policy = HeaderPolicy {
+        mode: HeaderMode::LegacyXForwardedFor,
+        inbound: Inbound::Strip,
+        told: Told::from_iter([Tell::XForwardedFor]),
+    };
+    let mut head = head("/", &[("x-forwarded-for", "203.0.113.1")]);
+    policy.apply(&mut head, CLIENT, Scheme::Http).unwrap();
+    assert_eq!(lines(&head.headers), [("x-forwarded-for", "192.0.2.9")]);
+}
+
+/// RFC 7239 section 4: brackets, colons and what is no token are quoted.
+#[test]
+fn forwarded_quotes_what_must_be_quoted() {
+    let ipv6 = ClientAddr {
+        peer: "[2001:db8::9]:51234".parse().unwrap(),
+        local: "[2001:db8:1::1]:443".parse().unwrap(),
+    };
+    let mapped = ClientAddr {
+        peer: "[::ffff:192.0.2.9]:51234".parse().unwrap(),
+        local: "[::ffff:198.51.100.1]:443".parse().unwrap(),
+    };
+    let nodes6 = "for=\"[2001:db8::9]:51234\";by=\"[2001:db8:1::1]:443\"";
+    let nodes4 = "for=\"192.0.2.9:51234\";by=\"198.51.100.1:443\"";
+    let table = [
+        (ipv6, "h", nodes6, ";host=h"),
+        (mapped, "h:8443", nodes4, ";host=\"h:8443\""),
+        (CLIENT, "[2001:db8::1]", nodes4, ";host=\"[2001:db8::1]\""),
+        (CLIENT, "", nodes4, ""),
+        // Whoever could leave the quotes would speak for us.
+        (
+            CLIENT,
+            r#"h";for=1.2.3.4;a="\"#,
+            nodes4,
+            r#";host="h\";for=1.2.3.4;a=\"\\""#,
+        ),
+    ];
+    for (client, host, nodes, rest) in table {
+        let headers = told(
+            &[Tell::Forwarded],
+            Inbound::Strip,
+            client,
+            &[("host", host)],
+        );
+        let expected = format!("{nodes}{rest};proto=https");
+        assert_eq!(headers[FORWARDED], expected);
+    }
+}
+
+#[test]
+fn what_a_trusted_proxy_said_comes_first_and_once() {
+    let inbound: Lines<'_> = &[
+        ("host", "h"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-for", "203.0.113.1"),
+        ("forwarded", "for=203.0.113.1"),
+        ("forwarded", "for=203.0.113.2"),
+        ("x-forwarded-host", "public.example"),
+    ];
+    let headers = told(&EVERYTHING, Inbound::Keep, CLIENT, inbound);
+    let ours = "for=\"192.0.2.9:51234\";by=\"198.51.100.1:443\";host=h;proto=https";
+    let list = format!("for=203.0.113.1, for=203.0.113.2, {ours}");
+    let expected = [
+        ("host", "h"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-for", "203.0.113.1, 192.0.2.9"),
+        ("forwarded", list.as_str()),
+        ("x-forwarded-host", "public.example"),
+        ("x-forwarded-port", "443"),
+    ];
+    assert_eq!(lines(&headers), expected);
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_proxy::{
-    Action, Balancing, ClientAddr, ClientTimeouts, Counters, Error, Forwarding, HeaderPolicy,
-    Proxy, Route, RouteCounters, Server, Service, Timeouts, When,
+    Action, Balancing, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages, Forwarding,
+    HeaderPolicy, Proxy, Route, RouteCounters, Server, Service, Timeouts, When,
 };
 use lb_proxy::{BodyLimits, Entrance};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -52,6 +52,8 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         body: BodyLimits::default(),
         proxy_protocol: None,
         balancing: Balancing::default(),
+        rules: None,
+        error_pages: ErrorPages::default(),
     };
     Service {
         name: "test".to_owned(),
@@ -68,6 +70,8 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         max_headers: None,
         max_header_bytes: None,
         requests: None,
+        hsts: None,
+        error_pages: ErrorPages::default(),
     }
 }
 

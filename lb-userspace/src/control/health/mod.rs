@@ -9,9 +9,11 @@ mod state;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use lb_config::Schedule;
+use lb_proxy::Server;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
@@ -35,6 +37,19 @@ pub(crate) struct Target {
     pub(crate) probe: Probe,
     /// When, and how many results make a change.
     pub(crate) schedule: Schedule,
+    /// What workers know of it, and may have taken it out for; `None` if no worker does.
+    pub(crate) proxied: Option<Arc<Server>>,
+    /// What its server wants to hear first: a PROXY header of a connection that is for nobody. Empty if it doesn't.
+    pub(crate) introduction: Vec<u8>,
+}
+
+impl Target {
+    fn door(&self) -> probe::Door<'_> {
+        probe::Door {
+            address: self.address,
+            introduction: &self.introduction,
+        }
+    }
 }
 
 /// A server's health is new.
@@ -74,8 +89,19 @@ async fn watch(target: &Target, permits: &Semaphore, changes: &mpsc::Sender<Chan
         let permit = permits.acquire().await;
         let start = Instant::now();
         let deadline = start + target.schedule.timeout;
-        let result = probe::probe(&target.probe, target.address, deadline).await;
+        // A probe that had begun before proves nothing about what came after.
+        let ejected = target
+            .proxied
+            .as_deref()
+            .filter(|server| server.is_ejected());
+        let result = probe::probe(&target.probe, target.door(), deadline).await;
         drop(permit);
+        if let (Some(server), Ok(said)) = (ejected, &result)
+            && server.readmit()
+        {
+            let (server, address) = (&target.label, target.address);
+            tracing::info!(server, %address, reason = said, "server gets requests again");
+        }
         if let Some(health) = machine.observe(&result) {
             log(target, &health);
             let change = Change {

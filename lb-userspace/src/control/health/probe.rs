@@ -1,8 +1,10 @@
-//! One probe of one server: connect, perhaps TLS, perhaps a GET.
+//! One probe of one server: connect, perhaps TLS, perhaps a GET or a greeting.
 //!
 //! Invariant: a probe ends by its deadline, holds at most [`KEPT`] bytes of a body, and opens one
 //! connection that it closes. Not here: when to probe and what follows ([`super`],
 //! [`super::state`]).
+
+mod greeting;
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,12 +14,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use lb_config::Get;
+use lb_config::{Get, Greeting};
 use lb_proxy::tls::UpstreamTls;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// What a probe does.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub(crate) enum Probe {
     Http(Get),
     /// GET over TLS.
     Https(Get, UpstreamTls),
+    /// Reads a mail server's greeting, over TLS if that is there.
+    Greeting(Greeting, Option<UpstreamTls>),
 }
 
 /// Why a server is not healthy.
@@ -48,6 +53,21 @@ pub(crate) enum Failure {
     /// Any status but 200 (Managed Availability has no other for healthy).
     #[error("GET: status {0}, expected 200")]
     Status(StatusCode),
+    /// 503: what Exchange answers for a server or component that was taken out of service on purpose
+    /// (`Set-ServerComponentState`), or that Managed Availability has given up on.
+    #[error("GET: maintenance or Managed Availability says no: status {0}")]
+    Maintenance(StatusCode),
+    /// A mail server says something else.
+    #[error("greeting: `{found}`, expected `{expected}`")]
+    Greeting {
+        /// As much of it as came, up to the end of its first line.
+        found: String,
+        /// From the configuration.
+        expected: String,
+    },
+    /// The connection ended, well or not, before there was a greeting.
+    #[error("greeting: {0}")]
+    Silence(#[source] io::Error),
     /// 200, with another body.
     #[error("GET: the body begins with `{found}`, expected `{expected}`")]
     Body {
@@ -65,27 +85,66 @@ pub(crate) enum Failure {
 /// server's name behind Exchange's `200 OK<br/>`.
 const KEPT: usize = 512;
 
+/// Where a server listens, and what it wants to hear first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door<'a> {
+    pub(crate) address: SocketAddr,
+    /// A PROXY header, or nothing.
+    pub(crate) introduction: &'a [u8],
+}
+
+impl From<SocketAddr> for Door<'_> {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            address,
+            introduction: &[],
+        }
+    }
+}
+
 /// Probes the server at `address`; gives what it said, for the log.
 pub(crate) async fn probe(
     probe: &Probe,
-    address: SocketAddr,
+    door: impl Into<Door<'_>>,
     deadline: Instant,
 ) -> Result<String, Failure> {
-    let stream = within(deadline, "connect", TcpStream::connect(address))
+    let Door {
+        address,
+        introduction,
+    } = door.into();
+    let mut stream = within(deadline, "connect", TcpStream::connect(address))
+        .await?
+        .map_err(Failure::Connect)?;
+    within(deadline, "connect", stream.write_all(introduction))
         .await?
         .map_err(Failure::Connect)?;
     match probe {
         Probe::Tcp => Ok("connected".to_owned()),
         Probe::Http(get) => within(deadline, "GET", exchange(get, stream)).await?,
         Probe::Https(get, tls) => {
-            let connector = TlsConnector::from(tls.config());
-            let handshake = connector.connect(tls.server_name().clone(), stream);
-            let stream = within(deadline, "TLS", handshake)
-                .await?
-                .map_err(Failure::Tls)?;
+            let stream = secure(tls, stream, deadline).await?;
             within(deadline, "GET", exchange(get, stream)).await?
         }
+        Probe::Greeting(greeting, None) => {
+            within(deadline, "greeting", greeting::read(greeting, stream)).await?
+        }
+        Probe::Greeting(greeting, Some(tls)) => {
+            let stream = secure(tls, stream, deadline).await?;
+            within(deadline, "greeting", greeting::read(greeting, stream)).await?
+        }
     }
+}
+
+async fn secure(
+    tls: &UpstreamTls,
+    stream: TcpStream,
+    deadline: Instant,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let connector = TlsConnector::from(tls.config());
+    let handshake = connector.connect(tls.server_name().clone(), stream);
+    within(deadline, "TLS", handshake)
+        .await?
+        .map_err(Failure::Tls)
 }
 
 async fn within<F: Future>(
@@ -127,8 +186,10 @@ where
 }
 
 async fn judge(response: Response<Incoming>, expect: &str) -> Result<String, Failure> {
-    if response.status() != StatusCode::OK {
-        return Err(Failure::Status(response.status()));
+    match response.status() {
+        StatusCode::OK => {}
+        status @ StatusCode::SERVICE_UNAVAILABLE => return Err(Failure::Maintenance(status)),
+        status => return Err(Failure::Status(status)),
     }
     let start = body_start(response.into_body(), expect.len()).await?;
     if !start.starts_with(expect.as_bytes()) {

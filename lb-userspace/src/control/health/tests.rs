@@ -3,6 +3,9 @@
 //!
 //! Deadlines are far longer than what they wait for, except where running into one is the point.
 
+mod greeting;
+mod passive;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU8;
@@ -92,7 +95,7 @@ async fn pages() {
         (
             "200 OK",
             &[unhealthy],
-            "down: GET: status 503 Service Unavailable, expected 200",
+            "down: GET: maintenance or Managed Availability says no: status 503 Service Unavailable",
         ),
         ("", &[moved], "down: GET: status 302 Found, expected 200"),
         (
@@ -223,7 +226,7 @@ async fn what_arrived_before_a_reset_decides() {
         ),
         (
             "HTTP/1.1 503 Busy\r\n\r\n".to_owned(),
-            "GET: status 503 Service Unavailable, expected 200",
+            "GET: maintenance or Managed Availability says no: status 503 Service Unavailable",
         ),
         ("HTTP/1.1 200".to_owned(), "GET: connection error"),
     ];
@@ -324,6 +327,26 @@ async fn the_certificate_must_be_the_right_one() {
     }
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn a_server_that_wants_a_proxy_header_gets_one_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let introduction = lb_proxy::proxy_header(lb_proxy::ProxyProtocol::V1, None);
+    let door = probe::Door {
+        address,
+        introduction: &introduction,
+    };
+    let get = Probe::Http(get(""));
+    let hear = async {
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        let mut said = vec![0; introduction.len() + 4];
+        stream.read_exact(&mut said).await.expect("read");
+        said
+    };
+    let (_, said) = tokio::join!(probe::probe(&get, door, soon()), hear);
+    assert_eq!(said, b"PROXY UNKNOWN\r\nGET ");
+}
+
 fn target(server: usize, address: SocketAddr, probe: Probe) -> Target {
     let two = NonZeroU8::new(2).expect("not zero");
     let interval = Duration::from_millis(1);
@@ -341,6 +364,8 @@ fn target(server: usize, address: SocketAddr, probe: Probe) -> Target {
         address,
         probe,
         schedule,
+        proxied: None,
+        introduction: Vec::new(),
     }
 }
 

@@ -8,8 +8,10 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 
+use aya::maps::lpm_trie::Key;
 use lb_ebpf::abi::{
-    Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    ACCESS_BITS, AccessKey, Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6,
+    Settings, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{Answers, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
@@ -90,6 +92,10 @@ impl Shared for Trial<'_> {
 
     fn interface(&self, ifindex: u32) -> Option<Interface> {
         self.maps.interfaces.get(&ifindex, 0).ok()
+    }
+
+    fn access(&self, key: &AccessKey) -> Option<u32> {
+        self.maps.access.get(&Key::new(ACCESS_BITS, *key), 0).ok()
     }
 
     fn vlan(&self, index: u32) -> Option<Vlan> {

@@ -37,7 +37,7 @@ where
 }
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|place| (place % 251) as u8).collect()
+    (0..=250).cycle().take(length).collect()
 }
 
 #[test]
