@@ -201,7 +201,10 @@ fn http_service(
     cookie_key: CookieKey,
 ) -> Result<Service, Unreadable> {
     let tls = match &http.tls {
-        Some(tls) => Some(tls::server_tls(tls, Alpn::Http1, directory)?),
+        Some(tls) => {
+            let alpn = if tls.http2 { Alpn::Http2 } else { Alpn::Http1 };
+            Some(tls::server_tls(tls, alpn, directory)?)
+        }
         None => None,
     };
     let common = balance::Common::new(cookie_key, http.tls.as_ref());

@@ -300,7 +300,9 @@ impl Answers for Desk {
 fn certificates(reported: &Reported) -> Vec<CertificateStatus> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
-    let tls = reported.http.as_ref().and_then(|http| http.tls.as_ref());
+    let http = reported.http.as_ref().and_then(|http| http.tls.as_ref());
+    let tcp = reported.tcp.as_ref().and_then(|tcp| tcp.tls.as_ref());
+    let tls = http.or(tcp);
     let shown = tls.into_iter().flat_map(|tls| tls.shown());
     let status = shown.map(
         |Shown {

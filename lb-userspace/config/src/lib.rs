@@ -107,6 +107,7 @@
 //! | `versions` | list of `"1.2"` and `"1.3"` | both |
 //! | `ciphers` | `"default"`, or a list of [`CipherSuite`] names in order of preference, with one for each version | `"default"` |
 //! | `client_certificates` | `{ ca, mode, header }`: PEM file with the roots that vouch for clients; `"required"`, or `"optional"` for clients that may also have none; in which header servers are told the subject | none asked for |
+//! | `http2` | clients may speak HTTP/2; requests with a credential that logs in connections (NTLM, Kerberos) are refused on it, and clients repeat them in HTTP/1.1. Not with `profile = "exchange"` or `extended_protection` | `false` |
 //!
 //! To change the certificate of servers with Extended Protection: put the next one into `certificates` behind the present one; import
 //! it on every server; then, without a pause between, bind it on every server and copy it over the files of the first. Until then

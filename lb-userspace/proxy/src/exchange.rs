@@ -72,8 +72,7 @@ impl Exchange<'_> {
     ) -> Result<Answer, Error> {
         let Self { session, route, .. } = self;
         session.take_route(&route.timeouts);
-        let introduced = route.proxy_protocol.map(|_| PinReason::ProxyHeader);
-        let credential = PinReason::of_request(&head.headers);
+        let mut credential = PinReason::of_request(&head.headers);
         let mut ask = Balancer::ask(
             &route.balancing,
             session.client.peer.ip(),
@@ -90,22 +89,14 @@ impl Exchange<'_> {
             &mut head.headers,
         );
         let asked = self.change(&mut head)?;
-        // A rule may have made a credential of what was none.
-        let again = || {
-            asked
-                .as_ref()
-                .and_then(|_| PinReason::of_request(&head.headers))
-        };
-        let credential = credential.or_else(again);
-        if is_stream && credential.is_some() {
-            let detail = "a credential that authenticates a connection, on one of its streams";
-            return Err(Error::new(Kind::NeedsHttp1, detail));
+        if asked.is_some() {
+            // A rule may have made a credential of what was none.
+            credential = credential.or_else(|| PinReason::of_request(&head.headers));
         }
-        // A stream has no connection of its own; one that was introduced to its server is not shared in any case.
-        let credential = credential.or(introduced).filter(|_| !is_stream);
         if let Some(wanted) = &wanted {
             wanted.say(&mut head.headers);
         }
+        let credential = self.may_pin(credential)?;
         record.outgoing(&head.headers);
         frame(&mut head, &body);
         let mut request = Request::from_parts(head, body);
@@ -141,6 +132,21 @@ impl Exchange<'_> {
         let asked = Box::new(Asked::of(head));
         rules.on_request(head, facts(self.session, &asked, None))?;
         Ok(Some(asked))
+    }
+
+    /// Why the request needs a connection of the client's own; an error if it comes on a stream, which has none.
+    fn may_pin(self, credential: Option<PinReason>) -> Result<Option<PinReason>, Error> {
+        let Self { session, route, .. } = self;
+        let introduced = route.proxy_protocol.map(|_| PinReason::ProxyHeader);
+        match (session.shared.is_stream(), credential) {
+            (true, Some(_)) => {
+                let detail = "a credential that authenticates a connection, on one of its streams";
+                Err(Error::new(Kind::NeedsHttp1, detail))
+            }
+            // A connection that was introduced to its server is not shared in any case.
+            (true, None) => Ok(None),
+            (false, credential) => Ok(credential.or(introduced)),
+        }
     }
 
     /// Sends on the client's own connection, once.

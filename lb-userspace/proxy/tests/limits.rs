@@ -5,6 +5,7 @@
 mod support;
 
 use std::num::NonZeroU32;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use lb_proxy::{
 };
 use support::iis::Iis;
 use support::{Edge, Wire, forwarding, origin, run, service, until};
+use tokio::sync::Notify;
 
 /// A server that reads whole requests and says how large their bodies were; it never closes.
 async fn counting() -> std::net::SocketAddr {
@@ -323,15 +325,20 @@ fn a_refusal_may_be_silence_or_503() {
 #[test]
 fn a_request_is_under_way_until_its_response_ends() {
     run(async {
-        let server = origin(|mut wire, _| async move {
-            loop {
-                let request = wire.message().await?;
-                wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx")
-                    .await?;
-                if request.path() == "/held" {
-                    return std::future::pending().await;
+        let end = Rc::new(Notify::new());
+        let told = Rc::clone(&end);
+        let server = origin(move |mut wire, _| {
+            let told = Rc::clone(&told);
+            async move {
+                loop {
+                    let request = wire.message().await?;
+                    wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx")
+                        .await?;
+                    if request.path() == "/held" {
+                        told.notified().await;
+                    }
+                    wire.send("x").await?;
                 }
-                wire.send("x").await?;
             }
         })
         .await;
@@ -351,8 +358,8 @@ fn a_request_is_under_way_until_its_response_ends() {
             (503, Some("1"))
         );
         assert_eq!(edge.counters().errors(Kind::Full), 1);
-        drop(held);
-        until(|| edge.ended.borrow().len() == 1).await;
+        end.notify_one();
+        assert_eq!(held.exactly(2).await.unwrap(), b"xx");
         assert_eq!(client.get("/", "").await.unwrap().status(), 200);
         assert_eq!(client.get("/", "").await.unwrap().status(), 200);
     });

@@ -20,6 +20,8 @@ pub struct Tls {
     pub ciphers: Ciphers,
     /// What clients must prove; `None` if nothing.
     pub client_certificates: Option<ClientCertificates>,
+    /// Clients may speak HTTP/2; never with [`Profile::Exchange`](crate::Profile::Exchange).
+    pub http2: bool,
 }
 
 /// A certificate and what goes with it.

@@ -48,6 +48,13 @@ pub(super) fn read(
     let hsts = table.optional("hsts", None, |node| headers::hsts(table, node).map(Some));
     let error_pages = pages::read(table);
     let (routes, pools) = routes(table, name, &defaults, offloads);
+    let is_protected = |route: &Route| match &route.action {
+        Action::Forward(to) => to.extended_protection,
+        Action::Redirect(_) | Action::Respond(_) => false,
+    };
+    if profile == Some(Profile::Exchange) || routes.iter().flatten().any(is_protected) {
+        tls::refuse_http2(table, tls.as_ref(), SHARED_CONNECTION);
+    }
     let http = || {
         Some(Http {
             profile: profile?,
@@ -63,6 +70,10 @@ pub(super) fn read(
     };
     (http(), pools)
 }
+
+/// Why Exchange, and whatever else authenticates connections, has no HTTP/2.
+const SHARED_CONNECTION: &str =
+    "servers that log in connections (NTLM, Kerberos): requests of HTTP/2 share one";
 
 /// The routes, or the one for all requests of a service without any.
 fn routes(

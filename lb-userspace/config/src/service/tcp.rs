@@ -13,6 +13,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Tcp>, Vec<server::Draft>) {
         node.choice(&TRANSPORTS)
     });
     let tls = table.optional("tls", None, |node| tls::tls(node).map(Some));
+    tls::refuse_http2(table, tls.as_ref(), "mode = \"tcp\"");
     let upstream_tls = table.optional("upstream_tls", None, |node| {
         tls::upstream_tls(node).map(Some)
     });

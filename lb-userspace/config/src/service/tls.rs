@@ -20,6 +20,7 @@ pub(super) fn tls(node: &Node<'_>) -> Option<Tls> {
     let client_certificates = table.optional("client_certificates", None, |node| {
         client_certificates(node).map(Some)
     });
+    let http2 = table.optional("http2", false, Node::boolean);
     let (versions, ciphers) = (versions?, ciphers?);
     check_ciphers(&table, &versions, &ciphers);
     Some(Tls {
@@ -28,6 +29,7 @@ pub(super) fn tls(node: &Node<'_>) -> Option<Tls> {
         versions,
         ciphers,
         client_certificates: client_certificates?,
+        http2: http2?,
     })
 }
 
@@ -144,6 +146,14 @@ fn check_ciphers(table: &Table<'_>, versions: &[TlsVersion], ciphers: &Ciphers) 
     }
 }
 
+/// Reports `http2` where it can't be, which is `why`.
+pub(super) fn refuse_http2(table: &Table<'_>, tls: Option<&Option<Tls>>, why: &'static str) {
+    if tls.is_some_and(|tls| tls.as_ref().is_some_and(|tls| tls.http2)) {
+        let clash = format!("http2 = true is not for {why}; remove it");
+        table.fail::<()>("tls", Problem::Contradiction(clash));
+    }
+}
+
 fn client_certificates(node: &Node<'_>) -> Option<ClientCertificates> {
     let expected = "a table, such as { ca = \"clients.pem\", mode = \"required\" }";
     let table = node.table(expected, &["ca", "mode", "header"])?;
@@ -224,6 +234,7 @@ const SCHEMA: Schema = &[
     "versions",
     "ciphers",
     "client_certificates",
+    "http2",
 ];
 const VERSIONS: [(&str, TlsVersion); 2] = [
     (TlsVersion::Tls12.name(), TlsVersion::Tls12),

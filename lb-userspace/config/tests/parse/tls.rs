@@ -217,3 +217,16 @@ fn a_route_may_be_without_extended_protection() {
     });
     assert_eq!(protected.collect::<Vec<_>>(), [false, true]);
 }
+
+#[test]
+fn http2_is_not_for_servers_that_log_in_connections() {
+    let tls = r#"tls = { certificate = "cert.pem", key = "key.pem", http2 = true }"#;
+    let plain = with(tls).replace("profile = \"exchange\"", "profile = \"plain\"");
+    assert!(http(&plain).tls.expect("tls").http2);
+    assert!(!http(GOOD).tls.expect("tls").http2);
+    let refusal = "http2 = true is not for servers that log in connections (NTLM, Kerberos): requests of HTTP/2 share one; remove it";
+    mistakes(tls, &[&format!("7: tls: {refusal}")]);
+    let protected = plain.replace("headers = \"none\"", "extended_protection = true");
+    let expected = format!(r#"lb.toml:18:7: service "exchange": tls: {refusal}"#);
+    check(&protected, &[&expected]);
+}
