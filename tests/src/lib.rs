@@ -22,6 +22,7 @@ pub mod lab;
 pub mod lossy;
 pub mod pool;
 pub mod preflight;
+pub mod soak;
 pub mod stages;
 pub mod tcp_client;
 pub mod tcp_rush;
