@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod certs;
 pub mod client;
 pub mod demo;
+pub mod edge;
 pub mod forwarding;
 pub mod front;
 pub mod guard;
