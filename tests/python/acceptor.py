@@ -103,4 +103,8 @@ def main(users: str, certificate: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except BrokenPipeError:
+        # lb-pool was killed while it waited. Not the usual way out, which would write to the pipe once more.
+        os._exit(0)

@@ -36,12 +36,22 @@ pub struct World {
     servers: Vec<Server>,
     lab: Lab,
     certs: Files,
+    extended_protection: bool,
     directory: TempDir,
 }
 
 impl World {
     /// A lab whose servers all run and keep journals.
     pub fn start(servers: u8) -> Result<Self> {
+        Self::start_with(servers, false)
+    }
+
+    /// The same with Extended Protection, where Microsoft recommends it.
+    pub fn start_protected(servers: u8) -> Result<Self> {
+        Self::start_with(servers, true)
+    }
+
+    fn start_with(servers: u8, extended_protection: bool) -> Result<Self> {
         let lab = Lab::up(Size {
             servers,
             ..Size::default()
@@ -52,6 +62,7 @@ impl World {
             servers: Vec::new(),
             lab,
             certs,
+            extended_protection,
             directory,
         };
         for number in 1..=servers {
@@ -159,7 +170,7 @@ impl World {
             number,
             journal: Some(self.directory.path()),
             tls: Some(&self.certs),
-            extended_protection: false,
+            extended_protection: self.extended_protection,
         })
     }
 }
@@ -235,6 +246,14 @@ impl Balancer {
         })
     }
 
+    /// Fails if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        match self.process.ended()? {
+            Some(status) => bail!("lb ended ({status}):\n{}", self.log()),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until `condition` holds; fails at once when the process has ended.
     pub fn eventually(
         &mut self,
@@ -242,12 +261,7 @@ impl Balancer {
         mut condition: impl FnMut() -> Result<bool>,
     ) -> Result<()> {
         eventually(what, || {
-            if let Some(status) = self.process.ended()? {
-                bail!(
-                    "lb ended ({status}):\n{}",
-                    fs::read_to_string(&self.log).unwrap_or_default()
-                );
-            }
+            self.check()?;
             condition()
         })
     }

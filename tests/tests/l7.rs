@@ -325,48 +325,6 @@ fn nobody_is_ever_someone_else() {
 }
 
 #[test]
-fn expect_continue_works_as_without_us() {
-    for transport in TRANSPORTS {
-        let world = World::start(2).unwrap();
-        let _balancer = balance(&world, &exchange(transport, "none", 2));
-        let exchange = client::expect_continue(VIP, &ALICE).unwrap();
-        assert_eq!(exchange.statuses, [401, 100, 200], "{transport}");
-        assert_eq!(
-            exchange.schemes,
-            ["Negotiate", "NTLM"],
-            "{transport}: lines kept apart"
-        );
-        assert_eq!(exchange.page["user"], ALICE.qualified(), "{transport}");
-        let seen = world.seen().unwrap();
-        assert_eq!(
-            seen.requests("/bench/1").count(),
-            0,
-            "{transport}: a body became a request"
-        );
-    }
-}
-
-#[test]
-fn exchangelib_opens_a_session_over_tls() {
-    for transport in TRANSPORTS {
-        let world = World::start(2).unwrap();
-        let _balancer = balance_tls(&world, transport);
-        let ca = &world.certs().ca;
-        let session = client::exchangelib(VIP_HTTP, certs::NAME, ca, &ALICE).unwrap();
-        assert_eq!(
-            (session.root.as_str(), session.inbox, session.items),
-            ("root", 0, 0)
-        );
-        let seen = world.seen().unwrap();
-        assert_eq!(
-            seen.connections("/EWS/Exchange.asmx"),
-            1,
-            "{transport}: upstream connections"
-        );
-    }
-}
-
-#[test]
 fn a_server_that_says_it_is_ill_leaves_and_returns() {
     let world = World::start(2).unwrap();
     let mut balancer = balance(&world, &exchange("auto", "none", 2));

@@ -1,4 +1,4 @@
-//! `lab`, `demo` and `bench`: prepare everything, then hand over to a program of `lb-tests`.
+//! `lab`, `demo`, `bench` and `soak identity`: prepare everything, then hand over to a program of `lb-tests`.
 //!
 //! What these commands do is theirs to say (`--help` is passed on); here is only what must be
 //! there before they can start.
@@ -20,6 +20,14 @@ pub(crate) struct Arguments {
     /// Passed to the program; `--help` shows what it takes.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
+}
+
+impl Arguments {
+    /// These words.
+    pub(crate) fn new(words: &[&str]) -> Self {
+        let rest = words.iter().map(|&word| word.to_owned()).collect();
+        Self { rest }
+    }
 }
 
 /// Sets up, builds in release mode, and runs `program` as root.

@@ -46,7 +46,7 @@ enum Xtask {
     Ci(test::Options),
     /// Fuzz what reads foreign bytes: `fuzz`, `fuzz decide --seconds 3600`.
     Fuzz(fuzz::Options),
-    /// Simulate TCP over faulty links for long: `soak tcp --minutes 60`.
+    /// For long: TCP over simulated faulty links (`soak tcp --minutes 60`), identities in a lab (`soak identity`).
     Soak(soak::Options),
     /// Check the house rules that no compiler checks.
     Tidy,

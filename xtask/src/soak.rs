@@ -1,4 +1,5 @@
-//! `soak`: the TCP simulator for as long as one likes, with other seeds than those of every `cargo test`.
+//! `soak`: the TCP simulator, or users in front of a pool whose servers die, for as long as one likes, with other seeds than
+//! those of every test.
 //!
 //! Seeds begin where the clock says, so that no two soaks are the same, and each failure names the command that repeats it.
 
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
-use crate::command;
+use crate::{command, lab};
 
 /// What to soak, and for how long.
 #[derive(Args)]
@@ -28,6 +29,8 @@ pub(crate) struct Options {
 enum What {
     /// Two ends of a simulated link: `lb-userspace/tcp/tests/sim`.
     Tcp,
+    /// Fifty users with every kind of login, 100,000 requests a round and transport: `tests/src/soak`. Needs root.
+    Identity,
 }
 
 /// Seeds of a round, for each fault. Some tens of seconds.
@@ -38,7 +41,21 @@ const ROUND: u64 = 1000;
 /// # Errors
 /// A run failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let What::Tcp = options.what;
+    match options.what {
+        What::Tcp => tcp(options),
+        What::Identity => identity(options),
+    }
+}
+
+/// Ends as `lb-soak` does.
+fn identity(options: &Options) -> Result<()> {
+    let first = options.first.map_or_else(seed_of_now, Ok)?.to_string();
+    let minutes = options.minutes.to_string();
+    let words = ["identity", "--minutes", &minutes, "--first", &first];
+    lab::run("lb-soak", &lab::Arguments::new(&words))
+}
+
+fn tcp(options: &Options) -> Result<()> {
     let end = Instant::now() + Duration::from_mins(options.minutes);
     let mut first = options.first.map_or_else(seed_of_now, Ok)?;
     while Instant::now() < end {

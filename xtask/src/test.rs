@@ -47,6 +47,8 @@ enum Step {
     Build,
     /// Tests with real sockets and the real kernel, in namespaces. Needs root.
     Netns,
+    /// Outlook on the web with a real browser, where one is installed. Needs root.
+    Browser,
 }
 
 #[derive(Debug)]
@@ -152,7 +154,7 @@ impl Step {
     fn needs(self) -> &'static [Self] {
         match self {
             Self::Build => &[Self::Ebpf],
-            Self::Netns => &[Self::Ebpf, Self::Build],
+            Self::Netns | Self::Browser => &[Self::Ebpf, Self::Build],
             _ => &[],
         }
     }
@@ -160,9 +162,16 @@ impl Step {
     /// Why it can't run here, if it need not.
     fn cannot_run(self) -> Option<&'static str> {
         let has_miri = || command::probe(Command::new("cargo").args(["miri", "--version"]));
-        (self == Self::Miri && has_miri().is_none()).then_some(
-            "this toolchain has no Miri; a nightly with it: cargo +nightly xtask test miri",
-        )
+        match self {
+            Self::Miri if has_miri().is_none() => Some(
+                "this toolchain has no Miri; a nightly with it: cargo +nightly xtask test miri",
+            ),
+            // 64 MB to fetch and 220 on disk: more than one test is worth to everybody.
+            Self::Browser if command::find(BROWSER).is_none() => {
+                Some("no chromium-headless-shell; Debian's package of that name has it")
+            }
+            _ => None,
+        }
     }
 
     fn run(self) -> Result<()> {
@@ -189,7 +198,8 @@ impl Step {
             Self::Build => {
                 command::run(cargo("build").args(["-p", "lb-userspace", "-p", "lb-tests"]))
             }
-            Self::Netns => netns(),
+            Self::Netns => netns(&["--no-fail-fast", "--", "--skip", BROWSER_TEST]),
+            Self::Browser => netns(&["--test", "exchange", BROWSER_TEST]),
         }
     }
 }
@@ -275,7 +285,7 @@ fn clippy() -> Result<()> {
     Ok(())
 }
 
-fn netns() -> Result<()> {
+fn netns(arguments: &[&str]) -> Result<()> {
     let prefix = command::root_prefix().context("the namespace tests")?;
     // Cargo compiles as the caller; only the test programs run as root. Each process dies with the
     // one above it, so that even `kill -9` of this one leaves no test running in the lab.
@@ -288,13 +298,17 @@ fn netns() -> Result<()> {
         .args(test.get_args())
         .arg("--config")
         .arg(format!("target.'cfg(unix)'.runner = {runner:?}"))
-        .args(["-p", "lb-tests", "--no-fail-fast"])
+        .args(["-p", "lb-tests"])
+        .args(arguments)
         .env_remove("LD_LIBRARY_PATH")
         .env("LB_XDP_OBJECT", workspace::xdp_object())
         .env("LB_BIN", workspace::target().join("debug/lb"))
         .env("LB_PYTHON", workspace::venv().join("bin/python"));
     command::run(&mut command)
 }
+
+const BROWSER: &str = "chromium-headless-shell";
+const BROWSER_TEST: &str = "web::a_browser_signs_in";
 
 const DIES_WITH_PARENT: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 

@@ -114,7 +114,7 @@ impl Receiver {
         // Descriptors point behind the headroom; the fill ring takes frames.
         let frame = address - address % FRAME_SIZE as u64;
         let full = self.fill.push(frame).is_err();
-        debug_assert!(!full, "the fill ring has an entry for each rx frame");
+        debug_assert!(!full, "the fill ring has two entries for each rx frame");
     }
 }
 

@@ -153,8 +153,11 @@ impl Socket {
         let fd = Arc::new(sys::socket().map_err(Error::Create)?);
         let (rx, tx) = (config.rx.get(), config.tx.get());
         let frames = Arc::new(register_frames(fd.as_fd(), rx + tx)?);
+        // Twice the frames: the kernel shows what it received before it says which entries of the fill ring it has taken
+        // (`xsk_flush`), so a frame can come back while its old entry still counts.
+        let fill = 2 * rx;
         let sizes = [
-            ("set the fill ring's size", libc::XDP_UMEM_FILL_RING, rx),
+            ("set the fill ring's size", libc::XDP_UMEM_FILL_RING, fill),
             (
                 "set the completion ring's size",
                 libc::XDP_UMEM_COMPLETION_RING,
@@ -174,7 +177,7 @@ impl Socket {
         let rx_at = (&at.rx, libc::XDP_PGOFF_RX_RING.cast_unsigned());
         let tx_at = (&at.tx, libc::XDP_PGOFF_TX_RING.cast_unsigned());
         let receiver = Receiver::new(
-            map_ring::<u64, _>(fd.as_fd(), fill_at, rx, Producer::new)?,
+            map_ring::<u64, _>(fd.as_fd(), fill_at, fill, Producer::new)?,
             map_ring::<libc::xdp_desc, _>(fd.as_fd(), rx_at, rx, Consumer::new)?,
             Arc::clone(&frames),
             rx,

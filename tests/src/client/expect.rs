@@ -3,11 +3,12 @@
 //! The first POST has no credentials: the server refuses it before it has the body, without a 100, and the client
 //! sends the body all the same, to keep its connection. The second has them: 100, body, 200.
 
-use std::net::SocketAddrV4;
-
 use anyhow::{Context as _, Result, ensure};
 
-use super::wire::{Connection, Head};
+use super::{
+    Endpoint,
+    wire::{Connection, Head},
+};
 use crate::pool::{User, credential};
 
 /// What a client got for its two POSTs.
@@ -21,22 +22,22 @@ pub struct Exchange {
     pub page: serde_json::Value,
 }
 
-/// Plays the two POSTs on one connection.
-pub fn expect_continue(server: SocketAddrV4, user: &User) -> Result<Exchange> {
-    let mut connection = Connection::open(server)?;
+/// Plays the two POSTs on one connection; `page` is one that says who asks for it.
+pub fn expect_continue(endpoint: &Endpoint, page: &str, user: &User) -> Result<Exchange> {
+    let mut connection = endpoint.open()?;
     let mut statuses = Vec::new();
     // Whoever takes this body for requests answers a few hundred of them.
     let body = "GET /bench/1 HTTP/1.1\r\nHost: smuggled\r\n\r\n".repeat(500);
     let length = format!("Content-Length: {}", body.len());
     let expect = "Expect: 100-continue";
 
-    connection.send_head("POST", "/whoami", &[&length, expect])?;
+    connection.send_head("POST", page, &[&length, expect])?;
     let refusal = final_head(&mut connection, &mut statuses)?;
     connection.send(body.as_bytes())?;
     connection.body(&refusal)?;
 
     let authorization = format!("Authorization: {}", credential::one_leg(user));
-    connection.send_head("POST", "/whoami", &[&length, expect, &authorization])?;
+    connection.send_head("POST", page, &[&length, expect, &authorization])?;
     let interim = connection.head()?;
     statuses.push(interim.status);
     ensure!(
@@ -45,11 +46,11 @@ pub fn expect_continue(server: SocketAddrV4, user: &User) -> Result<Exchange> {
     );
     connection.send(body.as_bytes())?;
     let accepted = final_head(&mut connection, &mut statuses)?;
-    let page = connection.body(&accepted)?;
+    let content = connection.body(&accepted)?;
     Ok(Exchange {
         statuses,
         schemes: refusal.values("www-authenticate"),
-        page: serde_json::from_slice(&page).context("the page of /whoami")?,
+        page: serde_json::from_slice(&content).context("the page of /whoami")?,
     })
 }
 

@@ -21,6 +21,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// One without TLS.
+    pub fn plain(address: SocketAddrV4) -> Self {
+        Self { address, ca: None }
+    }
+
     /// A connection.
     pub fn open(&self) -> Result<Connection> {
         match &self.ca {

@@ -155,7 +155,9 @@ fn identities_stay_apart() {
 #[test]
 fn a_refusal_comes_before_the_body_and_keeps_the_connection() {
     let world = World::start(1).unwrap();
-    let exchange = client::expect_continue(world::http(1), &ALICE).unwrap();
+    let exchange =
+        client::expect_continue(&client::Endpoint::plain(world::http(1)), "/whoami", &ALICE)
+            .unwrap();
     assert_eq!(exchange.statuses, [401, 100, 200]);
     assert_eq!(exchange.schemes, ["Negotiate", "NTLM"]);
     assert_eq!(exchange.page["user"], ALICE.qualified());

@@ -12,10 +12,7 @@ use lb_tests::{
 use super::ALICE;
 
 fn plain() -> Endpoint {
-    Endpoint {
-        address: world::http(1),
-        ca: None,
-    }
+    Endpoint::plain(world::http(1))
 }
 
 fn tls(world: &World) -> Endpoint {

@@ -33,7 +33,7 @@ pub(super) struct Tool {
     package: &'static str,
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 14] = [
     Tool {
         name: "bpftool",
         package: "bpftool",
@@ -71,12 +71,20 @@ const TOOLS: [Tool; 12] = [
         package: "nginx-light",
     },
     Tool {
+        name: "openssl",
+        package: "openssl",
+    },
+    Tool {
         name: "python3",
         package: "python3",
     },
     Tool {
         name: "setpriv",
         package: "util-linux",
+    },
+    Tool {
+        name: "swaks",
+        package: "swaks",
     },
     Tool {
         name: "wrk",

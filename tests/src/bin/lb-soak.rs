@@ -1,0 +1,94 @@
+//! `lb-soak identity`: many users for a long time, and nobody is ever somebody else; called by `cargo xtask soak identity`.
+//!
+//! Not here: what they do (`lb_tests::soak`). A line for each run on standard output. Exit code 1 if anything was wrong;
+//! the seed in the line makes the same users do the same again.
+
+#![expect(clippy::print_stdout, reason = "the answer of a command line tool")]
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use lb_tests::{
+    guard::{INTERRUPTED, Interrupts},
+    preflight,
+    soak::{self, Plan},
+};
+
+/// Long runs of lb in a lab.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask soak")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Fifty users with every kind of login on three servers that die now and then.
+    Identity(Options),
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// Requests of a run; there is one on each transport.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    requests: u64,
+    /// Deaths of servers in a run.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    deaths: u64,
+    /// The first seed; every further round has the next.
+    #[arg(long, default_value_t = 2015)]
+    first: u64,
+    /// Rounds are begun for so many minutes; one in any case.
+    #[arg(long, default_value_t = 0)]
+    minutes: u64,
+}
+
+fn main() -> ExitCode {
+    let interrupts = match Interrupts::install() {
+        Ok(interrupts) => interrupts,
+        Err(error) => return fail(&error),
+    };
+    let What::Identity(options) = Arguments::parse().what;
+    match identity(&options, &interrupts) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupts.wanted() => ExitCode::from(INTERRUPTED),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("lb-soak: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn identity(options: &Options, interrupts: &Interrupts) -> Result<()> {
+    preflight::check(preflight::LAB_TOOLS)?;
+    let end = Instant::now() + Duration::from_secs(options.minutes * 60);
+    let mut seed = options.first;
+    loop {
+        for transport in ["af_xdp", "kernel"] {
+            let plan = Plan {
+                requests: options.requests,
+                seed,
+                transport,
+                deaths: options.deaths,
+            };
+            let started = Instant::now();
+            let found = soak::identity(plan, interrupts)?;
+            let seconds = started.elapsed().as_secs();
+            println!("{transport}, seed {seed}, {seconds} s: {found}");
+            if !found.wrong.is_empty() {
+                bail!("{}", found.wrong.join("\n"));
+            }
+        }
+        seed += 1;
+        if Instant::now() >= end {
+            return Ok(());
+        }
+    }
+}
