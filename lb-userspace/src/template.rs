@@ -59,6 +59,8 @@ struct Vdir {
     path: &'static str,
     response_timeout: &'static str,
     why: &'static str,
+    /// Bytes of a request's body that Exchange's front end takes.
+    body: &'static str,
 }
 
 /// In the order in which most requests find theirs soonest. The response timeout counts from the end of a request to the
@@ -69,60 +71,70 @@ const VDIRS: [Vdir; 10] = [
         path: "/mapi",
         response_timeout: "15m",
         why: "NotificationWait answers after 5 minutes, with a PENDING chunk every 30 s before",
+        body: "2_147_483_648",
     },
     Vdir {
         name: "activesync",
         path: "/Microsoft-Server-ActiveSync",
         response_timeout: "1h",
         why: "Ping and Sync hold a request for up to 3540 s",
+        body: "30_000_000",
     },
     Vdir {
         name: "owa",
         path: "/owa",
         response_timeout: "15m",
         why: "notifications hang for minutes",
+        body: "35_000_000",
     },
     Vdir {
         name: "ews",
         path: "/EWS",
         response_timeout: "35m",
         why: "GetStreamingEvents lasts up to 30 minutes",
+        body: "67_108_864",
     },
     Vdir {
         name: "autodiscover",
         path: "/Autodiscover",
         response_timeout: "5m",
         why: "short",
+        body: "30_000_000",
     },
     Vdir {
         name: "rpc",
         path: "/rpc",
         response_timeout: "1h",
         why: "a tunnel: the answer to RPC_IN_DATA comes when it ends",
+        body: "2_147_483_648",
     },
     Vdir {
         name: "oab",
         path: "/OAB",
         response_timeout: "15m",
         why: "large files",
+        body: "30_000_000",
     },
     Vdir {
         name: "ecp",
         path: "/ecp",
         response_timeout: "15m",
         why: "searches take minutes",
+        body: "35_000_000",
     },
     Vdir {
         name: "powershell",
         path: "/PowerShell",
         response_timeout: "15m",
         why: "cmdlets take minutes",
+        body: "30_000_000",
     },
     Vdir {
         name: "api",
         path: "/api",
         response_timeout: "5m",
         why: "short",
+        body: "30_000_000",
     },
 ];
 
@@ -130,6 +142,8 @@ const VDIRS: [Vdir; 10] = [
 struct Neighbour {
     name: &'static str,
     port: u16,
+    /// Kind of its check.
+    check: &'static str,
     idle_timeout: &'static str,
 }
 
@@ -139,31 +153,37 @@ const NEIGHBOURS: [Neighbour; 6] = [
     Neighbour {
         name: "smtp",
         port: 25,
+        check: "smtp",
         idle_timeout: "11m",
     },
     Neighbour {
         name: "submission",
         port: 587,
+        check: "smtp",
         idle_timeout: "11m",
     },
     Neighbour {
         name: "imap",
         port: 143,
+        check: "imap",
         idle_timeout: "31m",
     },
     Neighbour {
         name: "imaps",
         port: 993,
+        check: "imaps",
         idle_timeout: "31m",
     },
     Neighbour {
         name: "pop",
         port: 110,
+        check: "pop",
         idle_timeout: "11m",
     },
     Neighbour {
         name: "pops",
         port: 995,
+        check: "pops",
         idle_timeout: "11m",
     },
 ];
@@ -277,7 +297,9 @@ impl Exchange {
                 text,
                 "# The certificate authority of the servers' certificates. With Extended Protection the servers have the same certificate\n\
                  # as this host.\n\
-                 upstream_tls = {{ ca = \"ca.pem\", server_name = \"{}\" }}",
+                 upstream_tls = {{ ca = \"ca.pem\", server_name = \"{}\" }}\n\
+                 # Once they do: lb then refuses to start with another one, and says which server differs (lb doctor).\n\
+                 # extended_protection = true",
                 self.domain
             );
         }
@@ -313,13 +335,18 @@ impl Exchange {
             path,
             response_timeout,
             why,
+            body,
         } = vdir;
         let _ = write!(
             text,
             "\n[[service.route]]\nname = \"{name}\"\npath = [\"{path}\"]\n"
         );
         if !self.legacy_loadmaster {
-            let _ = writeln!(text, "response_timeout = \"{response_timeout}\"    # {why}");
+            let _ = write!(
+                text,
+                "response_timeout = \"{response_timeout}\"    # {why}\n\
+                 limits = {{ body = {body} }}    # what Exchange's own front end takes\n"
+            );
         }
     }
 
@@ -343,8 +370,14 @@ impl Exchange {
         let Neighbour {
             name,
             port,
+            check,
             idle_timeout,
         } = neighbour;
+        // A certificate is shown where TLS comes before the greeting.
+        let proof = match *check {
+            "imaps" | "pops" => format!(", host = \"{}\", ca = \"ca.pem\"", self.domain),
+            _ => String::new(),
+        };
         let source = match port {
             25 | 587 => {
                 "source = \"client\"    # receive connectors go by the client's address; the servers' route to clients leads through \
@@ -360,6 +393,7 @@ impl Exchange {
              mode = \"l4\"\n\
              {source}\
              servers = [{servers}]\n\
+             health = {{ kind = \"{check}\"{proof} }}\n\
              idle_timeout = \"{idle_timeout}\"\n",
             listen = SocketAddr::new(self.listen, *port),
             servers = on_port(forwarded, *port),

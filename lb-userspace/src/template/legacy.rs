@@ -10,6 +10,9 @@ pub(super) fn service(domain: &str, offload: bool) -> String {
         "# LoadMaster in 2015. It adds Via, upon which Exchange lets a login count for one request only (Persistent-Auth: false);\n\
          # Mac Mail then ends in 401 and 400. Better: headers = \"none\".\n\
          headers = \"x-clientside+via\"\n\
+         # The default until firmware of some years later: bodies wait for the server's 100 Continue. A client that sends its body at once\n\
+         # waits as well; hybrid mailbox moves failed with it. Better: \"forward\".\n\
+         expect = \"require\"\n\
          # LoadMaster's Idletime of 660 s cuts ActiveSync, EWS streaming and RPC/HTTP, and clients log in again. Better: \"40m\".\n\
          idle_timeout = \"11m\"\n\
          response_timeout = \"11m\"\n\
