@@ -387,3 +387,31 @@ fn requests_that_fail_take_a_server_out() {
         assert!(server.is_up());
     });
 }
+
+#[test]
+fn responses_that_fail_take_a_server_out_if_asked_to() {
+    run(async {
+        let sick = origin(|mut wire, _| async move {
+            while wire.message().await.is_some() {
+                wire.send("HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+                    .await?;
+            }
+            Some(())
+        })
+        .await;
+        let well = Named::start("well").await;
+        let mut service = service(&[sick, well.address]);
+        forwarding(&mut service).balancing.passive = Some(Passive {
+            failures: NonZeroU32::new(2).unwrap(),
+            on: vec![Symptom::Gateway],
+        });
+        let edge = Edge::start(service).await;
+        let mut client = edge.client().await;
+        let mut statuses = Vec::new();
+        for _ in 0..6 {
+            statuses.push(client.get("/", "").await.unwrap().status());
+        }
+        assert_eq!(statuses, [503, 200, 503, 200, 200, 200]);
+        assert!(support::server(edge.proxy.service(), 0).is_ejected());
+    });
+}
