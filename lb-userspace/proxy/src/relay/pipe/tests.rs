@@ -92,6 +92,8 @@ fn nobody_reads_ahead_of_a_slow_reader() {
         let mut server = server;
         let mut rest = Vec::new();
         server.read_to_end(&mut rest).await.unwrap();
+        // What was kept for the reader comes in its order, and whole.
+        assert!(data.starts_with(&rest));
         rest.len()
     });
     assert!(taken <= BUFFER + 2 * 1000, "{taken}");
