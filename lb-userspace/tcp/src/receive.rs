@@ -231,6 +231,11 @@ impl Receiver {
         }
     }
 
+    /// The segment that [`acknowledgement`](Self::acknowledgement) was for has data.
+    pub(crate) fn on_data_sent(&mut self) {
+        self.delay.on_data_sent();
+    }
+
     /// Lets the delayed-acknowledgement timer fire.
     pub(crate) fn on_timer(&mut self, env: &mut Env<'_>) {
         self.delay.on_timer(env);

@@ -85,6 +85,9 @@ impl Connection {
         if push {
             flags = flags | Flags::PSH;
         }
+        if len > 0 {
+            self.receiver.on_data_sent();
+        }
         let spare = self.sender.mss().saturating_sub(len);
         Outgoing {
             header: self.header(seq, flags, spare, env),

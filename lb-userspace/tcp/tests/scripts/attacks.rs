@@ -103,7 +103,7 @@ fn paws() {
          counts PAWSEstab 1
          reads 100
          in A 101..201 ack 1 ts 600000/0   # as old is not older
-         +40ms out A 1 ack 201
+         out A 1 ack 201                   # the first delay was for nothing
          +600ms in R 201 ts 5/0            # R1 is not about RSTs
          state Closed",
     );
@@ -118,7 +118,7 @@ fn paws_ends_after_24_days() {
          in A 1..101 ack 1 ts 600000/0
          +40ms out A 1 ack 101
          +600h in A 101..201 ack 1 ts 599999/0
-         +40ms out A 1 ack 201 ts */599999",
+         out A 1 ack 201 ts */599999",
     );
 }
 

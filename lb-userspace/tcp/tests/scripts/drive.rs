@@ -17,8 +17,8 @@ use crate::line::{Line, Shape, Stamp, What};
 /// The peer's initial sequence number.
 const IRS: Seq = Seq(u32::MAX - 1000);
 
-/// More than the acknowledgements that leave at once when a connection is young.
-const QUICK: usize = 20;
+/// With that of the handshake, the acknowledgements that leave at once when a connection is young.
+const QUICK: usize = 15;
 
 /// The peer's timestamp clock is that far ahead of ours, if the script doesn't say.
 const AHEAD: u32 = 500_000;

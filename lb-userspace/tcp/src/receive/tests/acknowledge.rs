@@ -50,6 +50,20 @@ fn an_acknowledgement_with_data_needs_no_timer_any_more() {
 }
 
 #[test]
+fn a_delay_that_was_for_nothing_is_not_repeated() {
+    let mut side = Side::settled();
+    side.text(0, 100);
+    side.wait(side.config.delayed_ack);
+    side.acknowledge();
+    side.text(100, 200);
+    assert!(side.receiver.ack_is_due(), "nobody answers");
+    side.acknowledge();
+    side.receiver.on_data_sent();
+    side.text(200, 300);
+    assert!(!side.receiver.ack_is_due(), "somebody did");
+}
+
+#[test]
 fn the_first_segments_are_acknowledged_one_by_one() {
     let mut side = Side::new();
     for number in 0..16 {
