@@ -280,6 +280,15 @@ impl<'a> Node<'a> {
 /// The keys that a table can have.
 pub(crate) type Schema = &'static [&'static str];
 
+/// The keys of both; `N` is how many they are.
+pub(crate) const fn joined<const N: usize>(first: Schema, second: Schema) -> [&'static str; N] {
+    let mut all = [""; N];
+    let (head, tail) = all.split_at_mut(first.len());
+    head.copy_from_slice(first);
+    tail.copy_from_slice(second);
+    all
+}
+
 /// A table of the tree. Keys that are in no schema are reported when it is opened.
 pub(crate) struct Table<'a> {
     pub(crate) report: &'a Report<'a>,

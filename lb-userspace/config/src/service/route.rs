@@ -12,7 +12,7 @@ use crate::model::{
     Action, ErrorPages, Forwarding, HeaderEquals, HeaderMode, Health, HostPattern, Name,
     PathPrefix, Profile, Redirect, Respond, Route, UpstreamTls, When,
 };
-use crate::reader::{Node, Read, Schema, Scope, Table};
+use crate::reader::{Node, Read, Schema, Scope, Table, joined};
 use crate::value;
 
 /// What could be read of a route.
@@ -396,41 +396,12 @@ const FORWARDING_KEYS: Schema = &[
     "upgrade",
     "connect",
 ];
-const SCHEMA: Schema = &[
-    "name",
-    // which requests
-    "host",
-    "path",
-    "method",
-    "header",
-    // what becomes of them
-    "redirect",
-    "respond",
-    "servers",
-    "health",
-    "headers",
-    "upstream_tls",
-    "idle_timeout",
-    "response_timeout",
-    "extended_protection",
-    "forwarded",
-    "inbound",
-    "request_rules",
-    "response_rules",
-    "error_pages",
-    "limits",
-    "proxy_protocol",
-    "balance",
-    "persistence",
-    "queue",
-    "passive",
-    "slow_start",
-    "minimum_healthy",
-    "retries",
-    "expect",
-    "upgrade",
-    "connect",
+/// What any route may say: which requests, and what becomes of them.
+const OWN_KEYS: Schema = &[
+    "name", "host", "path", "method", "header", "redirect", "respond",
 ];
+const SCHEMA: Schema =
+    &joined::<{ OWN_KEYS.len() + FORWARDING_KEYS.len() }>(OWN_KEYS, FORWARDING_KEYS);
 
 const HEADER_MODES: [(&str, HeaderMode); 7] = [
     ("none", HeaderMode::None),
