@@ -12,8 +12,8 @@ use super::maps::{
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_ebpf::abi::{
-    ACCESS_BITS, AccessKey, Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6,
-    Settings, Vlan, VlanKey,
+    ACCESS_BITS, AccessKey, Backend, Interface, RING_SLOTS, Service, ServiceCounters, ServiceKey,
+    ServiceKey6, Settings, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{Answers, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
@@ -39,7 +39,9 @@ impl Shared for Maps {
 
     #[inline(always)]
     fn ring_slot(&self, index: u32) -> Option<u32> {
-        RINGS.get(index).copied()
+        let slots = RINGS.get(index / RING_SLOTS)?;
+        let slot = slots.get((index % RING_SLOTS) as usize)?;
+        Some(u32::from(*slot))
     }
 
     #[inline(always)]

@@ -81,7 +81,7 @@ impl Shared for Trial<'_> {
     }
 
     fn ring_slot(&self, index: u32) -> Option<u32> {
-        let slot = self.maps.rings.get(index as usize)?;
+        let slot = self.maps.rings.as_flattened().get(index as usize)?;
         Some(slot.load())
     }
 
