@@ -99,7 +99,7 @@ impl Shared for Maps {
             .get_ptr_mut(0)
             .map_or(Handover::default(), |element| {
                 // SAFETY: as in `count`.
-                unsafe { element.replace(Handover::default()) }
+                unsafe { &mut *element }.taken()
             })
     }
 
