@@ -9,6 +9,7 @@
 use super::table::{Claim, preferred};
 use super::{BUSY, FlowSet, Key, LIVE, MATCH, Sets, Table, Value, WAYS};
 use crate::family::Family;
+use crate::opaque::opaque;
 
 /// Free entries for both directions of a flow.
 pub struct Vacancies<'a, F: Family> {
@@ -22,9 +23,15 @@ struct Vacancy<'a, F: Family> {
 }
 
 impl<'a, F: Family> Vacancy<'a, F> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it comes from the same type"
+    )]
     #[inline(always)]
     fn claim(self) -> Option<Claim<'a, F>> {
-        Claim::of(self.set.way(self.way)?)
+        // Opaque, so that LLVM masks the sum and not its parts: Linux 6.1 forgets the bounds of what is XORed.
+        let way = opaque(self.way as usize) as u32;
+        Claim::of(self.set.way(way)?)
     }
 }
 
