@@ -50,7 +50,7 @@ pub use extended::{decide_extended, decide_extended6, locate_ipv4, locate_ipv6};
 pub use icmp::relay_error;
 pub use leave::decide_leaving;
 pub use mss::limit_mss;
-pub use new::decide_new;
+pub use new::{Haste, decide_new};
 pub use orphan::{WATCH_EVERY, decide_orphaned};
 pub use tables::{Shared, Tables};
 pub use unknown::decide_unknown;

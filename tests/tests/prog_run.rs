@@ -143,6 +143,7 @@ impl Kernel {
     /// longest of all, above all on an emulated machine. Counters go on.
     fn forget(&mut self, world: &World) {
         self.per_cpu("ANSWERS", 0_u64);
+        self.per_cpu("HASTE", 0_u64);
         let mut sets = self.array::<[u64; 32]>("FLOWS");
         for index in 0..=world.settings.flow_set_mask {
             sets.set(index, [0; 32], 0).unwrap();

@@ -3,6 +3,9 @@
 //!
 //! Everything else goes on to the stage that can do it all (`unknown`), and nothing has changed. A program of its own, because
 //! walking over two sets at once takes the stack of a whole program.
+//!
+//! Where the sets have no room, the look at them was for nothing: in a table that a flood has filled, a sixth of what a SYN
+//! costs. So each look in vain has more of the next packets go the long way unseen ([`Haste`]).
 
 use super::access::admit;
 use super::leave::{Egress, leave};
@@ -19,6 +22,47 @@ use crate::rewrite::{Macs, Mode, Rewrite};
 use crate::verdict::Verdict;
 use crate::wire::{Eth, Packet};
 
+/// How looks for room have gone lately on this CPU: the element of the per-CPU map `HASTE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Haste {
+    /// So many of the next packets go the long way unseen.
+    skip: u32,
+    /// So many will after the next failure: one less than a power of two.
+    failures: u32,
+}
+
+impl Haste {
+    /// At most so many are not looked at in a row.
+    const MOST: u32 = 63;
+
+    /// With one less to go the long way; `None` if there is none.
+    #[inline(always)]
+    fn spent(self) -> Option<Self> {
+        let skip = self.skip.checked_sub(1)?;
+        Some(Self { skip, ..self })
+    }
+
+    /// Twice as many as after the failure before.
+    #[inline(always)]
+    const fn after_failure(self) -> Self {
+        let failures = (self.failures << 1 | 1) & Self::MOST;
+        Self {
+            skip: failures,
+            failures,
+        }
+    }
+
+    /// Half as many.
+    #[inline(always)]
+    const fn after_success(self) -> Self {
+        Self {
+            skip: 0,
+            failures: self.failures >> 1,
+        }
+    }
+}
+
 /// Decides about a packet of [`Stage::New`](crate::verdict::Stage::New): one that opens a flow, if there is none.
 #[inline(always)]
 pub fn decide_new<F, P, T>(packet: &mut P, tables: &T, ingress: Ingress) -> Verdict
@@ -28,6 +72,10 @@ where
     T: Tables<F>,
 {
     let note = tables.take_over();
+    if let Some(less) = tables.haste().spent() {
+        tables.set_haste(less);
+        return enter(tables, note, F::OPEN);
+    }
     let arrival = Arrival { note, ingress };
     let layout = Layout::plain::<F>(note.layout().protocol);
     match open_plain::<F, P, T>(packet, tables, layout, arrival) {
@@ -92,7 +140,14 @@ where
         nat::same_source(&segment.key, chosen.backend)
     };
     let reverse = tuple.reversed();
-    let vacancies = table.vacancies(&segment.key, &reverse)?;
+    let haste = table.sets.haste();
+    let Some(vacancies) = table.vacancies(&segment.key, &reverse) else {
+        table.sets.set_haste(haste.after_failure());
+        return None;
+    };
+    if haste != Haste::default() {
+        table.sets.set_haste(haste.after_success());
+    }
     let eth = packet.header::<Eth>(0)?;
     let to = chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports);
     let back = back(&to, segment, Macs::of(eth), arrival.note.link);
@@ -108,4 +163,50 @@ where
     };
     table.sets.count(to.service, counters);
     Some(to.rewrite)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Haste;
+
+    /// How many of `packets` are looked at, if none or each of the looks is in vain.
+    fn looks(haste: &mut Haste, packets: u32, in_vain: bool) -> u32 {
+        let mut looks = 0;
+        for _ in 0..packets {
+            if let Some(less) = haste.spent() {
+                *haste = less;
+                continue;
+            }
+            looks += 1;
+            *haste = if in_vain {
+                haste.after_failure()
+            } else {
+                haste.after_success()
+            };
+        }
+        looks
+    }
+
+    #[test]
+    fn in_a_full_table_few_packets_are_looked_at() {
+        let mut haste = Haste::default();
+        assert_eq!(looks(&mut haste, 1, true), 1);
+        assert_eq!(looks(&mut haste, 6400, true), 104);
+    }
+
+    #[test]
+    fn as_soon_as_there_is_room_all_are_looked_at() {
+        let mut haste = Haste::default();
+        looks(&mut haste, 6400, true);
+        looks(&mut haste, Haste::MOST, false);
+        assert_eq!(looks(&mut haste, 100, false), 100);
+        assert_eq!(haste, Haste::default());
+    }
+
+    #[test]
+    fn one_failure_costs_the_next_packet_its_look() {
+        let mut haste = Haste::default();
+        assert_eq!(looks(&mut haste, 1, true), 1);
+        assert_eq!(looks(&mut haste, 10, false), 9);
+    }
 }

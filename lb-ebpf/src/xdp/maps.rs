@@ -11,7 +11,7 @@ use lb_ebpf::abi::{
     MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, RING_SLOTS,
     SERVICE_IDS, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::Answers;
+use lb_ebpf::decide::{Answers, Haste};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::FlowSet;
 use lb_ebpf::layout::{FragmentKey, Handover};
@@ -99,6 +99,9 @@ pub(super) static REWRITE6: PerCpuArray<Rewrite<V6>, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub(super) static ANSWERS: PerCpuArray<Answers, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub(super) static HASTE: PerCpuArray<Haste, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();

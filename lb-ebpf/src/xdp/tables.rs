@@ -5,7 +5,7 @@
 )]
 
 use super::maps::{
-    ACCESS, ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER,
+    ACCESS, ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER, HASTE,
     INTERFACES, PREFILTER, REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6,
     SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6, VLAN_IDS, VLANS,
 };
@@ -15,7 +15,7 @@ use lb_ebpf::abi::{
     ACCESS_BITS, AccessKey, Backend, Interface, RING_SLOTS, Service, ServiceCounters, ServiceKey,
     ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::{Answers, Shared, Tables};
+use lb_ebpf::decide::{Answers, Haste, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::layout::{FragmentKey, Handover};
@@ -118,6 +118,22 @@ impl Shared for Maps {
         if let Some(element) = ANSWERS.get_ptr_mut(0) {
             // SAFETY: as in `count`.
             unsafe { *element = answers }
+        }
+    }
+
+    #[inline(always)]
+    fn haste(&self) -> Haste {
+        HASTE.get_ptr_mut(0).map_or(Haste::default(), |element| {
+            // SAFETY: as in `count`.
+            unsafe { *element }
+        })
+    }
+
+    #[inline(always)]
+    fn set_haste(&self, haste: Haste) {
+        if let Some(element) = HASTE.get_ptr_mut(0) {
+            // SAFETY: as in `count`.
+            unsafe { *element = haste }
         }
     }
 }
