@@ -18,6 +18,10 @@ pub const ABI_VERSION: u32 = 3;
 /// keeps the imbalance below 1 % (Eisenbud et al., "Maglev", NSDI 2016, §5.3).
 pub const RING_SIZE: u32 = 65_537;
 
+/// Slots in one element of map `RINGS`. The kernel spaces elements eight bytes apart, and a ring that is four times as long in
+/// memory is not at hand when a connection asks for its server.
+pub const RING_SLOTS: u32 = 4;
+
 /// Services that one host can hold. Each owns two rings, so that a new one is written beside the one in use.
 pub const MAX_SERVICES: u32 = 64;
 

@@ -19,9 +19,9 @@
 )]
 
 #[cfg(target_arch = "bpf")]
-pub use bpf::{Cell8, Cell32, Cell64};
+pub use bpf::{Cell8, Cell16, Cell32, Cell64};
 #[cfg(not(target_arch = "bpf"))]
-pub use host::{Cell8, Cell32, Cell64};
+pub use host::{Cell8, Cell16, Cell32, Cell64};
 
 #[cfg(target_arch = "bpf")]
 mod bpf {
@@ -57,6 +57,7 @@ mod bpf {
     }
 
     cell!(Cell8, u8);
+    cell!(Cell16, u16);
     cell!(Cell32, u32);
     cell!(Cell64, u64);
 
@@ -84,9 +85,9 @@ mod bpf {
 mod host {
     use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
     #[cfg(not(loom))]
-    use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+    use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
     #[cfg(loom)]
-    use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+    use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
     macro_rules! cell {
         ($name:ident, $int:ty, $atomic:ty) => {
@@ -110,6 +111,7 @@ mod host {
     }
 
     cell!(Cell8, u8, AtomicU8);
+    cell!(Cell16, u16, AtomicU16);
     cell!(Cell32, u32, AtomicU32);
     cell!(Cell64, u64, AtomicU64);
 

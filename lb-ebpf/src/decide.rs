@@ -22,7 +22,7 @@
 //! | packet | file |
 //! |---|---|
 //! | plain, of a flow | this one |
-//! | of no flow yet | `unknown`, and `open` for what becomes one |
+//! | of no flow yet | `new`, and for what is not as usual `unknown`, and `open` for what becomes one |
 //! | with tags, options, extension headers, in pieces | `extended` |
 //! | ready to be rewritten | `leave` |
 //! | a SYN whose MSS is to be lowered | `mss` |
@@ -38,6 +38,7 @@ mod extended;
 mod icmp;
 mod leave;
 mod mss;
+mod new;
 mod open;
 mod orphan;
 mod parse;
@@ -49,6 +50,7 @@ pub use extended::{decide_extended, decide_extended6, locate_ipv4, locate_ipv6};
 pub use icmp::relay_error;
 pub use leave::decide_leaving;
 pub use mss::limit_mss;
+pub use new::{Haste, decide_new};
 pub use orphan::{WATCH_EVERY, decide_orphaned};
 pub use tables::{Shared, Tables};
 pub use unknown::decide_unknown;
@@ -138,6 +140,7 @@ where
         };
         verdict = match stage {
             Stage::Ipv4 => decide(packet, tables, ingress),
+            Stage::New => decide_new::<V4, _, _>(packet, tables, ingress),
             Stage::Open => decide_unknown::<V4, _, _>(packet, tables, ingress),
             Stage::Open6 => decide_unknown::<V6, _, _>(packet, tables, ingress),
             Stage::Ipv6 => decide_ipv6(packet, tables, ingress),
@@ -192,14 +195,17 @@ where
     }
     // A SYN most likely opens a flow. To look for one here as well would be to look twice.
     if segment.flags.opens() {
-        return Err(enter(tables, segment.noted(note, ingress.ifindex), F::OPEN));
+        return Err(enter(tables, segment.noted(note, ingress.ifindex), F::NEW));
     }
     let table = Table::new(tables, settings);
     match table.find(&segment.key) {
         // With the flags of where it has been, or it would be sent there again.
         Some(found) if found.is_tagged() => Err(enter(tables, note, F::EXTENDED)),
         Some(found) => established(&table, &found, &segment, note),
-        None => Err(enter(tables, segment.noted(note, ingress.ifindex), F::OPEN)),
+        None => {
+            let stage = if segment.opens() { F::NEW } else { F::OPEN };
+            Err(enter(tables, segment.noted(note, ingress.ifindex), stage))
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     const FIRST: Stage;
     /// The program of packets that are not plain.
     const EXTENDED: Stage;
+    /// Who opens flows where that is simple.
+    const NEW: Stage;
     /// Who decides about packets of no flow.
     const OPEN: Stage;
     /// Who rewrites what another stage has decided about.

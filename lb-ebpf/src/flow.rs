@@ -37,10 +37,12 @@ mod copy;
 mod core;
 mod sweep;
 mod table;
+mod vacancy;
 
 pub use core::{core_is_crowded, initial_core};
 pub use sweep::{Fate, Timeouts};
 pub use table::{Found, Full, Sets, Table};
+pub use vacancy::Vacancies;
 
 use crate::abi::HASH_KEYS;
 use crate::cell::{Cell8, Cell32, Cell64};

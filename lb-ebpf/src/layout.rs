@@ -128,6 +128,24 @@ impl Handover {
         }
     }
 
+    /// Takes the note and leaves none: the next packet must not find it. Only what says that there is one is cleared: for
+    /// all of it, LLVM calls a loop over its bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn taken(&mut self) -> Self {
+        let note = *self;
+        self.transport = 0;
+        self.flags = 0;
+        note
+    }
+
+    /// Whether nobody has left a note.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.transport == 0
+    }
+
     /// The layout in it.
     #[inline(always)]
     #[must_use]

@@ -8,7 +8,8 @@
     reason = "mapping memory and seeing it as elements has no safe form"
 )]
 
-use crate::cell::Cell32;
+use crate::abi::RING_SLOTS;
+use crate::cell::Cell16;
 use crate::family::{Family, V4};
 use crate::flow::{FlowSet, Sets};
 use std::io;
@@ -29,26 +30,33 @@ pub unsafe trait Element {}
 // SAFETY: cells only, for the family is sealed (layouts are asserted beside it); 256 bytes, or 512.
 unsafe impl<F: Family> Element for FlowSet<F> {}
 
-/// An element of map `RINGS`: four bytes, which the kernel spaces eight apart.
-#[repr(C, align(8))]
-pub struct RingSlot(Cell32);
+/// A slot of a ring: the number of a server.
+#[repr(transparent)]
+pub struct RingSlot(Cell16);
+
+/// An element of map `RINGS`; a slice of them is one of slots (`as_flattened`).
+pub type RingSlots = [RingSlot; RING_SLOTS as usize];
 
 impl RingSlot {
     /// The server of the slot.
     pub fn load(&self) -> u32 {
-        self.0.load()
+        u32::from(self.0.load())
     }
 
     /// Names the server of the slot.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "servers have numbers of sixteen bits (asserted in `abi`)"
+    )]
     pub fn store(&self, backend: u32) {
-        self.0.store(backend);
+        self.0.store(backend as u16);
     }
 }
 
-const _: () = assert!(size_of::<RingSlot>() == 8);
+const _: () = assert!(size_of::<RingSlots>() == 8);
 
-// SAFETY: a cell and padding that nobody looks at; eight bytes.
-unsafe impl Element for RingSlot {}
+// SAFETY: cells; eight bytes.
+unsafe impl Element for RingSlots {}
 
 /// Flow table of a loaded program.
 pub type MappedFlows<F = V4> = Mapped<FlowSet<F>>;

@@ -82,6 +82,8 @@ pub enum Stage {
     Refuse,
     /// As [`Refuse`](Self::Refuse), over IPv6.
     Refuse6,
+    /// A plain packet for us that opens a flow, if there is none; leaves to [`Open`](Self::Open) what is not as usual.
+    New,
 }
 
 impl Stage {
@@ -105,6 +107,7 @@ impl Stage {
         Self::Icmp6,
         Self::Refuse,
         Self::Refuse6,
+        Self::New,
     ];
 
     /// Name of the program in the object.
@@ -128,6 +131,7 @@ impl Stage {
             Self::Icmp6 => "lb_xdp_icmp6",
             Self::Refuse => "lb_xdp_refuse",
             Self::Refuse6 => "lb_xdp_refuse6",
+            Self::New => "lb_xdp_new",
         }
     }
 
@@ -150,7 +154,8 @@ impl Stage {
             | Self::Leave
             | Self::Leave6
             | Self::Refuse
-            | Self::Refuse6 => Reason::StageMissing,
+            | Self::Refuse6
+            | Self::New => Reason::StageMissing,
         }
     }
 }

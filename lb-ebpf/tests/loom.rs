@@ -156,6 +156,29 @@ fn two_writers_take_two_entries() {
     );
 }
 
+/// Two CPUs that have found the same entries free: one gets both, and of the other nothing is left.
+#[test]
+fn two_writers_do_not_share_what_both_found_free() {
+    fn fill(table: &Table<'_, OneSet>, number: u16) {
+        let (forward, reverse) = (key(number), key(number + 2));
+        let value = value(number);
+        if let Some(free) = table.vacancies(&forward, &reverse) {
+            table.fill(free, (&forward, &value), (&reverse, &value));
+        }
+    }
+    model(
+        |_| {},
+        |table| fill(table, 1),
+        |table| fill(table, 2),
+        |table| {
+            for number in [1, 2] {
+                let both = [number, number + 2].map(|number| table.find(&key(number)).is_some());
+                assert_eq!(both[0], both[1]);
+            }
+        },
+    );
+}
+
 /// A sweep that comes late, with the version of a flow that is gone, takes nothing.
 #[test]
 fn a_flow_is_given_up_once() {

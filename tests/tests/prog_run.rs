@@ -21,14 +21,15 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use lb_ebpf::abi::{
     AccessKey, Backend, CORE_FIRST, CORE_SPREAD, Interface, MAX_SERVICES, PREFILTER_WORDS,
-    RING_SIZE, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    RING_SIZE, RING_SLOTS, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan,
+    VlanKey,
 };
 use lb_ebpf::decide::{WATCH_EVERY, decide_fully};
 use lb_ebpf::family::{Family, V4, V6};
 use lb_ebpf::fixtures::{Fixture, HostTables, INGRESS, Step, Traffic, World, all, checks};
 use lb_ebpf::flow::{FlowEntry, FlowSet, FlowSnapshot, prefilter_bit, prefilter_bit6};
 use lb_ebpf::layout::FragmentKey;
-use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlot};
+use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlots};
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use lb_tests::stages;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -50,7 +51,7 @@ struct Kernel {
     flows: MappedFlows,
     flows6: MappedFlows<V6>,
     /// Of two services: a call for each slot would take longer than all else.
-    rings: Mapped<RingSlot>,
+    rings: Mapped<RingSlots>,
     counters: [u64; Reason::COUNT as usize],
 }
 
@@ -70,7 +71,7 @@ impl Kernel {
         let mut kernel = Self {
             flows: mapped(&ebpf, "FLOWS", sets),
             flows6: mapped(&ebpf, "FLOWS6", sets6),
-            rings: mapped(&ebpf, "RINGS", 2 * RING_SIZE),
+            rings: mapped(&ebpf, "RINGS", (2 * RING_SIZE).div_ceil(RING_SLOTS)),
             ebpf,
             _programs: programs,
             counters: [0; Reason::COUNT as usize],
@@ -84,7 +85,7 @@ impl Kernel {
             .set(0, world.settings, 0)
             .unwrap();
         for (slot, backend) in &world.rings {
-            self.rings[*slot as usize].store(*backend);
+            self.rings.as_flattened()[*slot as usize].store(*backend);
         }
         let mut backends = self.array("BACKENDS");
         for (index, backend) in (0..).zip(&world.backends) {
@@ -142,6 +143,7 @@ impl Kernel {
     /// longest of all, above all on an emulated machine. Counters go on.
     fn forget(&mut self, world: &World) {
         self.per_cpu("ANSWERS", 0_u64);
+        self.per_cpu("HASTE", 0_u64);
         let mut sets = self.array::<[u64; 32]>("FLOWS");
         for index in 0..=world.settings.flow_set_mask {
             sets.set(index, [0; 32], 0).unwrap();
@@ -151,7 +153,7 @@ impl Kernel {
             sets.set(index, [0; 64], 0).unwrap();
         }
         for (slot, _) in &world.rings {
-            self.rings[*slot as usize].store(0);
+            self.rings.as_flattened()[*slot as usize].store(0);
         }
         let mut backends = self.array("BACKENDS");
         for (index, _) in (0..).zip(&world.backends) {
@@ -235,7 +237,7 @@ impl Kernel {
                 settings.flow_core = CORE_SPREAD;
                 settings.flow6_core = CORE_SPREAD;
             }),
-            Step::Ring { slot, backend } => self.rings[slot as usize].store(backend),
+            Step::Ring { slot, backend } => self.rings.as_flattened()[slot as usize].store(backend),
         }
     }
 

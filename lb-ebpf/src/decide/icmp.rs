@@ -31,7 +31,7 @@ use crate::abi::{
 };
 use crate::family::Family;
 use crate::flow::{Key, Table};
-use crate::layout::{Handover, Layout, Piece};
+use crate::layout::{Layout, Piece};
 use crate::rewrite::{Applied, Mode, Quoted, Rewrite};
 use crate::tcp::Flags;
 use crate::verdict::Part;
@@ -52,7 +52,7 @@ where
     T: Tables<F>,
 {
     let note = tables.take_over();
-    let layout = if note == Handover::default() {
+    let layout = if note.is_none() {
         Layout::plain::<F>(F::ICMP)
     } else {
         note.layout()

@@ -47,21 +47,9 @@ where
         nat::keep_source(table, &segment.key, chosen.backend).ok_or(Drop(TupleInUse))?
     };
     let eth = packet.header::<Eth>(0).ok_or(Pass(Malformed))?;
-    let answer = segment.key.reversed();
     let to = chosen.value(service, Mode::Nat, tuple.addresses, tuple.ports);
     table.sets.note_rewrite(&to.rewrite);
-    let back = Value {
-        rewrite: Rewrite {
-            mode: Mode::Nat,
-            addresses: answer.addresses,
-            ports: answer.ports,
-            macs: Macs::of(eth).swapped(),
-            link: arrival.note.link,
-        },
-        direction: Direction::Reverse,
-        seen: Flags::default(),
-        ..to
-    };
+    let back = back(&to, segment, Macs::of(eth), arrival.note.link);
     table
         .insert(&segment.key, &to, &tuple.reversed(), &back)
         .map_err(|flow::Full| Drop(TableFull))?;
@@ -92,6 +80,29 @@ pub(super) fn touch_both<F: Family, T: Tables<F>>(
     if let Some(tuple) = tuple {
         table.touch(client);
         table.touch(&tuple.reversed());
+    }
+}
+
+/// What the entry of the answers holds, to packets of a client that came by `link`.
+#[inline(always)]
+pub(super) fn back<F: Family>(
+    to: &Value<F>,
+    segment: &Segment<F>,
+    macs: Macs,
+    link: u32,
+) -> Value<F> {
+    let answer = segment.key.reversed();
+    Value {
+        rewrite: Rewrite {
+            mode: Mode::Nat,
+            addresses: answer.addresses,
+            ports: answer.ports,
+            macs: macs.swapped(),
+            link,
+        },
+        direction: Direction::Reverse,
+        seen: Flags::default(),
+        ..*to
     }
 }
 
@@ -179,7 +190,7 @@ fn tunnel_source_port<F: Family>(key: &Key<F>) -> u16 {
 /// The dynamic ports (RFC 6335 §6) are those from here on.
 const EPHEMERAL: u16 = 0xc000;
 
-const OPENED: ServiceCounters = ServiceCounters {
+pub(super) const OPENED: ServiceCounters = ServiceCounters {
     packets: 0,
     bytes: 0,
     flows: 1,
@@ -187,9 +198,9 @@ const OPENED: ServiceCounters = ServiceCounters {
 };
 
 /// The server of a new flow.
-struct Chosen<'a> {
+pub(super) struct Chosen<'a> {
     index: u16,
-    backend: &'a Backend,
+    pub(super) backend: &'a Backend,
 }
 
 impl Chosen<'_> {
@@ -213,7 +224,7 @@ impl Chosen<'_> {
 
     /// What the entry of the client's packets holds.
     #[inline(always)]
-    fn value<F: Family>(
+    pub(super) fn value<F: Family>(
         &self,
         service: Service,
         mode: Mode,
@@ -240,7 +251,7 @@ impl Chosen<'_> {
 /// The server of a new connection. A drop, not a reset by the stack, if there is none: on a host with a
 /// listener on the same port the stack would *accept* the connection.
 #[inline(always)]
-fn choose<'a, F: Family, T: Tables<F>>(
+pub(super) fn choose<'a, F: Family, T: Tables<F>>(
     table: &Table<'a, T, F>,
     client: &Key<F>,
     service: Service,

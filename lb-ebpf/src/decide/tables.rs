@@ -3,7 +3,7 @@
 //! The program answers from kernel maps, tests from vectors, `lb explain` from copies of the live maps. Deliberately not
 //! here: the flow table, which is asked by [`crate::flow`].
 
-use super::Answers;
+use super::{Answers, Haste};
 use crate::abi::{
     AccessKey, Backend, Interface, Service, ServiceCounters, Settings, Vlan, VlanKey,
 };
@@ -42,6 +42,10 @@ pub trait Shared {
     fn answers(&self) -> Answers;
     /// Writes map `ANSWERS`.
     fn set_answers(&self, answers: Answers);
+    /// Map `HASTE`, of this CPU.
+    fn haste(&self) -> Haste;
+    /// Writes map `HASTE`.
+    fn set_haste(&self, haste: Haste);
 }
 
 /// What userspace has told us about one family.

@@ -1,6 +1,6 @@
 //! Packets that seem to be for us and are of no flow: each opens one, goes to a worker, or is left to the stack.
 
-use super::access::is_denied;
+use super::access::admit;
 use super::open::{adopt, may_adopt, open, touch_both};
 use super::parse::Segment;
 use super::{Ingress, Shared, Tables, counters_of, enter, is_reopened, settings};
@@ -10,7 +10,7 @@ use crate::flow::Table;
 use crate::layout::{Handover, Piece};
 use crate::verdict::Part;
 use crate::verdict::Reason::{
-    Denied, Malformed, NoFlow, NoWorker, StackService, WorkerFragment, WorkerHeaders,
+    Malformed, NoFlow, NoWorker, StackService, WorkerFragment, WorkerHeaders,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::Packet;
@@ -53,9 +53,8 @@ where
     let service = tables.service(&segment.key.service()).unwrap_or_default();
     // Before anything is looked for, touched or opened. What is of no flow of mode "l4" would open one, or be adopted.
     let may_begin = service.kind == SERVICE_KIND_L4 || segment.opens();
-    if may_begin && is_denied::<F, T>(tables, service, segment.key.addresses) {
-        tables.count(counters_of(service), segment.counters());
-        return Err(Drop(Denied));
+    if may_begin {
+        admit(tables, service, &segment)?;
     }
     if service.kind == SERVICE_KIND_L4 && segment.opens() {
         touch_both(&table, &segment.key, service, ingress);

@@ -22,6 +22,7 @@ impl Family for V4 {
     const LEAVE: Stage = Stage::Leave;
     const MSS: Stage = Stage::Mss;
     const ORPHANED: Stage = Stage::Orphaned;
+    const NEW: Stage = Stage::New;
     const OPEN: Stage = Stage::Open;
     const TOO_BIG: Stage = Stage::TooBig;
     /// Destination unreachable, fragmentation needed and don't-fragment set (RFC 792).

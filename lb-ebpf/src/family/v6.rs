@@ -22,6 +22,8 @@ impl Family for V6 {
     const LEAVE: Stage = Stage::Leave6;
     const MSS: Stage = Stage::Mss6;
     const ORPHANED: Stage = Stage::Orphaned6;
+    /// Two tuples of IPv6, and what becomes of them, are too much for the stack of one program.
+    const NEW: Stage = Stage::Open6;
     const OPEN: Stage = Stage::Open6;
     const TOO_BIG: Stage = Stage::TooBig6;
     /// Packet too big (RFC 4443 §3.2).

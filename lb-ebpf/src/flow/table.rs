@@ -15,7 +15,7 @@ use core::marker::PhantomData;
 
 impl<F: Family> FlowSet<F> {
     #[inline(always)]
-    fn way(&self, way: u32) -> Option<&FlowEntry<F>> {
+    pub(super) fn way(&self, way: u32) -> Option<&FlowEntry<F>> {
         self.entries.get((way & (WAYS - 1)) as usize)
     }
 
@@ -31,7 +31,7 @@ impl<F: Family> FlowSet<F> {
     }
 
     #[inline(always)]
-    fn touch(&self) {
+    pub(super) fn touch(&self) {
         for entry in &self.entries {
             entry.word.load();
         }
@@ -47,12 +47,8 @@ impl<F: Family> FlowSet<F> {
     fn claim_free(&self, preferred: u32) -> Option<Claim<'_, F>> {
         for step in 0..WAYS {
             let entry = self.way(preferred ^ step)?;
-            let word = entry.word.load();
-            if word & (LIVE | BUSY) == 0 {
-                let busy = next(word) | BUSY;
-                if entry.word.compare_exchange(word, busy) {
-                    return Some(Claim { entry });
-                }
+            if let Some(claim) = Claim::of(entry) {
+                return Some(claim);
             }
         }
         None
@@ -118,9 +114,18 @@ pub(super) struct Claim<'a, F: Family> {
     entry: &'a FlowEntry<F>,
 }
 
-impl<F: Family> Claim<'_, F> {
+impl<'a, F: Family> Claim<'a, F> {
+    /// `None` if the entry is not free.
     #[inline(always)]
-    fn publish(self, key: &Key<F>, value: &Value<F>, tick: u32) {
+    pub(super) fn of(entry: &'a FlowEntry<F>) -> Option<Self> {
+        let word = entry.word.load();
+        let is_free = word & (LIVE | BUSY) == 0;
+        let claimed = is_free && entry.word.compare_exchange(word, next(word) | BUSY);
+        claimed.then_some(Self { entry })
+    }
+
+    #[inline(always)]
+    pub(super) fn publish(self, key: &Key<F>, value: &Value<F>, tick: u32) {
         self.entry.fill(key, value, tick);
         let reverse = match value.direction {
             Direction::Forward => 0,
@@ -138,7 +143,7 @@ impl<F: Family> Claim<'_, F> {
     }
 
     #[inline(always)]
-    fn abandon(self) {
+    pub(super) fn abandon(self) {
         self.entry.word.store(self.entry.word.load() & !BUSY);
     }
 }
@@ -319,7 +324,7 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
 
     /// The first set of a key: that of the core, if that is filled first.
     #[inline(always)]
-    fn primary(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
+    pub(super) fn primary(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
         let (hash, _) = key.hashes(&self.settings.hash_key);
         self.at(hash, self.index(hash, F::core(self.settings)))
     }
@@ -352,13 +357,13 @@ impl<'a, F: Family, S: Sets<F>> Table<'a, S, F> {
 
     /// The set of a key that the core was filled with first.
     #[inline(always)]
-    fn in_core(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
+    pub(super) fn in_core(&self, key: &Key<F>) -> Option<(u32, &'a FlowSet<F>)> {
         let (hash, _) = key.hashes(&self.settings.hash_key);
         self.at(hash, self.index(hash, CORE_FIRST))
     }
 
     #[inline(always)]
-    fn is_spread(&self) -> bool {
+    pub(super) fn is_spread(&self) -> bool {
         F::core(self.settings) == CORE_SPREAD
     }
 
@@ -385,6 +390,6 @@ fn kept_whole<F: Family>(key: &Key<F>) -> &Key<F> {
 
 /// The way to look at first: the two high bits of the hash, which no set index uses below 2³⁰ sets.
 #[inline(always)]
-const fn preferred(hash: u32) -> u32 {
+pub(super) const fn preferred(hash: u32) -> u32 {
     hash >> 30
 }

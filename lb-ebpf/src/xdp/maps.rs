@@ -8,10 +8,10 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, Progr
 use aya_ebpf::macros::btf_map;
 use lb_ebpf::abi::{
     AccessKey, BACKEND_IDS, Backend, Interface, MAX_FRAGMENTED, MAX_INTERFACES, MAX_PREFIXES,
-    MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, SERVICE_IDS,
-    Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, RING_SLOTS,
+    SERVICE_IDS, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::Answers;
+use lb_ebpf::decide::{Answers, Haste};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::FlowSet;
 use lb_ebpf::layout::{FragmentKey, Handover};
@@ -31,8 +31,11 @@ pub(super) static SERVICES6: HashMap<ServiceKey6, Service, { MAX_SERVICES as usi
 
 /// Resized: two rings for each service. Mappable, because userspace writes 65,537 slots at a time.
 #[btf_map]
-pub(super) static RINGS: Array<u32, { 2 * RING_SIZE as usize }, { BPF_F_MMAPABLE as usize }> =
-    Array::new();
+pub(super) static RINGS: Array<
+    [u16; RING_SLOTS as usize],
+    { (2 * RING_SIZE).div_ceil(RING_SLOTS) as usize },
+    { BPF_F_MMAPABLE as usize },
+> = Array::new();
 
 #[btf_map]
 pub(super) static BACKENDS: Array<Backend, { BACKEND_IDS as usize }> = Array::new();
@@ -96,6 +99,9 @@ pub(super) static REWRITE6: PerCpuArray<Rewrite<V6>, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub(super) static ANSWERS: PerCpuArray<Answers, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub(super) static HASTE: PerCpuArray<Haste, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub(super) static COUNTERS: PerCpuArray<u64, { Reason::COUNT as usize }> = PerCpuArray::new();

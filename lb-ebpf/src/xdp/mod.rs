@@ -12,7 +12,7 @@ use aya_log_ebpf::warn;
 use frame::{Constant, Frame, Variable};
 use lb_ebpf::decide::{
     Ingress, WATCH_EVERY, answer_too_big, decide, decide_extended, decide_extended6, decide_ipv6,
-    decide_leaving, decide_orphaned, decide_unknown, limit_mss, refuse, relay_error,
+    decide_leaving, decide_new, decide_orphaned, decide_unknown, limit_mss, refuse, relay_error,
 };
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
@@ -81,6 +81,17 @@ pub(crate) fn lb_xdp_open6(context: XdpContext) -> u32 {
         ingress(&context),
     );
     finish(&context, verdict)
+}
+
+/// [`Stage::New`].
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+#[xdp(frags)]
+pub(crate) fn lb_xdp_new(context: XdpContext) -> u32 {
+    let mut frame = Frame::<Constant>::of(&context);
+    finish(
+        &context,
+        decide_new::<V4, _, _>(&mut frame, &Maps, ingress(&context)),
+    )
 }
 
 /// [`Stage::Mss`].
@@ -238,7 +249,7 @@ fn enter(context: &XdpContext, stage: Stage) {
     }
     enter! {
         Ipv4 Ipv6 Extended Extended6 Open Open6 Leave Leave6 Mss Mss6 TooBig TooBig6 Orphaned Orphaned6 Icmp Icmp6
-        Refuse Refuse6
+        Refuse Refuse6 New
     }
 }
 

@@ -5,17 +5,17 @@
 )]
 
 use super::maps::{
-    ACCESS, ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER,
+    ACCESS, ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER, HASTE,
     INTERFACES, PREFILTER, REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6,
     SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6, VLAN_IDS, VLANS,
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_ebpf::abi::{
-    ACCESS_BITS, AccessKey, Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6,
-    Settings, Vlan, VlanKey,
+    ACCESS_BITS, AccessKey, Backend, Interface, RING_SLOTS, Service, ServiceCounters, ServiceKey,
+    ServiceKey6, Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::{Answers, Shared, Tables};
+use lb_ebpf::decide::{Answers, Haste, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::layout::{FragmentKey, Handover};
@@ -39,7 +39,9 @@ impl Shared for Maps {
 
     #[inline(always)]
     fn ring_slot(&self, index: u32) -> Option<u32> {
-        RINGS.get(index).copied()
+        let slots = RINGS.get(index / RING_SLOTS)?;
+        let slot = slots.get((index % RING_SLOTS) as usize)?;
+        Some(u32::from(*slot))
     }
 
     #[inline(always)]
@@ -97,7 +99,7 @@ impl Shared for Maps {
             .get_ptr_mut(0)
             .map_or(Handover::default(), |element| {
                 // SAFETY: as in `count`.
-                unsafe { element.replace(Handover::default()) }
+                unsafe { &mut *element }.taken()
             })
     }
 
@@ -116,6 +118,22 @@ impl Shared for Maps {
         if let Some(element) = ANSWERS.get_ptr_mut(0) {
             // SAFETY: as in `count`.
             unsafe { *element = answers }
+        }
+    }
+
+    #[inline(always)]
+    fn haste(&self) -> Haste {
+        HASTE.get_ptr_mut(0).map_or(Haste::default(), |element| {
+            // SAFETY: as in `count`.
+            unsafe { *element }
+        })
+    }
+
+    #[inline(always)]
+    fn set_haste(&self, haste: Haste) {
+        if let Some(element) = HASTE.get_ptr_mut(0) {
+            // SAFETY: as in `count`.
+            unsafe { *element = haste }
         }
     }
 }

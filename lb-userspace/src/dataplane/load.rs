@@ -2,7 +2,7 @@
 
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{EbpfError, EbpfLoader};
-use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE};
+use lb_ebpf::abi::{MAX_SERVICES, RING_SIZE, RING_SLOTS};
 use lb_ebpf::family::V6;
 use lb_ebpf::flow::FlowSet;
 use lb_ebpf::verdict::Stage;
@@ -46,9 +46,9 @@ impl Sizing {
         sets_for(self.flows6)
     }
 
-    /// Slots of all Maglev rings: two rings for each service.
-    pub(super) fn ring_slots(self) -> u32 {
-        self.services.clamp(1, MAX_SERVICES) * 2 * RING_SIZE
+    /// Elements that hold all Maglev rings: two rings for each service.
+    pub(super) fn ring_elements(self) -> u32 {
+        (self.services.clamp(1, MAX_SERVICES) * 2 * RING_SIZE).div_ceil(RING_SLOTS)
     }
 
     /// Memory of the flow tables, in bytes. It is all taken at the start.
@@ -113,7 +113,7 @@ impl Dataplane {
         loader
             .map_max_entries("FLOWS", sizing.flow_sets())
             .map_max_entries("FLOWS6", sizing.flow6_sets())
-            .map_max_entries("RINGS", sizing.ring_slots());
+            .map_max_entries("RINGS", sizing.ring_elements());
         if let Some(pins) = &pins {
             pins.require_sizes([sizing.flow_sets(), sizing.flow6_sets()])?;
             // Tables that are there are taken, and not looked at: that is what `require_sizes` is for.

@@ -15,7 +15,7 @@ use lb_ebpf::abi::{
 };
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::layout::FragmentKey;
-use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlot};
+use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlots};
 use lb_ebpf::verdict::{Reason, Stage};
 
 use super::{Dataplane, Sizing};
@@ -79,7 +79,7 @@ pub(super) struct Maps {
     settings: Array<MapData, Settings>,
     services: HashMap<MapData, ServiceKey, Service>,
     services6: HashMap<MapData, ServiceKey6, Service>,
-    rings: Mapped<RingSlot>,
+    rings: Mapped<RingSlots>,
     backends: Array<MapData, Backend>,
     snat_addresses: Array<MapData, [u8; 4]>,
     snat_addresses6: Array<MapData, [u8; 16]>,
@@ -109,7 +109,7 @@ impl Maps {
             settings: take(ebpf, "SETTINGS")?,
             services: take(ebpf, "SERVICES")?,
             services6: take(ebpf, "SERVICES6")?,
-            rings: map_into_memory(ebpf, "RINGS", sizing.ring_slots())?,
+            rings: map_into_memory(ebpf, "RINGS", sizing.ring_elements())?,
             backends: take(ebpf, "BACKENDS")?,
             snat_addresses: take(ebpf, "SNAT_ADDRESSES")?,
             snat_addresses6: take(ebpf, "SNAT_ADDRESSES6")?,
@@ -230,7 +230,8 @@ impl Dataplane {
 
     /// Writes a Maglev ring into slots that no service uses at this moment.
     pub(crate) fn write_ring(&mut self, first: u32, ring: &[u32]) {
-        for (slot, &backend) in self.maps.rings.iter().skip(first as usize).zip(ring) {
+        let slots = self.maps.rings.as_flattened();
+        for (slot, &backend) in slots.iter().skip(first as usize).zip(ring) {
             slot.store(backend);
         }
     }

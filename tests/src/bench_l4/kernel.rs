@@ -3,7 +3,7 @@
 //! Invariant: the object is not changed; only the sizes that userspace sets as well are set. Not here: who runs it
 //! (`wrapper`), and on what (`rows`).
 
-use std::{env, path::PathBuf};
+use std::{env, os::fd::AsFd as _, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -16,6 +16,7 @@ use lb_ebpf::{
     decide::Answers,
     fixtures::World,
     flow::{prefilter_bit, prefilter_bit6},
+    mapped::{Mapped, RingSlots},
     verdict::Reason,
 };
 
@@ -52,10 +53,7 @@ impl Kernel {
     }
 
     fn write(&mut self, world: &World) -> Result<()> {
-        let mut rings = self.array("RINGS")?;
-        for (slot, backend) in &world.rings {
-            rings.set(*slot, *backend, 0)?;
-        }
+        self.write_rings(world)?;
         let mut backends = self.array("BACKENDS")?;
         for (index, backend) in (0..).zip(&world.backends) {
             backends.set(index, *backend, 0)?;
@@ -91,6 +89,19 @@ impl Kernel {
         self.spend_answers(world.settings.tick)?;
         self.array::<Settings>("SETTINGS")?
             .set(0, world.settings, 0)?;
+        Ok(())
+    }
+
+    /// Mapped, because a call for each slot would take longer than all else.
+    fn write_rings(&self, world: &World) -> Result<()> {
+        let Map::Array(map) = self.ebpf.map("RINGS").context("RINGS")? else {
+            anyhow::bail!("RINGS is no array");
+        };
+        let rings = Mapped::<RingSlots>::new(map.fd().as_fd(), map.info()?.max_entries())?;
+        for (slot, backend) in &world.rings {
+            let slot = rings.as_flattened().get(*slot as usize);
+            slot.context("a slot of no ring")?.store(*backend);
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use lb_ebpf::abi::{
     ACCESS_BITS, AccessKey, Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6,
     Settings, Vlan, VlanKey,
 };
-use lb_ebpf::decide::{Answers, Shared, Tables};
+use lb_ebpf::decide::{Answers, Haste, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
 use lb_ebpf::flow::{FlowSet, Sets};
 use lb_ebpf::layout::{FragmentKey, Handover};
@@ -81,7 +81,7 @@ impl Shared for Trial<'_> {
     }
 
     fn ring_slot(&self, index: u32) -> Option<u32> {
-        let slot = self.maps.rings.get(index as usize)?;
+        let slot = self.maps.rings.as_flattened().get(index as usize)?;
         Some(slot.load())
     }
 
@@ -128,6 +128,13 @@ impl Shared for Trial<'_> {
     fn set_answers(&self, answers: Answers) {
         self.answers.set(answers);
     }
+
+    /// The verdict is the same by the long way.
+    fn haste(&self) -> Haste {
+        Haste::default()
+    }
+
+    fn set_haste(&self, _: Haste) {}
 }
 
 impl Tables<V4> for Trial<'_> {
