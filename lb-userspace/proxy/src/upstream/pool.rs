@@ -1,10 +1,11 @@
 //! Connections that wait to be used again, per worker and service.
 //!
 //! Invariant: holds [`Clean`] connections only, each of them between two requests, and none that began with a PROXY header,
-//! which names one client. Most recently used first, so
-//! that surplus connections grow old and are closed.
+//! which names one client. Most recently used first, so that surplus connections grow old and are closed. Neither taking nor putting looks at more
+//! connections than it takes, puts or closes.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,12 +24,12 @@ const KEPT_PER_SERVER: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Pool {
     /// By index of the server; the most recently used last.
-    idle: RefCell<Vec<Vec<(Instant, Clean)>>>,
+    idle: RefCell<Vec<VecDeque<(Instant, Clean)>>>,
 }
 
 impl Pool {
     pub(crate) fn new(servers: usize) -> Rc<Self> {
-        let idle = RefCell::new((0..servers).map(|_| Vec::new()).collect());
+        let idle = RefCell::new((0..servers).map(|_| VecDeque::new()).collect());
         Rc::new(Self { idle })
     }
 
@@ -37,11 +38,17 @@ impl Pool {
         let kept = || {
             let mut idle = self.idle.borrow_mut();
             let idle = idle.get_mut(slot.index())?;
-            prune(idle);
-            idle.pop()
+            prune(idle, Instant::now());
+            // One that the server has closed is found when its turn comes, or when it is old.
+            while let Some((_, clean)) = idle.pop_back() {
+                if clean.is_ready() {
+                    return Some(clean);
+                }
+            }
+            None
         };
         match kept() {
-            Some((_, clean)) => Ok(Lease {
+            Some(clean) => Ok(Lease {
                 clean,
                 slot,
                 age: Age::Kept,
@@ -66,16 +73,22 @@ impl Pool {
             return;
         }
         if let Some(idle) = self.idle.borrow_mut().get_mut(index) {
-            prune(idle);
+            let now = Instant::now();
+            prune(idle, now);
             if idle.len() < KEPT_PER_SERVER && clean.is_ready() {
-                idle.push((Instant::now(), clean));
+                idle.push_back((now, clean));
             }
         }
     }
 }
 
-fn prune(idle: &mut Vec<(Instant, Clean)>) {
-    idle.retain(|(since, clean)| since.elapsed() < IDLE_LIMIT && clean.is_ready());
+/// Closes those that are old, which are in front.
+fn prune(idle: &mut VecDeque<(Instant, Clean)>, now: Instant) {
+    while let Some((since, clean)) = idle.front()
+        && (now.duration_since(*since) >= IDLE_LIMIT || !clean.is_ready())
+    {
+        idle.pop_front();
+    }
 }
 
 /// Whether a connection was used before, or won't be again.
