@@ -20,11 +20,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::balance::{Balancer, Server};
 use crate::body::BUFFER;
 use crate::client_io::{ClientIo, Shared};
+use crate::entrance::shake_hands;
 use crate::error::{Error, Kind};
 use crate::forward::forward;
 use crate::headers::{HeaderMode, Scheme};
@@ -131,26 +132,16 @@ impl Proxy {
         let patience = service.timeouts.request_head;
         let guest = service.entrance.enter(&mut stream, ends, patience).await?;
         let client = guest.client;
-        match &service.tls {
-            None => self.serve_http(stream, client, Shown::default()).await,
-            Some(tls) => {
-                let accept = tls.acceptor().accept(stream);
-                match timeout(service.timeouts.tls_handshake, accept).await {
-                    Ok(Ok(stream)) => {
-                        let tls = stream.get_ref().1;
-                        let shown = Shown::on(tls);
-                        if tls.alpn_protocol() == Some(http2::ALPN) {
-                            return http2::serve(self, stream, client, shown).await;
-                        }
-                        self.serve_http(stream, client, shown).await
-                    }
-                    Ok(Err(error)) => {
-                        Err(Error::new(Kind::ClientTls, "handshake failed").because(error))
-                    }
-                    Err(_elapsed) => Err(Error::new(Kind::ClientTls, "handshake took too long")),
-                }
-            }
+        let Some(tls) = &service.tls else {
+            return self.serve_http(stream, client, Shown::default()).await;
+        };
+        let stream = shake_hands(tls, stream, service.timeouts.tls_handshake).await?;
+        let tls = stream.get_ref().1;
+        let shown = Shown::on(tls);
+        if tls.alpn_protocol() == Some(http2::ALPN) {
+            return http2::serve(self, stream, client, shown).await;
         }
+        self.serve_http(stream, client, shown).await
     }
 
     async fn serve_http<S>(

@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 use crate::admission::{Access, ClientSeat, ConnectionLimits, Decision, Seat};
 use crate::error::{Error, Kind};
 use crate::proxy_header;
 use crate::service::ClientAddr;
+use crate::tls::ServerTls;
 
 /// The rules of one service. By default everyone may come in, as often as they like, for themselves.
 #[derive(Debug, Default)]
@@ -25,6 +27,22 @@ pub struct Entrance {
     pub proxy_header: Option<Access>,
     /// Numbers of connections; `None` without limit.
     pub connections: Option<Arc<ConnectionLimits>>,
+}
+
+/// TLS with a client that was let in, which may take it so long.
+pub(crate) async fn shake_hands<S>(
+    tls: &ServerTls,
+    stream: S,
+    patience: Duration,
+) -> Result<TlsStream<S>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match timeout(patience, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(Error::new(Kind::ClientTls, "handshake failed").because(error)),
+        Err(_elapsed) => Err(Error::new(Kind::ClientTls, "handshake took too long")),
+    }
 }
 
 /// A connection that was let in, for as long as it lasts.

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::balance::{Balancer, Balancing, Server, Slot};
 use crate::counters::{Counter, Counters};
-use crate::entrance::Entrance;
+use crate::entrance::{Entrance, shake_hands};
 use crate::error::{Error, Kind};
 use crate::proxy_header::ProxyProtocol;
 use crate::service::{ClientAddr, ClientTimeouts};
@@ -149,12 +149,8 @@ impl Relay {
         let Some(tls) = &self.service.tls else {
             return Ok(Box::pin(stream));
         };
-        let accept = tls.acceptor().accept(stream);
-        match timeout(self.service.timeouts.tls_handshake, accept).await {
-            Ok(Ok(stream)) => Ok(Box::pin(stream)),
-            Ok(Err(error)) => Err(Error::new(Kind::ClientTls, "handshake failed").because(error)),
-            Err(_elapsed) => Err(Error::new(Kind::ClientTls, "handshake took too long")),
-        }
+        let patience = self.service.timeouts.tls_handshake;
+        Ok(Box::pin(shake_hands(tls, stream, patience).await?))
     }
 
     /// A connection to the server whose turn it is, or to another if that one can't be connected to; its place is taken for as
