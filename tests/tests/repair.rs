@@ -10,6 +10,8 @@
 
 #[path = "repair/dump.rs"]
 mod dump;
+#[path = "repair/selftest.rs"]
+mod selftest;
 #[path = "repair/world.rs"]
 mod world;
 

@@ -28,6 +28,7 @@ mod plan;
 mod reinject;
 mod repaired;
 mod segments;
+pub mod selftest;
 mod sys;
 
 pub use error::{MoveError, Step};
