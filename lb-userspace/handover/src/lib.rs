@@ -30,6 +30,8 @@ mod repaired;
 mod segments;
 pub mod selftest;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 pub use error::{MoveError, Step};
 pub use plan::{Keepalive, Options};

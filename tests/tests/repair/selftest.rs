@@ -143,6 +143,33 @@ fn another_rule_is_at_least_noticed() {
     }
 }
 
+#[test]
+fn a_rule_that_drops_what_comes_back_is_named() {
+    let world = World::new();
+    nft(
+        &world.lab,
+        &format!(
+            "add chain inet repair output {{ type filter hook output priority 0; }}
+             add rule inet repair output tcp dport {PORT} drop"
+        ),
+    );
+    for ip in families() {
+        let reason = run(&world, ip).unwrap_err();
+        assert!(matches!(reason, Reason::NotReinjected { .. }), "{reason}");
+    }
+    nft(
+        &world.lab,
+        &format!(
+            "flush chain inet repair output
+             add rule inet repair wire iifname lo tcp dport {PORT} drop"
+        ),
+    );
+    for ip in families() {
+        let reason = run(&world, ip).unwrap_err();
+        assert!(matches!(reason, Reason::NotReinjected { .. }), "{reason}");
+    }
+}
+
 /// Where clients come from anywhere the peer does too, and rules about the interface's own network say nothing.
 #[test]
 fn the_peer_is_where_clients_are() {

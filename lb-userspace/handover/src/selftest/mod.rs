@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!  segment ─▶ BPF_PROG_TEST_RUN, live frames ─▶ XDP_PASS ─▶ the interface's receive path ─▶ netfilter, routing ─▶ socket: arrived?
+//!  segment ─▶ Reinjector ─▶ netfilter, loopback, netfilter ─▶ socket: arrived as well?
 //! ```
 //!
 //! **Nothing leaves the host.** The segment is an acknowledgement of nothing new, which TCP does not answer; the socket is closed in
@@ -20,7 +21,7 @@ mod reason;
 mod route;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -32,7 +33,7 @@ use self::kernel::Drops;
 use self::peer::Peer;
 use crate::error::Step;
 use crate::reinject::packet;
-use crate::{Options, Repaired, sys};
+use crate::{Options, Reinjector, Repaired, sys};
 
 /// What is tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Makes a connection in repair and has the kernel receive a segment for it. Takes less than a millisecond where all is well, and
 /// `TRIES` times `PATIENCE` where it isn't.
+///
+/// Blocks for that time.
 pub fn run(test: &SelfTest) -> Result<(), Reason> {
     let peer = Peer::choose(test)?;
     let key = FlowKey {
@@ -64,36 +67,56 @@ pub fn run(test: &SelfTest) -> Result<(), Reason> {
     };
     let repaired = Repaired::new(&key, &snapshot(), 0, &Options::default())
         .map_err(|error| Reason::of_move(test, error))?;
+    receive(test, &repaired, &frame(&peer, &key))?;
+    reinject(test, &repaired, &key)
+}
+
+/// The kernel receives a segment on the interface.
+fn receive(test: &SelfTest, repaired: &Repaired, frame: &[u8]) -> Result<(), Reason> {
     let program = sys::bpf::load_pass().map_err(|error| Reason::of_bpf(error, "loading"))?;
-    let frame = frame(&peer, &key);
     let before = Drops::read();
     for _ in 0..TRIES {
-        if arrives(test, &repaired, &program, &frame)? {
+        sys::bpf::receive(program.as_fd(), test.interface_index, frame)
+            .map_err(|error| Reason::of_bpf(error, "running"))?;
+        if arrives(test, repaired, 0)? {
             return Ok(());
         }
     }
     Err(Reason::of_drops(test, &before, &Drops::read()))
 }
 
-fn arrives(
-    test: &SelfTest,
-    repaired: &Repaired,
-    program: &OwnedFd,
-    frame: &[u8],
-) -> Result<bool, Reason> {
-    sys::bpf::receive(program.as_fd(), test.interface_index, frame)
-        .map_err(|error| Reason::of_bpf(error, "running"))?;
+/// The kernel is given a segment that came in the old way.
+fn reinject(test: &SelfTest, repaired: &Repaired, key: &FlowKey) -> Result<(), Reason> {
+    let reinjector = Reinjector::new().map_err(Reason::of_raw_socket)?;
+    let known = segments_in(test, repaired)?;
+    for _ in 0..TRIES {
+        reinjector
+            .inject(key, &acknowledgement(), &[])
+            .map_err(|error| Reason::of_injection(test, error))?;
+        if arrives(test, repaired, known)? {
+            return Ok(());
+        }
+    }
+    Err(Reason::NotReinjected {
+        listen: test.listen,
+    })
+}
+
+/// Waits for more segments than those that are `known`.
+fn arrives(test: &SelfTest, repaired: &Repaired, known: u32) -> Result<bool, Reason> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let segments = repaired.segments_in();
-        let segments =
-            segments.map_err(|error| Reason::of_move(test, Step::Socket.failed(error)))?;
-        let arrived = segments > 0;
+        let arrived = segments_in(test, repaired)? > known;
         if arrived || Instant::now() >= deadline {
             return Ok(arrived);
         }
         thread::sleep(PAUSE);
     }
+}
+
+fn segments_in(test: &SelfTest, repaired: &Repaired) -> Result<u32, Reason> {
+    let segments = repaired.segments_in();
+    segments.map_err(|error| Reason::of_move(test, Step::Socket.failed(error)))
 }
 
 /// An idle connection. The numbers are always the same: connection tracking may remember the last test.
@@ -124,21 +147,25 @@ fn snapshot() -> Snapshot {
     }
 }
 
-/// A frame with an acknowledgement of nothing new.
-fn frame(peer: &Peer, key: &FlowKey) -> Vec<u8> {
-    let header = Header {
+/// An acknowledgement of nothing new, which TCP does not answer.
+fn acknowledgement() -> Header {
+    Header {
         seq: THEIRS,
         ack: OURS,
         flags: Flags::ACK,
         window: WINDOW,
         ..Header::default()
-    };
+    }
+}
+
+/// A frame with an acknowledgement of nothing new.
+fn frame(peer: &Peer, key: &FlowKey) -> Vec<u8> {
     let ethertype = if key.local.is_ipv4() {
         [0x08, 0x00]
     } else {
         [0x86, 0xdd]
     };
-    let packet = packet(key, &header, &[]);
+    let packet = packet(key, &acknowledgement(), &[]);
     [&peer.our_link[..], &peer.their_link, &ethertype, &packet].concat()
 }
 

@@ -63,6 +63,15 @@ pub enum Reason {
         /// Where its packets come in.
         interface: String,
     },
+    /// A segment that was given back to the kernel is dropped on its way.
+    #[error(
+        "packets for {listen} that lb gives back to the kernel don't reach its TCP: they pass netfilter's output, and prerouting and input of \
+         lo, from the client's address; look for a rule there that drops them"
+    )]
+    NotReinjected {
+        /// The service's address.
+        listen: SocketAddr,
+    },
     /// The kernel can't be made to receive a frame.
     #[error("this kernel can't receive a test frame (BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18): {0}")]
     NoLiveFrames(io::Error),
@@ -72,8 +81,8 @@ pub enum Reason {
         /// Its name.
         interface: String,
     },
-    /// The host's addresses or routes could not be read.
-    #[error("reading the host's addresses and routes: {0}")]
+    /// The host's addresses or routes could not be read, or a packet not be given to it.
+    #[error("the host's network: {0}")]
     Network(io::Error),
     /// A socket in repair could not be made.
     #[error(transparent)]
@@ -88,6 +97,25 @@ impl Reason {
                 what: error.step.to_string(),
             },
             _ => Self::Move(error),
+        }
+    }
+
+    pub(super) fn of_raw_socket(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted {
+                what: "opening a raw socket".to_owned(),
+            },
+            _ => Self::Network(error),
+        }
+    }
+
+    pub(super) fn of_injection(test: &SelfTest, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            // Netfilter's verdict on output, as the sender sees it.
+            Some(libc::EPERM) => Self::NotReinjected {
+                listen: test.listen,
+            },
+            _ => Self::Network(error),
         }
     }
 
