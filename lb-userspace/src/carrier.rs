@@ -4,6 +4,8 @@
 //! without one could only be dropped. So either all are bound or none is used, and the reason is
 //! kept for the log and `lb status`.
 
+use std::net::SocketAddr;
+
 use anyhow::Context as _;
 use lb_config::{Begin, Transport};
 use lb_transport::af_xdp::{PortConfig, RxChecksums};
@@ -100,10 +102,7 @@ fn transports(config: &lb_config::Config) -> impl Iterator<Item = Transport> {
         .filter_map(lb_config::Service::transport)
 }
 
-fn choose(
-    transport: Transport,
-    bound: &Result<(), lb_xsk::Error>,
-) -> anyhow::Result<Chosen> {
+fn choose(transport: Transport, bound: &Result<(), lb_xsk::Error>) -> anyhow::Result<Chosen> {
     Ok(match (transport, bound) {
         (Transport::Kernel, _) => Chosen::new(Carrier::Kernel, "as configured"),
         (Transport::AfXdp, Ok(())) => Chosen::new(Carrier::AfXdp, "as configured"),
@@ -138,6 +137,14 @@ fn may_move(chosen: Chosen, service: &lb_config::Service, ports: &[Port]) -> Cho
             ..chosen
         },
     }
+}
+
+/// Whether connections to `listen` can move to the kernel on this host, or why not.
+fn self_test(_listen: SocketAddr, _ports: &[Port]) -> Result<(), String> {
+    let reinjector = lb_handover::Reinjector::new();
+    reinjector
+        .map(drop)
+        .map_err(|error| format!("no raw sockets: {error}"))
 }
 
 async fn port(name: &str, resolver: &Resolver) -> anyhow::Result<Port> {

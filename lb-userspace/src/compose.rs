@@ -22,9 +22,7 @@ use lb_ebpf::abi::{
     ACCESS_GLOBAL, AccessPrefix, SERVICE_FLAG_LISTED, SERVICE_FLAG_LISTED_GLOBALLY,
 };
 use lb_proxy::tls::{Alpn, Error};
-use lb_proxy::{
-    BulkThresholds, ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service,
-};
+use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service};
 
 pub(crate) use admission::Lists;
 

@@ -330,7 +330,10 @@ mod tests {
             seconds: 7,
         });
         let moved = Flow { moved, ..ends_here };
-        assert_eq!(moved.to_string(), format!("{began}  moved (upload) 7 s ago"));
+        assert_eq!(
+            moved.to_string(),
+            format!("{began}  moved (upload) 7 s ago")
+        );
     }
 
     #[test]

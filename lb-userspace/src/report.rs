@@ -18,8 +18,8 @@ use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
 use crate::admin::{
-    Answers, CertificateStatus, Counter, HandoverStatus, InterfaceStatus, ReasonStatus, RouteStatus,
-    SeenCertificate, ServerStatus, ServiceStatus, Status,
+    Answers, CertificateStatus, Counter, HandoverStatus, InterfaceStatus, ReasonStatus,
+    RouteStatus, SeenCertificate, ServerStatus, ServiceStatus, Status,
 };
 use crate::carrier::{Chosen, Decision};
 use crate::compose::{Plan, PlannedService};
@@ -127,7 +127,10 @@ impl Reported {
         let listen = controlled.desired.listen;
         let mut moved = self.tally.moved();
         for moves in workers.iter().filter_map(|told| told.moved.get(&listen)) {
-            moved.iter_mut().zip(moves).for_each(|(all, more)| *all += more);
+            moved
+                .iter_mut()
+                .zip(moves)
+                .for_each(|(all, more)| *all += more);
         }
         let counter = |(why, value)| Counter {
             name: flows::reason(why).to_owned(),

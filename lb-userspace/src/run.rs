@@ -187,11 +187,7 @@ fn connect_sockets(dataplane: &mut Dataplane, decision: &Decision) -> anyhow::Re
 }
 
 /// One worker per queue number; it takes the socket of that queue of every interface.
-fn worker_plans(
-    plan: &Plan,
-    decision: &mut Decision,
-    steering: &StackFlows,
-) -> Vec<worker::Plan> {
+fn worker_plans(plan: &Plan, decision: &mut Decision, steering: &StackFlows) -> Vec<worker::Plan> {
     let workers = decision
         .ports
         .iter()
@@ -349,7 +345,11 @@ fn log_ready(plan: &Plan, decision: &Decision) {
         let why = carrier.map_or("", |chosen| chosen.why.as_str());
         let stays = carrier.and_then(|chosen| chosen.stays.as_ref());
         if let Some(reason) = stays {
-            tracing::warn!(service = service.name.as_str(), reason, "big connections stay on af_xdp");
+            tracing::warn!(
+                service = service.name.as_str(),
+                reason,
+                "big connections stay on af_xdp"
+            );
         }
         tracing::info!(service = service.name.as_str(), listen = %service.listen, mode, why, "serving");
     }

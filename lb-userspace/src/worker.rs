@@ -25,8 +25,8 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
-use carried::{Begun, Carried, Origin};
 pub(crate) use carried::Tally;
+use carried::{Begun, Carried, Origin};
 use inquiry::Inbox;
 pub(crate) use inquiry::{Inquiry, Inside};
 
@@ -283,8 +283,8 @@ fn listen(
         services.spawn_local(accept(listener, service.clone(), stopping.clone()));
     }
     if carrier != Carrier::AfXdp {
-        let listener = kernel::Listener::bind(address)
-            .with_context(|| format!("listening on {address}"))?;
+        let listener =
+            kernel::Listener::bind(address).with_context(|| format!("listening on {address}"))?;
         let service = OneService {
             origin: Origin::Kernel(Rc::clone(begun)),
             ..service
@@ -400,10 +400,7 @@ where
 }
 
 /// One client, from the first byte to the last. How it ended matters to this client alone.
-fn serve_client<S>(
-    service: &OneService,
-    accepted: Accepted<S>,
-) -> impl Future<Output = ()> + use<S>
+fn serve_client<S>(service: &OneService, accepted: Accepted<S>) -> impl Future<Output = ()> + use<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {

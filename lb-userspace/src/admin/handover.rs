@@ -43,7 +43,10 @@ impl fmt::Display for HandoverStatus {
         }
         let adaptive = if *adaptive { " (adaptive)" } else { "" };
         let all: u64 = moved.iter().map(|counter| counter.value).sum();
-        write!(f, "  connections begin on {begins_on}{adaptive}, {all} moved")?;
+        write!(
+            f,
+            "  connections begin on {begins_on}{adaptive}, {all} moved"
+        )?;
         let some = moved.iter().filter(|counter| counter.value > 0);
         for (place, Counter { name, value }) in some.enumerate() {
             let before = if place == 0 { " (" } else { ", " };

@@ -114,7 +114,11 @@ pub(crate) async fn follow(
             let on_kernel = adaptive.look(Instant::now(), ended, syns);
             if on_kernel != was {
                 let (name, on) = (&service.name, if on_kernel { "kernel" } else { "af_xdp" });
-                tracing::info!(service = name, ?syns, "connections begin on {on} from now on");
+                tracing::info!(
+                    service = name,
+                    ?syns,
+                    "connections begin on {on} from now on"
+                );
                 control
                     .borrow_mut()
                     .begin_on_stack(service.position, on_kernel)?;
