@@ -38,14 +38,27 @@ impl World {
         })
         .unwrap();
         lab.speak_ipv6().unwrap();
+        // How much is in flight at a moment should not depend on how fast the machine is, as it does with BBR.
+        let cubic = || fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "cubic").unwrap();
+        lab.edge().run(cubic).unwrap();
         nft(
             &lab,
             "add table inet repair
              add chain inet repair wire { type filter hook prerouting priority -300; }",
         );
+        let mut world = Self {
+            lab,
+            listeners: Vec::new(),
+        };
+        world.listen_again();
+        world
+    }
+
+    /// Other listeners than before.
+    pub(crate) fn listen_again(&mut self) {
+        self.listeners.clear();
         let listen = || families().map(|ip| TcpListener::bind((ip, PORT)).unwrap());
-        let listeners = lab.edge().run(listen).unwrap().into();
-        Self { lab, listeners }
+        self.listeners = self.in_edge(listen).into();
     }
 
     pub(crate) fn connect(&self, ip: IpAddr) -> Ends {
