@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod bench;
+pub mod bench_handover;
 pub mod bench_l4;
 pub mod bench_tcp;
 pub mod binaries;

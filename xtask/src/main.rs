@@ -54,7 +54,7 @@ enum Xtask {
     Lab(lab::Arguments),
     /// Show lb in front of a simulated Exchange pool, from nothing to a result table.
     Demo(lab::Arguments),
-    /// Measure: `bench l7`, `bench l4`, `bench tcp`, `bench identity`.
+    /// Measure: `bench l7`, `bench l4`, `bench tcp`, `bench handover`, `bench identity`.
     Bench(lab::Arguments),
     /// Try the packet path and real traffic on other kernels: `vm 6.1 6.12 host`, or all of them.
     Vm(vm::Options),
