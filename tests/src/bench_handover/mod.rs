@@ -119,6 +119,7 @@ fn configuration(rig: &Rig) -> String {
     for contender in Contender::ALL {
         let [plain, tls] = contender.ports();
         let service = include_str!("../../assets/bench-handover-service.toml")
+            .replace("@SERVICE@", &contender.title().replace('_', "-"))
             .replace("@TRANSPORT@", contender.title())
             .replace("@PLAIN@", &plain.to_string())
             .replace("@TLS@", &tls.to_string());
