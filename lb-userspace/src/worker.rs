@@ -335,7 +335,7 @@ where
         tokio::select! {
             () = stop.as_mut() => break,
             accepted = listener.accept() => {
-                let Accepted { stream, peer, local } = accepted?;
+                let Accepted { stream, peer, local, .. } = accepted?;
                 let client = ClientAddr { peer, local };
                 clients.spawn_local(serve_client(server.clone(), stream, client));
             }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::admission::Pace;
+use crate::carriage::Freight;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
 use crate::service::ClientTimeouts;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
     pub(crate) pace: Pace,
+    /// Of the connection, also on one of its streams.
+    pub(crate) freight: Freight,
     is_flushed: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
     /// Whoever is to learn of the client's end when the response is through.
@@ -43,16 +46,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Of a connection that carries one exchange at a time.
-    pub(crate) fn new(timeouts: ClientTimeouts) -> Rc<Self> {
-        Self::of(timeouts, false)
+    pub(crate) fn new(timeouts: ClientTimeouts, freight: Freight) -> Rc<Self> {
+        Self::of(timeouts, freight, false)
     }
 
     /// Of a stream of a connection that carries several.
-    pub(crate) fn of_stream(timeouts: ClientTimeouts) -> Rc<Self> {
-        Self::of(timeouts, true)
+    pub(crate) fn of_stream(timeouts: ClientTimeouts, freight: Freight) -> Rc<Self> {
+        Self::of(timeouts, freight, true)
     }
 
-    fn of(timeouts: ClientTimeouts, is_stream: bool) -> Rc<Self> {
+    fn of(timeouts: ClientTimeouts, freight: Freight, is_stream: bool) -> Rc<Self> {
         Rc::new(Self {
             timeouts: Cell::new(timeouts),
             is_stream,
@@ -60,6 +63,7 @@ impl Shared {
             gate: Arc::default(),
             leftover: Leftover::default(),
             pace: Pace::default(),
+            freight,
             is_flushed: Cell::new(true),
             awaits_flush: RefCell::default(),
             awaits_end: RefCell::default(),

@@ -24,6 +24,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::balance::{Balancer, Server};
 use crate::body::BUFFER;
+use crate::carriage::{Carriage, Freight};
+use crate::client_certificate::Shown;
 use crate::client_io::{ClientIo, Shared};
 use crate::entrance::shake_hands;
 use crate::error::{Error, Kind};
@@ -111,9 +113,27 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        self.serve_on(None, stream, client).await
+    }
+
+    /// As [`Proxy::serve`], of a stream whose carrier wants to know when it carries bulk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Proxy::serve`].
+    pub async fn serve_on<S>(
+        self: Rc<Self>,
+        carriage: Option<Rc<dyn Carriage>>,
+        stream: S,
+        client: ClientAddr,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         self.service.counters.client_connections.increment();
         let service = Arc::clone(&self.service);
-        let outcome = self.admit_and_serve(stream, client).await;
+        let freight = Freight::new(service.bulk, carriage);
+        let outcome = self.admit_and_serve(stream, client, freight).await;
         if let Err(error) = &outcome {
             service.counters.count_error(error.kind());
         }
@@ -124,6 +144,7 @@ impl Proxy {
         self: Rc<Self>,
         mut stream: S,
         ends: ClientAddr,
+        freight: Freight,
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -133,15 +154,17 @@ impl Proxy {
         let guest = service.entrance.enter(&mut stream, ends, patience).await?;
         let client = guest.client;
         let Some(tls) = &service.tls else {
-            return self.serve_http(stream, client, Shown::default()).await;
+            return self
+                .serve_http(stream, client, Shown::default(), freight)
+                .await;
         };
         let stream = shake_hands(tls, stream, service.timeouts.tls_handshake).await?;
         let tls = stream.get_ref().1;
         let shown = Shown::on(tls);
         if tls.alpn_protocol() == Some(http2::ALPN) {
-            return http2::serve(self, stream, client, shown).await;
+            return http2::serve(self, stream, client, shown, freight).await;
         }
-        self.serve_http(stream, client, shown).await
+        self.serve_http(stream, client, shown, freight).await
     }
 
     async fn serve_http<S>(
@@ -149,12 +172,13 @@ impl Proxy {
         stream: S,
         client: ClientAddr,
         shown: Shown,
+        freight: Freight,
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let timeouts = self.service.timeouts;
-        let shared = Shared::new(timeouts);
+        let shared = Shared::new(timeouts, freight);
         let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
         let mut draining = self.draining();
         let session = Session::new(self, client, shown, shared);
@@ -281,23 +305,6 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
         "the client broke off or sent what isn't HTTP",
     )
     .because(error))
-}
-
-/// What a client showed in its TLS handshake.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Shown {
-    server_name: Option<Rc<str>>,
-    certificate: Option<Rc<Leaf>>,
-}
-
-impl Shown {
-    fn on(tls: &rustls::ServerConnection) -> Self {
-        let leaf = tls.peer_certificates().and_then(<[_]>::first);
-        Self {
-            server_name: tls.server_name().map(Rc::from),
-            certificate: leaf.and_then(|leaf| Leaf::read(leaf).ok().map(Rc::new)),
-        }
-    }
 }
 
 /// What the requests of one client connection have in common.

@@ -395,6 +395,7 @@ impl Exchange<'_> {
         let (mut head, _) = response.into_parts();
         tunnel.record.answered(head.status);
         session.shared.activity.tunnel();
+        session.shared.freight.tunnel();
         session.proxy.service.counters.tunnels.increment();
         headers::clean_response(&mut head.headers);
         wanted.say(&mut head.headers);
