@@ -13,14 +13,15 @@ use aya::{
 };
 use lb_ebpf::{
     abi::{
-        ABI_VERSION, Interface, SERVICE_KIND_WORKER, Service, ServiceKey, ServiceKey6, Settings,
+        ABI_VERSION, Interface, SERVICE_FLAG_MOVES, SERVICE_KIND_WORKER, Service, ServiceKey,
+        ServiceKey6, Settings,
     },
     flow::{prefilter_bit, prefilter_bit6},
     wire::PROTOCOL_TCP,
 };
 use lb_xsk::{Socket, SocketConfig};
 
-use crate::{lossy::Lossy, stages};
+use crate::{lossy::Lossy, moves::Steer, stages};
 
 /// The interface towards clients.
 pub const FRONT: &str = "lb-front";
@@ -58,7 +59,7 @@ impl Front {
         array::<Settings>(&mut ebpf, "SETTINGS")?.set(0, settings, 0)?;
         filter(&mut ebpf, addresses)?;
         for address in addresses {
-            serve(&mut ebpf, *address)?;
+            serve(&mut ebpf, *address, 0)?;
         }
         let index = lb_xsk::interface_index(FRONT)?;
         let interface = Interface {
@@ -75,6 +76,14 @@ impl Front {
             ebpf,
             _stages: stages,
         })
+    }
+
+    /// Lets connections to these addresses live on the host's stack: the maps that say which do.
+    pub fn let_move(&mut self, addresses: &[SocketAddr]) -> Result<Steer> {
+        for address in addresses {
+            serve(&mut self.ebpf, *address, SERVICE_FLAG_MOVES)?;
+        }
+        Steer::take(&mut self.ebpf)
     }
 
     /// Attaches it in native mode.
@@ -106,9 +115,10 @@ fn filter(ebpf: &mut Ebpf, addresses: &[SocketAddr]) -> Result<()> {
     Ok(())
 }
 
-fn serve(ebpf: &mut Ebpf, address: SocketAddr) -> Result<()> {
+fn serve(ebpf: &mut Ebpf, address: SocketAddr, flags: u8) -> Result<()> {
     let service = Service {
         kind: SERVICE_KIND_WORKER,
+        flags,
         ..Service::default()
     };
     let (port, protocol, zero) = (address.port().to_be_bytes(), PROTOCOL_TCP, 0);
