@@ -46,7 +46,8 @@ enum Xtask {
     Ci(test::Options),
     /// Fuzz what reads foreign bytes: `fuzz`, `fuzz decide --seconds 3600`.
     Fuzz(fuzz::Options),
-    /// For long: TCP over simulated faulty links (`soak tcp --minutes 60`), identities in a lab (`soak identity`).
+    /// For long: TCP over simulated faulty links (`soak tcp --minutes 60`), identities in a lab (`soak identity`), moves of
+    /// connections (`soak moves`).
     Soak(soak::Options),
     /// Check the house rules that no compiler checks.
     Tidy,

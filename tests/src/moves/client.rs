@@ -23,46 +23,50 @@ pub fn transfer(server: SocketAddr, request: Request) -> io::Result<Duration> {
     let stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    transfer_on(stream, request)
+    let silence = carry(&stream, request)?;
+    end(&stream, request)?;
+    Ok(silence)
 }
 
-/// Does one transfer on this connection, and closes it; the longest silence in it.
-pub fn transfer_on(mut stream: TcpStream, request: Request) -> io::Result<Duration> {
-    stream.write_all(&request.encode())?;
-    let mut reader = stream.try_clone()?;
+/// Asks, and transfers all bytes; the longest silence meanwhile. Takes no file descriptor besides.
+pub fn carry(stream: &TcpStream, request: Request) -> io::Result<Duration> {
+    let (mut reader, mut writer) = (stream, stream);
+    writer.write_all(&request.encode())?;
     let length = usize::try_from(request.length).unwrap_or(usize::MAX);
-    let silence = match request.kind {
+    match request.kind {
         Kind::Upload => {
-            send(&mut stream, length)?;
+            send(writer, length)?;
             let mut told = [0; 4];
             reader.read_exact(&mut told)?;
             if u32::from_be_bytes(told) != request.length {
                 return Err(ErrorKind::InvalidData.into());
             }
             // The server measures it: this side does not hear what arrives.
-            Duration::ZERO
+            Ok(Duration::ZERO)
         }
-        Kind::Download => expect(&mut reader, length)?,
-        Kind::Echo => {
-            let writer = thread::spawn(move || send(&mut stream, length).map(|()| stream));
-            let silence = expect(&mut reader, length);
-            let written = writer.join().map_err(|_| io::Error::other("panicked"))?;
-            stream = written?;
-            silence?
-        }
-    };
+        Kind::Download => expect(reader, length),
+        Kind::Echo => thread::scope(|scope| {
+            let sending = scope.spawn(|| send(stream, length));
+            let silence = expect(stream, length);
+            let sent = sending.join().map_err(|_| io::Error::other("panicked"))?;
+            sent.and(silence)
+        }),
+    }
+}
+
+/// Ends it in both directions.
+pub fn end(stream: &TcpStream, request: Request) -> io::Result<()> {
     if request.server_closes {
-        expect_end(&mut reader)?;
-        stream.shutdown(Shutdown::Write)?;
+        expect_end(stream)?;
+        stream.shutdown(Shutdown::Write)
     } else {
         stream.shutdown(Shutdown::Write)?;
-        expect_end(&mut reader)?;
+        expect_end(stream)
     }
-    Ok(silence)
 }
 
 /// As much of the pattern as this, as fast as it goes.
-fn send(stream: &mut TcpStream, length: usize) -> io::Result<()> {
+fn send(mut stream: &TcpStream, length: usize) -> io::Result<()> {
     // Whole periods, so that each piece begins as the first does.
     let piece = pattern(PERIOD * 256);
     let mut left = length;
@@ -75,7 +79,7 @@ fn send(stream: &mut TcpStream, length: usize) -> io::Result<()> {
 }
 
 /// As much of the pattern as this; the longest silence.
-fn expect(stream: &mut TcpStream, length: usize) -> io::Result<Duration> {
+fn expect(mut stream: &TcpStream, length: usize) -> io::Result<Duration> {
     let mut buffer = vec![0; 64 << 10];
     let mut silence = Silence::begin();
     let mut place = 0;
@@ -104,7 +108,7 @@ pub(super) fn check(place: usize, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn expect_end(stream: &mut TcpStream) -> io::Result<()> {
+fn expect_end(mut stream: &TcpStream) -> io::Result<()> {
     match stream.read(&mut [0])? {
         0 => Ok(()),
         _ => Err(ErrorKind::InvalidData.into()),

@@ -29,10 +29,18 @@ pub enum Order {
     Naive,
     /// As the product does, and then the entry of the map is lost.
     Evicted,
+    /// As the product does, and after the end it is told when the map has forgotten the connection.
+    Watched,
 }
 
 impl Order {
-    const ALL: [Self; 4] = [Self::Never, Self::Right, Self::Naive, Self::Evicted];
+    const ALL: [Self; 5] = [
+        Self::Never,
+        Self::Right,
+        Self::Naive,
+        Self::Evicted,
+        Self::Watched,
+    ];
 }
 
 /// One transfer.

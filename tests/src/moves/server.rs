@@ -68,6 +68,8 @@ pub(super) struct Serving {
     pub(super) stop: oneshot::Receiver<()>,
     /// Gets what became of each connection.
     pub(super) outcomes: mpsc::Sender<Outcome>,
+    /// Gets the client of each connection of [`Order::Watched`] that the map has forgotten.
+    pub(super) forgotten: mpsc::Sender<SocketAddr>,
 }
 
 /// Serves until told to stop; what the engine has counted.
@@ -98,6 +100,7 @@ pub(super) fn serve(serving: Serving, wire: &mut Lossy) -> Result<Counters> {
                 handle: handle.clone(),
                 steer: steer.clone(),
                 outcomes: serving.outcomes.clone(),
+                forgotten: serving.forgotten.clone(),
             };
             // A tuple in the map is the kernel's, its next SYN included.
             let beside = kernel::Listener::bind(*address)?;
@@ -118,6 +121,7 @@ struct Accepting {
     handle: Handle,
     steer: Steer,
     outcomes: mpsc::Sender<Outcome>,
+    forgotten: mpsc::Sender<SocketAddr>,
 }
 
 impl Accepting {
@@ -125,9 +129,14 @@ impl Accepting {
         while let Ok(accepted) = listener.accept().await {
             let own = self.clone();
             spawn_local(async move {
+                let (local, remote) = (accepted.local, accepted.peer);
                 let outcome = own.attend(accepted).await;
+                let order = outcome.request.map(|request| request.order);
                 // A test that wants to know nothing has dropped the other end.
                 let _ = own.outcomes.send(outcome);
+                if order == Some(Order::Watched) {
+                    own.watch(FlowKey { local, remote }).await;
+                }
             });
         }
     }
@@ -186,6 +195,13 @@ impl Accepting {
             silence: attendant.silence.longest(),
             ..outcome
         }
+    }
+
+    async fn watch(&self, flow: FlowKey) {
+        while self.steer.has(&flow) {
+            tokio::time::sleep(LOOK).await;
+        }
+        let _ = self.forgotten.send(flow.remote);
     }
 
     /// MSS of a connection that has moved.
@@ -329,7 +345,7 @@ impl Course {
         };
         match self.request.order {
             Order::Never => return Ok(()),
-            Order::Right | Order::Evicted => {}
+            Order::Right | Order::Evicted | Order::Watched => {}
             Order::Naive => {
                 self.steer.to_stack(&self.flow)?;
                 // What is under way now meets a kernel that has no such connection.
@@ -345,3 +361,4 @@ impl Course {
 
 /// Time between the two steps of the wrong order: enough for a segment of the client's.
 const HEAD_START: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(50);
