@@ -21,7 +21,11 @@ use lb_ebpf::{
 };
 use lb_xsk::{Socket, SocketConfig};
 
-use crate::{lossy::Lossy, moves::Steer, stages};
+use crate::{lossy::Lossy, stages};
+
+pub use self::steer::Steer;
+
+mod steer;
 
 /// The interface towards clients.
 pub const FRONT: &str = "lb-front";
@@ -59,7 +63,7 @@ impl Front {
         array::<Settings>(&mut ebpf, "SETTINGS")?.set(0, settings, 0)?;
         filter(&mut ebpf, addresses)?;
         for address in addresses {
-            serve(&mut ebpf, *address, 0)?;
+            serve(&mut ebpf, *address)?;
         }
         let index = lb_xsk::interface_index(FRONT)?;
         let interface = Interface {
@@ -78,11 +82,8 @@ impl Front {
         })
     }
 
-    /// Lets connections to these addresses live on the host's stack: the maps that say which do.
-    pub fn let_move(&mut self, addresses: &[SocketAddr]) -> Result<Steer> {
-        for address in addresses {
-            serve(&mut self.ebpf, *address, SERVICE_FLAG_MOVES)?;
-        }
+    /// The map of connections that have moved to the stack; once.
+    pub fn steer(&mut self) -> Result<Steer> {
         Steer::take(&mut self.ebpf)
     }
 
@@ -115,10 +116,10 @@ fn filter(ebpf: &mut Ebpf, addresses: &[SocketAddr]) -> Result<()> {
     Ok(())
 }
 
-fn serve(ebpf: &mut Ebpf, address: SocketAddr, flags: u8) -> Result<()> {
+fn serve(ebpf: &mut Ebpf, address: SocketAddr) -> Result<()> {
     let service = Service {
         kind: SERVICE_KIND_WORKER,
-        flags,
+        flags: SERVICE_FLAG_MOVES,
         ..Service::default()
     };
     let (port, protocol, zero) = (address.port().to_be_bytes(), PROTOCOL_TCP, 0);

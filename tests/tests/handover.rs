@@ -11,6 +11,8 @@
 
 #[path = "handover/ends.rs"]
 mod ends;
+#[path = "handover/host.rs"]
+mod host;
 #[path = "handover/limit.rs"]
 mod limit;
 

@@ -10,6 +10,8 @@
 
 #[path = "repair/dump.rs"]
 mod dump;
+#[path = "repair/selftest.rs"]
+mod selftest;
 #[path = "repair/world.rs"]
 mod world;
 
@@ -51,8 +53,9 @@ fn a_moved_connection_loses_no_byte_in_either_direction() {
                 eprintln!("{ip}, {moment:?}, without {off:?}");
                 let mut ends = world.connect(ip);
                 let rest = prepare(&world, &mut ends, moment);
-                let (moved, client) = move_it(&world, ends);
+                let (moved, client) = move_it(&world, ends, moment);
                 check_mss(&moved.released.socket, ip.is_ipv6(), off);
+                assert!(dump::adapts_buffers(&moved.released.socket));
                 finish(moved, client, rest);
             }
         }
@@ -113,10 +116,15 @@ struct Moved {
 }
 
 /// Makes the socket twice: the first one is dropped, of which the peer must not learn.
-fn move_it(world: &World, ends: Ends) -> (Moved, TcpStream) {
+fn move_it(world: &World, ends: Ends, moment: Moment) -> (Moved, TcpStream) {
     world.block();
     let sent = world.sent();
     let dumped = dump(ends.server);
+    if moment == Moment::InFlight {
+        let in_flight = dumped.snapshot.nxt.since(dumped.snapshot.una);
+        eprintln!("{in_flight} bytes in flight");
+        assert!(in_flight >= MUCH, "a new socket's buffer would be enough");
+    }
     for _ in 0..2 {
         drop(repaired(world, &dumped));
     }
@@ -185,6 +193,18 @@ fn expect_end(from: &mut TcpStream, text: &[u8]) {
     assert!(got == text, "other bytes");
 }
 
+/// The kernel lets a listener have the port of a connection only if both are willing, and leaving repair makes a socket unwilling.
+#[test]
+fn beside_a_moved_connection_there_can_be_a_new_listener() {
+    let mut world = World::new();
+    for ip in families() {
+        let ends = world.connect(ip);
+        let (moved, _client) = move_it(&world, ends, Moment::Idle);
+        world.listen_again();
+        drop(moved);
+    }
+}
+
 /// What was behind a gap is the socket's, and need not come again: the peer sends other bytes for it than those that the server reads.
 #[test]
 fn what_was_behind_a_gap_is_not_forgotten() {
@@ -239,6 +259,8 @@ fn reinject(dumped: &Dumped) -> usize {
 const LENGTH: usize = 4 << 20;
 /// Bytes before the move.
 const WARM: usize = 1 << 20;
+/// More than a new socket's buffer takes.
+const MUCH: u32 = 50_000;
 /// A request's worth.
 const SOME: usize = 4000;
 /// Bytes of a segment that is lost, and of those behind it.

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use edge::{Running, Service, Wires, families, while_serving};
+use edge::{Conditions, Running, Service, Wires, families, while_serving, while_serving_under};
 use lb_tests::tcp_server::{pattern, pattern_at};
 use socket2::SockRef;
 
@@ -64,6 +64,72 @@ fn without_window_scaling_every_byte_arrives() {
 fn without_any_option_every_byte_arrives() {
     let all = ["tcp_timestamps", "tcp_sack", "tcp_window_scaling"];
     transfers(10, 1 << 20, &all);
+}
+
+/// In the middle of uploads, downloads and echoes, at full rate and all at once: each moves, and no client notices.
+#[test]
+fn connections_that_move_to_the_kernel_lose_nothing() {
+    moving(0, 20);
+}
+
+#[test]
+fn at_one_percent_loss_connections_that_move_lose_nothing() {
+    let wires = moving(10, 5);
+    assert!(wires.to_client.lost > 0 && wires.to_edge.lost > 0);
+}
+
+/// So many rounds of moving connections, in each family.
+fn moving(permille: u32, rounds: usize) -> Wires {
+    let conditions = Conditions {
+        permille,
+        moves: true,
+    };
+    let wires = while_serving_under(conditions, |running| {
+        for ip in (0..rounds).flat_map(|_| families()) {
+            in_client(running, || mixed(ip));
+            for _ in 0..AT_ONCE {
+                let (service, outcome) = running.outcomes.recv_timeout(PATIENCE).unwrap();
+                assert!(outcome.is_ok(), "{ip}, {service:?}: {outcome:?}");
+            }
+        }
+    });
+    let moves = wires.counters.moves;
+    let moved: u64 = moves.moved.iter().sum();
+    assert_eq!(moved, (2 * rounds * AT_ONCE) as u64, "{moves:?}");
+    assert_eq!((moves.failed, moves.lost), (0, 0), "{moves:?}");
+    eprintln!("{wires:?}");
+    wires
+}
+
+/// Uploads, downloads and echoes of a megabyte at once.
+fn mixed(ip: IpAddr) {
+    let start = |number: usize| {
+        thread::spawn(move || match number % 3 {
+            0 => upload(ip, MEGABYTE),
+            1 => {
+                let mut stream = connect(Service::Download.at(ip));
+                ask(&mut stream, MEGABYTE);
+                expect_pattern(&mut stream, MEGABYTE);
+            }
+            _ => echo(ip, MEGABYTE),
+        })
+    };
+    let clients: Vec<_> = (0..AT_ONCE).map(start).collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+}
+
+/// Sends and receives at the same time.
+fn echo(ip: IpAddr, length: usize) {
+    let mut stream = connect(Service::Echo.at(ip));
+    let mut writer = stream.try_clone().unwrap();
+    let writing = thread::spawn(move || {
+        writer.write_all(&pattern(length)).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    expect_pattern(&mut stream, length);
+    writing.join().unwrap();
 }
 
 /// The wire of these tests does lose: a handshake gets through, and then nothing does.
@@ -263,6 +329,8 @@ fn expect_pattern(stream: &mut TcpStream, length: usize) {
 
 /// Bytes of a connection whose end is what matters: more than a window.
 const LENGTH: usize = 100_000;
+/// Bytes of a connection that moves.
+const MEGABYTE: usize = 1 << 20;
 /// Longer than any retransmission takes; only a connection that is stuck runs into it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for what isn't lost.

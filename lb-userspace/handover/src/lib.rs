@@ -28,7 +28,10 @@ mod plan;
 mod reinject;
 mod repaired;
 mod segments;
+pub mod selftest;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 pub use error::{MoveError, Step};
 pub use plan::{Keepalive, Options};

@@ -59,6 +59,11 @@ impl Repaired {
         })
     }
 
+    /// Segments that have been received for it, for the self-test.
+    pub(crate) fn segments_in(&self) -> io::Result<u32> {
+        sys::segments_in(self.socket.as_fd())
+    }
+
     /// Lets the socket go. From here on the connection is the kernel's: an error means that it is over.
     ///
     /// The kernel asks the peer for its window by a probe, whose answer must reach the socket: the packets of the tuple go to it by now.

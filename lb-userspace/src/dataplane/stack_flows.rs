@@ -19,6 +19,7 @@ use lb_ebpf::abi::{
     MAX_STACK_FLOWS, STACK_FLOW_BEGUN, STACK_FLOW_MOVED, StackFlowKey, StackFlowKey6,
 };
 use lb_tcp::FlowKey;
+use lb_transport::Steering;
 
 use super::maps::{MapAccessError, take};
 
@@ -101,6 +102,17 @@ impl StackFlows {
 
     pub(super) fn holds6(&self, key: &StackFlowKey6) -> bool {
         self.v6.holds(key)
+    }
+}
+
+/// What an engine asks for that moves connections.
+impl Steering for StackFlows {
+    fn to_stack(&self, flow: &FlowKey) -> io::Result<()> {
+        self.to_stack(flow)
+    }
+
+    fn forget(&self, flow: &FlowKey) {
+        self.forget(flow);
     }
 }
 

@@ -11,7 +11,6 @@
 //! | `request` | what is asked |
 //! | `client`, `server` | both ends |
 //! | `run` | the lab, and a crowd of clients |
-//! | `steer` | the maps that say where packets go |
 //! | `silence`, `counts` | what a client would notice |
 //!
 //! Called by `tests/tests/handover.rs` and the binary `lb-soak`. Not here: `lb` itself.
@@ -22,11 +21,9 @@ pub mod request;
 mod run;
 mod server;
 mod silence;
-mod steer;
 
 pub use self::{
     counts::Counts,
     run::{Conditions, Found, Plan, Running, STALL, Served, crowd, while_serving},
     server::Outcome,
-    steer::Steer,
 };

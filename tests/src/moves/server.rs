@@ -29,10 +29,9 @@ use super::{
     client::{PERIOD, check},
     request::{Kind, Order, Request},
     silence::Silence,
-    steer::Steer,
 };
 use crate::{
-    front::{self, Front},
+    front::{self, Front, Steer},
     lossy::Lossy,
     tcp_server::pattern,
 };
@@ -76,7 +75,7 @@ pub(super) struct Serving {
 pub(super) fn serve(serving: Serving, wire: &mut Lossy) -> Result<Counters> {
     let sockets = front::sockets()?;
     let mut program = Front::load(&serving.addresses, &sockets)?;
-    let steer = program.let_move(&serving.addresses)?;
+    let steer = program.steer()?;
     program.stand_behind(wire)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

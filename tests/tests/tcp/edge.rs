@@ -17,8 +17,8 @@ use lb_tests::{
     tcp_server::{pattern, pattern_at},
 };
 use lb_transport::{
-    Listener as _,
-    af_xdp::{Engine, EngineConfig, PortConfig, RxChecksums, Stream},
+    Accepted, Listener as _, Mover, Place, Why,
+    af_xdp::{Counters, Engine, EngineConfig, MoveLimits, PortConfig, RxChecksums, Stream},
 };
 use lb_xsk::Socket;
 use tokio::{
@@ -64,6 +64,18 @@ pub(crate) fn families() -> [IpAddr; 2] {
 /// How a connection ended for the service, and how many bytes of the pattern it had got.
 pub(crate) type Outcome = (Service, Result<usize, ErrorKind>);
 
+/// Bytes of a connection after which it moves to the kernel, in each direction.
+pub(crate) const MOVES_AT: usize = 300_000;
+
+/// What an edge is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Conditions {
+    /// So many thousandths of the data segments of each side are lost.
+    pub(crate) permille: u32,
+    /// Whether connections move after [`MOVES_AT`] bytes.
+    pub(crate) moves: bool,
+}
+
 /// A lab whose edge serves; what the wire loses is told apart by direction.
 pub(crate) struct Running<'a> {
     pub(crate) lab: &'a Lab,
@@ -75,10 +87,24 @@ pub(crate) struct Running<'a> {
 pub(crate) struct Wires {
     pub(crate) to_client: Traffic,
     pub(crate) to_edge: Traffic,
+    pub(crate) counters: Counters,
 }
 
 /// Serves while `clients` runs; so many thousandths of the data segments of each side are lost.
 pub(crate) fn while_serving(permille: u32, clients: impl FnOnce(&Running<'_>)) -> Wires {
+    let conditions = Conditions {
+        permille,
+        ..Conditions::default()
+    };
+    while_serving_under(conditions, clients)
+}
+
+/// Serves while `clients` runs.
+pub(crate) fn while_serving_under(
+    conditions: Conditions,
+    clients: impl FnOnce(&Running<'_>),
+) -> Wires {
+    let Conditions { permille, moves } = conditions;
     let lab = Lab::up(Size {
         servers: 1,
         queues: 2,
@@ -94,11 +120,11 @@ pub(crate) fn while_serving(permille: u32, clients: impl FnOnce(&Running<'_>)) -
     let (stop, stopped) = oneshot::channel();
     let (report, outcomes) = mpsc::channel();
     let edge = lab.edge();
-    let up = thread::scope(|scope| {
+    let (up, counters) = thread::scope(|scope| {
         let engine = scope.spawn(move || {
             let serve = || {
-                serve(&mut up, &ready, stopped, &report);
-                up
+                let counters = serve(&mut up, moves, &ready, stopped, &report);
+                (up, counters)
             };
             edge.run(serve).unwrap()
         });
@@ -115,15 +141,17 @@ pub(crate) fn while_serving(permille: u32, clients: impl FnOnce(&Running<'_>)) -
     Wires {
         to_client: down.traffic().unwrap(),
         to_edge: up.traffic().unwrap(),
+        counters,
     }
 }
 
 fn serve(
     wire: &mut Lossy,
+    moves: bool,
     ready: &mpsc::Sender<()>,
     stopped: oneshot::Receiver<()>,
     report: &mpsc::Sender<Outcome>,
-) {
+) -> Counters {
     let addresses: Vec<_> = families()
         .into_iter()
         .flat_map(|ip| Service::ALL.map(|service| (service, service.at(ip))))
@@ -144,17 +172,25 @@ fn serve(
             rx_checksums: RxChecksums::Verify,
         };
         let sockets = sockets.into_iter().map(|socket| (socket, port)).collect();
-        let engine = Engine::new(sockets, EngineConfig::default()).unwrap();
+        let config = EngineConfig {
+            moves: moves.then_some(MoveLimits {
+                per_second: 100_000,
+                connections: 1000,
+            }),
+            ..EngineConfig::default()
+        };
+        let mut engine = Engine::new(sockets, config).unwrap();
+        engine.steer(Box::new(program.steer().unwrap())).unwrap();
         let handle = engine.handle();
         for (service, address) in addresses {
             let mut listener = handle.listen(address).unwrap();
             let report = report.clone();
             spawn_local(async move {
                 loop {
-                    let stream = listener.accept().await.unwrap().stream;
+                    let Accepted { stream, mover, .. } = listener.accept().await.unwrap();
                     let report = report.clone();
                     spawn_local(async move {
-                        let done = attend(service, stream).await;
+                        let done = attend(service, stream, mover.as_ref()).await;
                         // A test that wants to know nothing has dropped the other end.
                         let _ = report.send((service, done.map_err(|error| error.kind())));
                     });
@@ -171,33 +207,34 @@ fn serve(
             let statistics = reader.read().unwrap().unwrap();
             assert_eq!(statistics.tx_invalid, 0, "{statistics:?}");
         }
-    });
+        handle.counters()
+    })
 }
 
-async fn attend(service: Service, mut stream: Stream) -> io::Result<usize> {
+async fn attend(service: Service, mut stream: Stream, mover: Option<&Mover>) -> io::Result<usize> {
     match service {
-        Service::Echo => {
-            let (mut read, mut write) = tokio::io::split(stream);
-            let count = tokio::io::copy(&mut read, &mut write).await?;
-            write.shutdown().await?;
-            Ok(usize::try_from(count).unwrap())
-        }
+        Service::Echo => echo(stream, mover).await,
         Service::Upload => {
-            let count = swallow(&mut stream).await?;
+            let count = swallow(&mut stream, mover).await?;
             stream.write_all(&(count as u64).to_be_bytes()).await?;
             stream.shutdown().await?;
             Ok(count)
         }
         Service::Download => {
             let length = usize::try_from(stream.read_u64().await?).unwrap();
-            stream.write_all(&pattern(length)).await?;
+            let text = pattern(length);
+            let (before, behind) = text.split_at(length.min(MOVES_AT));
+            stream.write_all(before).await?;
+            ask(mover, length, Why::Response);
+            stream.write_all(behind).await?;
+            check_place(mover, length, Why::Response);
             stream.shutdown().await?;
-            swallow(&mut stream).await
+            swallow(&mut stream, None).await
         }
         Service::Hello => {
             stream.write_all(b"h").await?;
             stream.shutdown().await?;
-            swallow(&mut stream).await
+            swallow(&mut stream, None).await
         }
         Service::Abandon => {
             stream.read_u8().await?;
@@ -206,11 +243,46 @@ async fn attend(service: Service, mut stream: Stream) -> io::Result<usize> {
     }
 }
 
+async fn echo(stream: Stream, mover: Option<&Mover>) -> io::Result<usize> {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let mut buffer = vec![0; 8192];
+    let mut place = 0;
+    loop {
+        let count = read.read(&mut buffer).await?;
+        if count == 0 {
+            check_place(mover, place, Why::Tunnel);
+            write.shutdown().await?;
+            return Ok(place);
+        }
+        write.write_all(&buffer[..count]).await?;
+        place += count;
+        ask(mover, place, Why::Tunnel);
+    }
+}
+
+fn ask(mover: Option<&Mover>, place: usize, why: Why) {
+    if let Some(mover) = mover
+        && place >= MOVES_AT
+    {
+        mover.ask(why);
+    }
+}
+
+/// Who was asked has moved.
+fn check_place(mover: Option<&Mover>, place: usize, why: Why) {
+    if let Some(mover) = mover
+        && place > MOVES_AT
+    {
+        assert_eq!(mover.place(), Place::Kernel(why));
+    }
+}
+
 /// Reads the pattern to its end: how many bytes it was.
-async fn swallow(stream: &mut Stream) -> io::Result<usize> {
+async fn swallow(stream: &mut Stream, mover: Option<&Mover>) -> io::Result<usize> {
     let mut buffer = [0; 8192];
     let mut place = 0;
     loop {
+        ask(mover, place, Why::Upload);
         let count = stream.read(&mut buffer).await?;
         if count == 0 {
             return Ok(place);

@@ -1,4 +1,4 @@
-//! Maps `STACK_FLOWS` of a loaded program, as the engine sees them, and for tests that want an entry lost or made too early.
+//! Maps `STACK_FLOWS` of a loaded program, as an engine sees them; tests lose an entry by it, or make one too early.
 
 use std::{
     cell::RefCell,
@@ -33,7 +33,7 @@ enum Key {
 
 impl Steer {
     /// Takes them out of the loaded program.
-    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self> {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         Ok(Self(Rc::new(Maps {
             flows: RefCell::new(take(ebpf, "STACK_FLOWS")?),
             flows6: RefCell::new(take(ebpf, "STACK_FLOWS6")?),
