@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use http::HeaderMap;
 use http::header::STRICT_TRANSPORT_SECURITY;
+use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -23,6 +24,7 @@ use crate::balance::{Balancer, Server};
 use crate::client_io::{ClientIo, Shared};
 use crate::entrance::shake_hands;
 use crate::error::{Error, Kind};
+use crate::forward::forward;
 use crate::headers::{HeaderMode, Scheme};
 use crate::http1::Http1;
 use crate::http2;
@@ -156,7 +158,9 @@ impl Proxy {
         let io = ClientIo::new(stream, Rc::clone(&shared));
         let mut draining = self.draining();
         let session = Session::new(self, client, shown, shared);
-        let mut http = Http1::new(io, Rc::clone(&session));
+        let requests = Rc::clone(&session);
+        let answer = service_fn(move |request| forward(Rc::clone(&requests), request));
+        let mut http = Http1::new(io, Rc::clone(&session), answer);
         let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
         let mut stopping = false;
         let mut alarm = pin!(sleep_until(Instant::now() + timeouts.idle));

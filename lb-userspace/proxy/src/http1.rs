@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::{HttpService, Service};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -25,34 +25,39 @@ use crate::body::{BUFFER, ResponseBody};
 use crate::client_io::ClientIo;
 use crate::connection::Session;
 use crate::error::Error;
-use crate::forward::forward;
 
 /// A client that has sent again sooner than this isn't quiet, and rests only after as long a silence: to set hyper up
 /// for each of its requests would cost more than the memory is worth.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A client's connection.
-pub(crate) struct Http1<S> {
+/// A client's connection, by `S`, and what answers its requests, `V`.
+pub(crate) struct Http1<S, V: HttpService<Incoming>> {
     session: Rc<Session>,
+    service: V,
     /// `None` only while one becomes the other.
-    state: Option<State<S>>,
+    state: Option<State<S, V>>,
     /// Whether to rest as soon as there is nothing to do.
     is_quiet: bool,
     /// Whether hyper was told to come to an end, which a rest would make it forget.
     is_ending: bool,
 }
 
-enum State<S> {
+enum State<S, V: HttpService<Incoming>> {
     /// Since then; `None` if nothing came before.
     Resting(ClientIo<S>, Option<Instant>),
-    Serving(Box<http1::Connection<TokioIo<ClientIo<S>>, Requests>>),
+    Serving(Box<http1::Connection<TokioIo<ClientIo<S>>, V>>),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
+impl<S, V> Http1<S, V>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    V: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Error> + Clone,
+{
     /// A new connection, of which nothing was read yet.
-    pub(crate) fn new(io: ClientIo<S>, session: Rc<Session>) -> Self {
+    pub(crate) fn new(io: ClientIo<S>, session: Rc<Session>, service: V) -> Self {
         Self {
             session,
+            service,
             state: Some(State::Resting(io, None)),
             is_quiet: true,
             is_ending: false,
@@ -126,7 +131,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
         self.state = self.state.take().map(|state| match state {
             State::Resting(io, since) => {
                 self.is_quiet = since.is_none_or(|since| since.elapsed() >= QUIET);
-                State::Serving(Box::new(serve(io, &self.session)))
+                let builder = builder(&self.session);
+                let served = builder.serve_connection(TokioIo::new(io), self.service.clone());
+                State::Serving(Box::new(served))
             }
             serving @ State::Serving(_) => serving,
         });
@@ -145,13 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http1<S> {
     }
 }
 
-fn serve<S>(
-    io: ClientIo<S>,
-    session: &Rc<Session>,
-) -> http1::Connection<TokioIo<ClientIo<S>>, Requests>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+fn builder(session: &Session) -> http1::Builder {
     let service = &session.proxy.service;
     let mut builder = http1::Builder::new();
     if let Some(limit) = service.max_headers {
@@ -168,20 +169,6 @@ where
         // A response without `Date` is the server's decision.
         .auto_date_header(false)
         // It would also run between requests; `activity` keeps the time instead.
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(io), Requests(Rc::clone(session)))
-}
-
-/// The requests of one connection, each with a future of its own.
-struct Requests(Rc<Session>);
-
-impl Service<Request<Incoming>> for Requests {
-    type Response = Response<ResponseBody>;
-    type Error = Error;
-    /// Boxed: hyper would keep room for it between requests.
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>>>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(forward(Rc::clone(&self.0), request))
-    }
+        .header_read_timeout(None);
+    builder
 }
