@@ -31,10 +31,6 @@ pub(crate) struct StackFlows {
 }
 
 /// A connection that is known to live on the stack.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for `lb flows`, which does not ask yet")
-)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StackFlow {
     /// Its ends.
