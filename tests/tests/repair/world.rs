@@ -12,6 +12,7 @@ use lb_tests::{
     address::{VIP_HTTP, ipv6},
     lab::{Lab, Size},
 };
+use socket2::SockRef;
 
 /// The lab.
 pub(crate) struct World {
@@ -38,9 +39,6 @@ impl World {
         })
         .unwrap();
         lab.speak_ipv6().unwrap();
-        // How much is in flight at a moment should not depend on how fast the machine is, as it does with BBR.
-        let cubic = || fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "cubic").unwrap();
-        lab.edge().run(cubic).unwrap();
         nft(
             &lab,
             "add table inet repair
@@ -57,8 +55,7 @@ impl World {
     /// Other listeners than before.
     pub(crate) fn listen_again(&mut self) {
         self.listeners.clear();
-        let listen = || families().map(|ip| TcpListener::bind((ip, PORT)).unwrap());
-        self.listeners = self.in_edge(listen).into();
+        self.listeners = self.in_edge(|| families().map(listen)).into();
     }
 
     pub(crate) fn connect(&self, ip: IpAddr) -> Ends {
@@ -134,6 +131,14 @@ pub(crate) fn nft(lab: &Lab, rules: &str) {
         .write_all(rules.as_bytes())
         .unwrap();
     assert!(nft.wait().unwrap().success(), "{rules}");
+}
+
+/// With cubic: how much is in flight at a moment should not depend on how fast the machine is, as it does with BBR.
+fn listen(ip: IpAddr) -> TcpListener {
+    let listener = TcpListener::bind((ip, PORT)).unwrap();
+    let socket = SockRef::from(&listener);
+    socket.set_tcp_congestion(b"cubic").unwrap();
+    listener
 }
 
 /// Where the server listens.
