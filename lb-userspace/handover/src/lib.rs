@@ -24,6 +24,7 @@
 //! (`lb-userspace`).
 
 mod error;
+mod history;
 mod plan;
 mod reinject;
 mod repaired;

@@ -399,7 +399,7 @@ impl Exchange<'_> {
         session.proxy.service.counters.tunnels.increment();
         headers::clean_response(&mut head.headers);
         wanted.say(&mut head.headers);
-        session.tunnel.replace(Some(tunnel));
+        session.tunnel.replace(Some(Box::new(tunnel)));
         Response::from_parts(head, ResponseBody::Tunnel)
     }
 }

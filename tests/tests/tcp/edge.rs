@@ -64,16 +64,15 @@ pub(crate) fn families() -> [IpAddr; 2] {
 /// How a connection ended for the service, and how many bytes of the pattern it had got.
 pub(crate) type Outcome = (Service, Result<usize, ErrorKind>);
 
-/// Bytes of a connection after which it moves to the kernel, in each direction.
-pub(crate) const MOVES_AT: usize = 300_000;
-
 /// What an edge is asked for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Conditions {
     /// So many thousandths of the data segments of each side are lost.
     pub(crate) permille: u32,
-    /// Whether connections move after [`MOVES_AT`] bytes.
-    pub(crate) moves: bool,
+    /// Bytes of a connection after which it asks to move to the kernel, if it ever does.
+    pub(crate) move_at: Option<usize>,
+    /// Connections at most that may have moved.
+    pub(crate) moved_at_most: usize,
 }
 
 /// A lab whose edge serves; what the wire loses is told apart by direction.
@@ -104,7 +103,7 @@ pub(crate) fn while_serving_under(
     conditions: Conditions,
     clients: impl FnOnce(&Running<'_>),
 ) -> Wires {
-    let Conditions { permille, moves } = conditions;
+    let permille = conditions.permille;
     let lab = Lab::up(Size {
         servers: 1,
         queues: 2,
@@ -123,7 +122,7 @@ pub(crate) fn while_serving_under(
     let (up, counters) = thread::scope(|scope| {
         let engine = scope.spawn(move || {
             let serve = || {
-                let counters = serve(&mut up, moves, &ready, stopped, &report);
+                let counters = serve(&mut up, conditions, &ready, stopped, &report);
                 (up, counters)
             };
             edge.run(serve).unwrap()
@@ -147,7 +146,7 @@ pub(crate) fn while_serving_under(
 
 fn serve(
     wire: &mut Lossy,
-    moves: bool,
+    conditions: Conditions,
     ready: &mpsc::Sender<()>,
     stopped: oneshot::Receiver<()>,
     report: &mpsc::Sender<Outcome>,
@@ -173,9 +172,9 @@ fn serve(
         };
         let sockets = sockets.into_iter().map(|socket| (socket, port)).collect();
         let config = EngineConfig {
-            moves: moves.then_some(MoveLimits {
+            moves: conditions.move_at.map(|_| MoveLimits {
                 per_second: 100_000,
-                connections: 1000,
+                connections: conditions.moved_at_most,
             }),
             ..EngineConfig::default()
         };
@@ -188,9 +187,13 @@ fn serve(
             spawn_local(async move {
                 loop {
                     let Accepted { stream, mover, .. } = listener.accept().await.unwrap();
+                    let wish = Wish {
+                        mover,
+                        at: conditions.move_at.unwrap_or(usize::MAX),
+                    };
                     let report = report.clone();
                     spawn_local(async move {
-                        let done = attend(service, stream, mover.as_ref()).await;
+                        let done = attend(service, stream, &wish).await;
                         // A test that wants to know nothing has dropped the other end.
                         let _ = report.send((service, done.map_err(|error| error.kind())));
                     });
@@ -211,11 +214,47 @@ fn serve(
     })
 }
 
-async fn attend(service: Service, mut stream: Stream, mover: Option<&Mover>) -> io::Result<usize> {
+/// When a connection asks to move, if it can.
+struct Wish {
+    mover: Option<Mover>,
+    at: usize,
+}
+
+impl Wish {
+    const NONE: Self = Self {
+        mover: None,
+        at: usize::MAX,
+    };
+
+    /// Asks, once so many bytes have passed.
+    fn at(&self, place: usize, why: Why) {
+        if let Some(mover) = &self.mover
+            && place >= self.at
+        {
+            mover.ask(why);
+        }
+    }
+
+    /// Waits until there is nothing to wait for: some turns of the engine, if it can move at all.
+    async fn decided(&self) {
+        let Some(mover) = &self.mover else { return };
+        for _ in 0..TURNS {
+            if mover.place() != Place::AfXdp {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Turns in which an engine has decided on a wish.
+const TURNS: usize = 1000;
+
+async fn attend(service: Service, mut stream: Stream, wish: &Wish) -> io::Result<usize> {
     match service {
-        Service::Echo => echo(stream, mover).await,
+        Service::Echo => echo(stream, wish).await,
         Service::Upload => {
-            let count = swallow(&mut stream, mover).await?;
+            let count = swallow(&mut stream, wish).await?;
             stream.write_all(&(count as u64).to_be_bytes()).await?;
             stream.shutdown().await?;
             Ok(count)
@@ -223,66 +262,50 @@ async fn attend(service: Service, mut stream: Stream, mover: Option<&Mover>) -> 
         Service::Download => {
             let length = usize::try_from(stream.read_u64().await?).unwrap();
             let text = pattern(length);
-            let (before, behind) = text.split_at(length.min(MOVES_AT));
+            let (before, behind) = text.split_at(length.min(wish.at));
             stream.write_all(before).await?;
-            ask(mover, length, Why::Response);
+            wish.at(before.len(), Why::Response);
             stream.write_all(behind).await?;
-            check_place(mover, length, Why::Response);
+            wish.decided().await;
             stream.shutdown().await?;
-            swallow(&mut stream, None).await
+            swallow(&mut stream, &Wish::NONE).await
         }
         Service::Hello => {
             stream.write_all(b"h").await?;
             stream.shutdown().await?;
-            swallow(&mut stream, None).await
+            swallow(&mut stream, &Wish::NONE).await
         }
         Service::Abandon => {
             stream.read_u8().await?;
+            wish.at(usize::MAX, Why::Upload);
+            wish.decided().await;
             Ok(1)
         }
     }
 }
 
-async fn echo(stream: Stream, mover: Option<&Mover>) -> io::Result<usize> {
+async fn echo(stream: Stream, wish: &Wish) -> io::Result<usize> {
     let (mut read, mut write) = tokio::io::split(stream);
     let mut buffer = vec![0; 8192];
     let mut place = 0;
     loop {
         let count = read.read(&mut buffer).await?;
         if count == 0 {
-            check_place(mover, place, Why::Tunnel);
             write.shutdown().await?;
             return Ok(place);
         }
         write.write_all(&buffer[..count]).await?;
         place += count;
-        ask(mover, place, Why::Tunnel);
-    }
-}
-
-fn ask(mover: Option<&Mover>, place: usize, why: Why) {
-    if let Some(mover) = mover
-        && place >= MOVES_AT
-    {
-        mover.ask(why);
-    }
-}
-
-/// Who was asked has moved.
-fn check_place(mover: Option<&Mover>, place: usize, why: Why) {
-    if let Some(mover) = mover
-        && place > MOVES_AT
-    {
-        assert_eq!(mover.place(), Place::Kernel(why));
+        wish.at(place, Why::Tunnel);
     }
 }
 
 /// Reads the pattern to its end: how many bytes it was.
-async fn swallow(stream: &mut Stream, mover: Option<&Mover>) -> io::Result<usize> {
+async fn swallow(stream: &mut Stream, wish: &Wish) -> io::Result<usize> {
     let mut buffer = [0; 8192];
     let mut place = 0;
     loop {
-        ask(mover, place, Why::Upload);
+        wish.at(place, Why::Upload);
         let count = stream.read(&mut buffer).await?;
         if count == 0 {
             return Ok(place);
