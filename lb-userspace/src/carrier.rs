@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use lb_config::{Begin, Transport};
+use lb_handover::selftest::{self, SelfTest};
 use lb_transport::af_xdp::{PortConfig, RxChecksums};
 use lb_xsk::{Socket, SocketConfig};
 
@@ -139,12 +140,15 @@ fn may_move(chosen: Chosen, service: &lb_config::Service, ports: &[Port]) -> Cho
     }
 }
 
-/// Whether connections to `listen` can move to the kernel on this host, or why not.
-fn self_test(_listen: SocketAddr, _ports: &[Port]) -> Result<(), String> {
-    let reinjector = lb_handover::Reinjector::new();
-    reinjector
-        .map(drop)
-        .map_err(|error| format!("no raw sockets: {error}"))
+/// Whether connections to `listen` can move to the kernel on this host, or why not. Clients come in by the first interface.
+fn self_test(listen: SocketAddr, ports: &[Port]) -> Result<(), String> {
+    let front = ports.first().ok_or("there is no interface")?;
+    let test = SelfTest {
+        listen,
+        interface_index: front.ifindex,
+        interface_name: front.name.clone(),
+    };
+    selftest::run(&test).map_err(|reason| reason.to_string())
 }
 
 async fn port(name: &str, resolver: &Resolver) -> anyhow::Result<Port> {

@@ -357,7 +357,8 @@ impl Server {
     {
         match self {
             Self::Http(proxy) => proxy.serve_on(Some(carriage), stream, client).await,
-            Self::Tcp(relay) => relay.serve_on(Some(carriage), stream, client).await,
+            // Boxed: the larger of the two would be the size of both.
+            Self::Tcp(relay) => Box::pin(relay.serve_on(Some(carriage), stream, client)).await,
         }
     }
 }

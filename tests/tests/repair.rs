@@ -10,8 +10,12 @@
 
 #[path = "repair/dump.rs"]
 mod dump;
+#[path = "repair/first_flights.rs"]
+mod first_flights;
 #[path = "repair/selftest.rs"]
 mod selftest;
+#[path = "repair/start.rs"]
+mod start;
 #[path = "repair/world.rs"]
 mod world;
 
@@ -53,10 +57,13 @@ fn a_moved_connection_loses_no_byte_in_either_direction() {
                 eprintln!("{ip}, {moment:?}, without {off:?}");
                 let mut ends = world.connect(ip);
                 let rest = prepare(&world, &mut ends, moment);
-                let (moved, client) = move_it(&world, ends, moment);
-                check_mss(&moved.released.socket, ip.is_ipv6(), off);
-                assert!(dump::adapts_buffers(&moved.released.socket));
-                finish(moved, client, rest);
+                let client = ends.client.try_clone().unwrap();
+                let dumped = move_out(&world, ends);
+                check_in_flight(&dumped, moment);
+                let released = move_in(&world, &dumped);
+                check_mss(&released.socket, ip.is_ipv6(), off);
+                assert!(dump::adapts_buffers(&released.socket));
+                finish(released, &dumped.snapshot.unread, client, rest);
             }
         }
         world.switch_on(off);
@@ -109,39 +116,37 @@ fn prepare(world: &World, ends: &mut Ends, moment: Moment) -> Rest {
     rest
 }
 
-/// A connection that has moved.
-struct Moved {
-    released: Released,
-    unread: Vec<u8>,
+/// Takes a connection out of its socket, of which the client must not learn.
+fn move_out(world: &World, ends: Ends) -> Dumped {
+    world.block();
+    dump(ends.server)
 }
 
-/// Makes the socket twice: the first one is dropped, of which the peer must not learn.
-fn move_it(world: &World, ends: Ends, moment: Moment) -> (Moved, TcpStream) {
-    world.block();
+/// Makes the socket again and again: one that is dropped leaves no trace.
+fn move_in(world: &World, dumped: &Dumped) -> Released {
     let sent = world.sent();
-    let dumped = dump(ends.server);
-    if moment == Moment::InFlight {
-        let in_flight = dumped.snapshot.nxt.since(dumped.snapshot.una);
-        eprintln!("{in_flight} bytes in flight");
-        assert!(in_flight >= MUCH, "a new socket's buffer would be enough");
-    }
     for _ in 0..2 {
-        drop(repaired(world, &dumped));
+        drop(repaired(world, dumped));
     }
-    let repaired = repaired(world, &dumped);
+    let repaired = repaired(world, dumped);
     assert_eq!(world.sent(), sent, "nothing leaves before the release");
     world.unblock();
-    let moved = Moved {
-        released: world.in_edge(|| repaired.release().unwrap()),
-        unread: dumped.snapshot.unread,
-    };
+    let released = world.in_edge(|| repaired.release().unwrap());
     assert!(world.sent() > sent, "the probe of the window leaves");
-    (moved, ends.client)
+    released
 }
 
 fn repaired(world: &World, dumped: &Dumped) -> Repaired {
     let options = Options::default();
     world.in_edge(|| Repaired::new(&dumped.key, &dumped.snapshot, dumped.clock, &options).unwrap())
+}
+
+fn check_in_flight(dumped: &Dumped, moment: Moment) {
+    let in_flight = dumped.snapshot.nxt.since(dumped.snapshot.una);
+    match moment {
+        Moment::InFlight => assert!(in_flight >= MUCH, "a new socket's buffer would do"),
+        Moment::Idle | Moment::Unread => assert_eq!(in_flight, 0),
+    }
 }
 
 /// Segments are as large as before, from the first one on.
@@ -156,14 +161,14 @@ fn check_mss(socket: &TcpStream, is_ipv6: bool, off: &[&str]) {
 }
 
 /// The rest in both directions at once, and FIN in both.
-fn finish(moved: Moved, client: TcpStream, rest: Rest) {
+fn finish(released: Released, unread: &[u8], client: TcpStream, rest: Rest) {
     let text = pattern(LENGTH);
-    let Released { socket, unsent } = moved.released;
+    let Released { socket, unsent } = released;
     socket.set_nonblocking(false).unwrap();
     let (mut server_reads, mut server_writes) = (socket.try_clone().unwrap(), socket);
     let (mut client_reads, mut client_writes) = (client.try_clone().unwrap(), client);
-    assert_eq!(moved.unread, text[rest.read_up..][..moved.unread.len()]);
-    let read_up = rest.read_up + moved.unread.len();
+    let read_up = rest.read_up + unread.len();
+    assert!(*unread == text[rest.read_up..read_up], "other bytes unread");
     thread::scope(|scope| {
         scope.spawn(|| {
             server_writes.write_all(&unsent).unwrap();
@@ -199,7 +204,9 @@ fn beside_a_moved_connection_there_can_be_a_new_listener() {
     let mut world = World::new();
     for ip in families() {
         let ends = world.connect(ip);
-        let (moved, _client) = move_it(&world, ends, Moment::Idle);
+        let _client = ends.client.try_clone().unwrap();
+        let dumped = move_out(&world, ends);
+        let moved = move_in(&world, &dumped);
         world.listen_again();
         drop(moved);
     }

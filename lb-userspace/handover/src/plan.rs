@@ -8,6 +8,7 @@ use std::time::Duration;
 use lb_tcp::{Seq, Snapshot};
 
 use crate::error::{MoveError, Step};
+use crate::history::History;
 
 /// What a moved socket is told beside its connection's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +48,8 @@ pub struct Keepalive {
 pub(crate) struct Plan<'a> {
     /// `SO_SNDBUFFORCE`, if the bytes in flight may not fit a new socket's buffer.
     pub(crate) send_buffer: Option<u32>,
-    /// `TCP_QUEUE_SEQ` of the send queue.
-    pub(crate) una: u32,
+    /// `TCP_QUEUE_SEQ` of the send queue: SND.UNA, or before it if there is a history.
+    pub(crate) start: u32,
     /// `TCP_QUEUE_SEQ` of the receive queue.
     pub(crate) rcv_nxt: u32,
     /// `TCP_MAXSEG`. Before `connect`: the MSS among the repair options doesn't reach the size that segments are cut to, which stays
@@ -59,7 +60,9 @@ pub(crate) struct Plan<'a> {
     /// `TCP_TIMESTAMP`.
     pub(crate) clock: Option<u32>,
     /// `TCP_REPAIR_WINDOW`.
-    pub(crate) window: Window,
+    pub(crate) windows: Windows,
+    /// Segments that were acknowledged, if the socket is to know of some.
+    pub(crate) history: Option<History>,
     /// Bytes in flight.
     pub(crate) sent: &'a [u8],
     /// Bytes that wait.
@@ -83,7 +86,7 @@ pub(crate) struct Negotiated {
 /// `struct tcp_repair_window`, as the kernel reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub(crate) struct Window {
+pub(crate) struct Windows {
     /// SND.WL1.
     pub(crate) snd_wl1: u32,
     /// SND.WND.
@@ -104,7 +107,7 @@ const ALWAYS_FITS: usize = 8 << 10;
 const MAX_SHIFT: u8 = 14;
 
 impl<'a> Plan<'a> {
-    /// `clock` is the TSval that the connection would send now.
+    /// `clock` is the `TSval` that the connection would send now.
     pub(crate) fn new(snapshot: &'a Snapshot, clock: u32) -> Result<Self, MoveError> {
         let sent = snapshot.nxt.since(snapshot.una) as usize;
         let (sent, unsent) = snapshot
@@ -117,7 +120,7 @@ impl<'a> Plan<'a> {
         }
         Ok(Self {
             send_buffer: send_buffer(sent.len()),
-            una: snapshot.una.0,
+            start: snapshot.una.0,
             rcv_nxt: snapshot.rcv_nxt.0,
             mss: snapshot.mss.into(),
             negotiated: Negotiated {
@@ -127,14 +130,26 @@ impl<'a> Plan<'a> {
                 timestamps: snapshot.timestamps.is_some(),
             },
             clock: snapshot.timestamps.map(|_| even(clock)),
-            window: Window::new(snapshot)?,
+            windows: Windows::new(snapshot)?,
+            history: None,
             sent,
             unsent,
         })
     }
+
+    /// With what the peer has acknowledged last, if that says something.
+    pub(crate) fn with_history(mut self, snapshot: &Snapshot) -> Self {
+        let history = self.clock.and_then(|clock| History::new(snapshot, clock));
+        if let Some(History { len, .. }) = history {
+            self.start = (snapshot.una - len).0;
+            self.send_buffer = send_buffer(len as usize + self.sent.len());
+        }
+        self.history = history;
+        self
+    }
 }
 
-impl Window {
+impl Windows {
     /// Within the conditions of `tcp_repair_set_window`: `max_window >= snd_wnd`, `rcv_wup` not after RCV.NXT, `snd_wl1` not after
     /// RCV.NXT + `rcv_wnd`.
     fn new(snapshot: &Snapshot) -> Result<Self, MoveError> {

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::error::{MoveError, Step};
 use crate::plan::{Options, Plan};
+use crate::reinject::Reinjector;
 use crate::sys::{self, Queue, Repair};
 
 /// A connection as a socket in repair. Dropped, it is gone without a trace.
@@ -34,7 +35,7 @@ pub struct Released {
 }
 
 impl Repaired {
-    /// Makes the socket. `clock` is the TSval that the connection would send now; without timestamps it isn't looked at.
+    /// Makes the socket. `clock` is the `TSval` that the connection would send now; without timestamps it isn't looked at.
     ///
     /// What was received and not read is not given to the socket: whoever moves the connection keeps it (`snapshot.unread`), since it comes
     /// before all that the socket will give. What was received behind gaps is told to the socket by re-injection
@@ -45,14 +46,39 @@ impl Repaired {
         clock: u32,
         options: &Options,
     ) -> Result<Self, MoveError> {
-        let plan = Plan::new(snapshot, clock)?;
+        Self::of(key, &Plan::new(snapshot, clock)?, options)
+    }
+
+    /// As [`new`](Self::new), of a connection whose past the socket learns: the round trip, and how much may be in flight. Without
+    /// timestamps, or before the first round trip, there is nothing to learn.
+    ///
+    /// It is told by a packet, so that nothing else may be re-injected before, and netfilter must let it through (as
+    /// [`selftest`](crate::selftest) finds out): otherwise the socket waits with new segments until the peer has answered the probe.
+    pub fn with_history(
+        key: &FlowKey,
+        snapshot: &Snapshot,
+        clock: u32,
+        options: &Options,
+        reinjector: &Reinjector,
+    ) -> Result<Self, MoveError> {
+        let plan = Plan::new(snapshot, clock)?.with_history(snapshot);
+        let repaired = Self::of(key, &plan, options)?;
+        if let Some(history) = &plan.history {
+            reinjector
+                .inject(key, &history.acknowledgement, &[])
+                .map_err(|error| Step::History.failed(error))?;
+        }
+        Ok(repaired)
+    }
+
+    fn of(key: &FlowKey, plan: &Plan<'_>, options: &Options) -> Result<Self, MoveError> {
         let socket = begin(key.local).map_err(|error| Step::Socket.failed(error))?;
         // First of all: from here on nothing leaves, whatever fails.
         sys::repair(socket.as_fd(), Repair::On).map_err(|error| Step::Repair.failed(error))?;
         configure(&socket, options).map_err(|error| Step::Configure.failed(error))?;
-        connect(&socket, key, &plan)?;
-        negotiate(&socket, &plan)?;
-        put_in_flight(&socket, &plan).map_err(|error| Step::SendQueue.failed(error))?;
+        connect(&socket, key, plan)?;
+        negotiate(&socket, plan)?;
+        put_in_flight(&socket, plan).map_err(|error| Step::SendQueue.failed(error))?;
         Ok(Self {
             socket,
             unsent: plan.unsent.to_vec(),
@@ -128,7 +154,7 @@ fn connect(socket: &Socket, key: &FlowKey, plan: &Plan<'_>) -> Result<(), MoveEr
 
 fn number(socket: &Socket, plan: &Plan<'_>) -> io::Result<()> {
     let fd = socket.as_fd();
-    for (queue, seq) in [(Queue::Send, plan.una), (Queue::Receive, plan.rcv_nxt)] {
+    for (queue, seq) in [(Queue::Send, plan.start), (Queue::Receive, plan.rcv_nxt)] {
         sys::choose(fd, queue)?;
         sys::queue_seq(fd, seq)?;
     }
@@ -137,19 +163,23 @@ fn number(socket: &Socket, plan: &Plan<'_>) -> io::Result<()> {
 
 fn negotiate(socket: &Socket, plan: &Plan<'_>) -> Result<(), MoveError> {
     let fd = socket.as_fd();
-    sys::options(fd, &plan.negotiated).map_err(|error| Step::Options.failed(error))?;
+    sys::options(fd, plan.negotiated).map_err(|error| Step::Options.failed(error))?;
     if let Some(clock) = plan.clock {
         sys::timestamp(fd, clock).map_err(|error| Step::Timestamp.failed(error))?;
     }
-    sys::window(fd, &plan.window).map_err(|error| Step::Window.failed(error))
+    sys::windows(fd, &plan.windows).map_err(|error| Step::Window.failed(error))
 }
 
 /// Bytes that are written in repair count as sent: they are sent again if they get lost.
 fn put_in_flight(socket: &Socket, plan: &Plan<'_>) -> io::Result<()> {
     let fd = socket.as_fd();
     sys::choose(fd, Queue::Send)?;
-    if send(socket, plan.sent)? < plan.sent.len() {
-        return Err(io::ErrorKind::WouldBlock.into());
+    // Each in segments of its own: what is acknowledged must end where the acknowledgement does.
+    let history = plan.history.map_or(0, |history| history.len as usize);
+    for bytes in [&vec![0; history], plan.sent] {
+        if send(socket, bytes)? < bytes.len() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
     }
     sys::choose(fd, Queue::None)?;
     if plan.send_buffer.is_some() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lb_tcp::{Flags, FlowKey, Seq, Snapshot, wire};
 
-use crate::plan::{Negotiated, Plan, Window};
+use crate::plan::{Negotiated, Plan, Windows};
 use crate::reinject::packet;
 use crate::{MoveError, Step, out_of_order};
 
@@ -45,7 +45,7 @@ fn plan(snapshot: &Snapshot) -> Result<Plan<'_>, MoveError> {
 fn a_plan_says_all_that_the_peer_knows() {
     let expected = Plan {
         send_buffer: None,
-        una: u32::MAX - 1,
+        start: u32::MAX - 1,
         rcv_nxt: 5000,
         mss: 1460,
         negotiated: Negotiated {
@@ -55,13 +55,14 @@ fn a_plan_says_all_that_the_peer_knows() {
             timestamps: true,
         },
         clock: Some(1002),
-        window: Window {
+        windows: Windows {
             snd_wl1: 5000,
             snd_wnd: 64 << 10,
             max_window: 128 << 10,
             rcv_wnd: 66_000,
             rcv_wup: 4000,
         },
+        history: None,
         sent: b"sent",
         unsent: b"|unsent",
     };
@@ -98,13 +99,13 @@ fn the_clock_is_rounded_up_to_even() {
 /// The conditions of `tcp_repair_set_window`, word by word.
 fn check_kernel_takes(snapshot: &Snapshot) {
     let plan = plan(snapshot).unwrap();
-    let Window {
+    let Windows {
         snd_wl1,
         snd_wnd,
         max_window,
         rcv_wnd,
         rcv_wup,
-    } = plan.window;
+    } = plan.windows;
     let nxt = Seq(plan.rcv_nxt);
     assert!(max_window >= snd_wnd, "{snapshot:?}");
     assert!(!Seq(snd_wl1).follows(nxt + rcv_wnd), "{snapshot:?}");
@@ -195,6 +196,57 @@ fn what_is_behind_gaps_comes_as_the_peer_sent_it() {
             .iter()
             .all(|(_, payload)| payload.iter().all(|&byte| byte == b'a'))
     );
+}
+
+/// How many bytes are made up, and which round trip their acknowledgement tells.
+fn history(snapshot: &Snapshot, clock: u32) -> Option<(u32, u32)> {
+    let plan = Plan::new(snapshot, clock).unwrap().with_history(snapshot);
+    let start = Seq(plan.start);
+    let Some(history) = plan.history else {
+        assert_eq!(start, snapshot.una);
+        return None;
+    };
+    assert_eq!(start + history.len, snapshot.una);
+    let header = history.acknowledgement;
+    assert_eq!((header.seq, header.ack), (snapshot.rcv_nxt, snapshot.una));
+    assert_eq!((header.flags, header.window), (Flags::ACK, 512));
+    let timestamps = header.options.timestamps.unwrap();
+    assert_eq!(timestamps.value, 77, "TS.Recent");
+    let echo = timestamps.echo;
+    assert_ne!(echo, 0, "would be no echo");
+    Some((history.len, plan.clock.unwrap().wrapping_sub(echo)))
+}
+
+#[test]
+fn the_past_is_told_as_far_as_it_is_known() {
+    let of = |segments: u32, srtt: Option<u64>| Snapshot {
+        cwnd: segments * 1448,
+        srtt: srtt.map(Duration::from_millis),
+        ..snapshot()
+    };
+    let told = |segments, srtt| history(&of(segments, srtt), 1_000_000);
+    assert_eq!(told(1, Some(20)), Some((1, 20)), "less can't be told");
+    assert_eq!(told(10, Some(0)), Some((1, 0)));
+    assert_eq!(told(50, Some(20)), Some((40 * 1448, 20)));
+    assert_eq!(told(2000, Some(20)), Some((128 * 1448, 20)), "enough");
+    assert_eq!(told(50, None), None);
+    assert_eq!(history(&of(10, Some(20)), 20), Some((1, 21)), "not zero");
+    assert_eq!(history(&of(10, Some(20)), 10), Some((1, 20)), "wraps");
+    let without = Snapshot {
+        timestamps: None,
+        ..snapshot()
+    };
+    assert_eq!(history(&without, 1_000_000), None);
+}
+
+#[test]
+fn the_past_needs_room_as_well() {
+    let long = Snapshot {
+        cwnd: 50 * 1448,
+        ..snapshot()
+    };
+    let plan = plan(&long).unwrap().with_history(&long);
+    assert_eq!(plan.send_buffer, Some(2 * (40 * 1448 + 4)));
 }
 
 #[test]

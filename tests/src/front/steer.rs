@@ -1,9 +1,10 @@
-//! Maps `STACK_FLOWS` of a loaded program, as an engine sees them.
+//! Maps `STACK_FLOWS` of a loaded program, as an engine sees them; tests lose an entry by it, or make one too early.
 
 use std::{
     cell::RefCell,
     io,
     net::{IpAddr, SocketAddr},
+    rc::Rc,
 };
 
 use anyhow::{Context as _, Result};
@@ -15,8 +16,11 @@ use lb_ebpf::abi::{STACK_FLOW_MOVED, StackFlowKey, StackFlowKey6};
 use lb_tcp::FlowKey;
 use lb_transport::Steering;
 
-/// Both maps.
-pub struct Steer {
+/// Both maps. Clones are of the same ones.
+#[derive(Clone)]
+pub struct Steer(Rc<Maps>);
+
+struct Maps {
     flows: RefCell<HashMap<MapData, StackFlowKey, u32>>,
     flows6: RefCell<HashMap<MapData, StackFlowKey6, u32>>,
 }
@@ -30,17 +34,17 @@ enum Key {
 impl Steer {
     /// Takes them out of the loaded program.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        Ok(Self {
+        Ok(Self(Rc::new(Maps {
             flows: RefCell::new(take(ebpf, "STACK_FLOWS")?),
             flows6: RefCell::new(take(ebpf, "STACK_FLOWS6")?),
-        })
+        })))
     }
 
     /// Whether the connection's packets go to the stack.
     pub fn has(&self, flow: &FlowKey) -> bool {
         match key(flow) {
-            Key::V4(key) => self.flows.borrow().get(&key, 0).is_ok(),
-            Key::V6(key) => self.flows6.borrow().get(&key, 0).is_ok(),
+            Key::V4(key) => self.0.flows.borrow().get(&key, 0).is_ok(),
+            Key::V6(key) => self.0.flows6.borrow().get(&key, 0).is_ok(),
         }
     }
 }
@@ -48,16 +52,16 @@ impl Steer {
 impl Steering for Steer {
     fn to_stack(&self, flow: &FlowKey) -> io::Result<()> {
         let done = match key(flow) {
-            Key::V4(key) => self.flows.borrow_mut().insert(key, STACK_FLOW_MOVED, 0),
-            Key::V6(key) => self.flows6.borrow_mut().insert(key, STACK_FLOW_MOVED, 0),
+            Key::V4(key) => self.0.flows.borrow_mut().insert(key, STACK_FLOW_MOVED, 0),
+            Key::V6(key) => self.0.flows6.borrow_mut().insert(key, STACK_FLOW_MOVED, 0),
         };
         done.map_err(io::Error::other)
     }
 
     fn forget(&self, flow: &FlowKey) {
         let done = match key(flow) {
-            Key::V4(key) => self.flows.borrow_mut().remove(&key),
-            Key::V6(key) => self.flows6.borrow_mut().remove(&key),
+            Key::V4(key) => self.0.flows.borrow_mut().remove(&key),
+            Key::V6(key) => self.0.flows6.borrow_mut().remove(&key),
         };
         // One that was evicted is gone already.
         let gone = matches!(
