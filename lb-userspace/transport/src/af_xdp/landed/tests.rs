@@ -8,7 +8,7 @@ use tokio::task::LocalSet;
 
 use super::*;
 
-/// More than both ends' buffers hold.
+/// More than twice what both ends' buffers hold.
 const MUCH: usize = 32 << 20;
 
 impl Landed {
@@ -120,7 +120,7 @@ fn unread_bytes_reset_the_peer_even_if_something_waits_to_be_sent() {
             let mut got = Vec::new();
             let read = peer.read_to_end(&mut got).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-            assert!(got.len() < MUCH, "went on sending");
+            assert!(got.len() < MUCH / 2, "went on sending: {}", got.len());
         }
     });
 }
