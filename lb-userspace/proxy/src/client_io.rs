@@ -5,7 +5,7 @@
 //! up: a client that has asked for all that it wants may close its sending side and read on (RFC 9293 section 3.6). Before
 //! the response's head it counts as the client being gone (`Proxy::serve` says why).
 //!
-//! Invariant: bytes are never changed, reordered or buffered here; the only bytes that hyper writes and the client
+//! Invariant: bytes are never changed or reordered here, and none is buffered but what came with the stream; the only bytes that hyper writes and the client
 //! does not get, or gets later, are the ones that the gate catches.
 
 use std::cell::{Cell, RefCell};
@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -22,7 +23,8 @@ use crate::activity::Activity;
 use crate::admission::Pace;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
-use crate::service::ClientTimeouts;
+use crate::parting::Parted;
+use crate::service::{ClientAddr, ClientTimeouts};
 
 /// What the stream and the requests on it know in common.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
     pub(crate) pace: Pace,
+    /// Whether the connection may be given back between two requests.
+    pub(crate) may_part: Cell<bool>,
     is_flushed: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
     /// Whoever is to learn of the client's end when the response is through.
@@ -60,6 +64,7 @@ impl Shared {
             gate: Arc::default(),
             leftover: Leftover::default(),
             pace: Pace::default(),
+            may_part: Cell::new(false),
             is_flushed: Cell::new(true),
             awaits_flush: RefCell::default(),
             awaits_end: RefCell::default(),
@@ -81,6 +86,11 @@ impl Shared {
         if let Some(waker) = self.awaits_end.take() {
             waker.wake();
         }
+    }
+
+    /// Whether no exchange is under way, and nothing that hyper was given is still to be written.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.activity.is_between() && self.is_flushed.get()
     }
 
     /// Whether this is one of several exchanges on a connection.
@@ -121,18 +131,40 @@ impl Shared {
 /// The wrapped stream.
 pub(crate) struct ClientIo<S> {
     stream: S,
+    /// Read before this began, and not yet by hyper.
+    early: Bytes,
     shared: Rc<Shared>,
     /// The client sends nothing more.
     has_ended: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
-    pub(crate) fn new(stream: S, shared: Rc<Shared>) -> Self {
+    pub(crate) fn new(stream: S, early: Bytes, shared: Rc<Shared>) -> Self {
         Self {
             stream,
+            early,
             shared,
             has_ended: false,
         }
+    }
+
+    /// Gives the stream back, of which hyper has read so much more than it needed.
+    pub(crate) fn part(self, read: &[u8], client: ClientAddr) -> Parted<S> {
+        Parted {
+            stream: self.stream,
+            early: Bytes::from([read, &self.early].concat()),
+            client,
+        }
+    }
+
+    /// Reads what was read before, then the stream.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let count = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early.split_to(count));
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what is due of a `100 Continue`; afterwards none is.
@@ -177,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
         let _ = self.poll_continue(cx)?;
         let before = buf.filled().len();
         if !self.has_ended {
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            ready!(self.poll_bytes(cx, buf))?;
         }
         let count = buf.filled().len() - before;
         if count > 0 {

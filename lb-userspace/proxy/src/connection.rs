@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::STRICT_TRANSPORT_SECURITY;
 use hyper::server::conn::http1;
@@ -31,6 +32,7 @@ use crate::forward::forward;
 use crate::headers::{HeaderMode, Scheme};
 use crate::http2;
 use crate::identity::{PersistentAuth, PinReason};
+use crate::parting::{Order, Parted, Parting, orders};
 use crate::route::Action;
 use crate::rules::Rules;
 use crate::service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
@@ -44,7 +46,7 @@ pub struct Proxy {
     pub(crate) service: Arc<Service>,
     /// Of each route, in the order of the service; `None` for those that don't forward.
     backends: Vec<Option<Backends>>,
-    draining: watch::Sender<bool>,
+    orders: watch::Sender<Order>,
     warned: Cell<bool>,
 }
 
@@ -70,7 +72,7 @@ impl Proxy {
         Rc::new(Self {
             backends: backends.collect(),
             service,
-            draining: watch::Sender::new(false),
+            orders: orders(),
             warned: Cell::new(false),
         })
     }
@@ -80,20 +82,14 @@ impl Proxy {
         &self.service
     }
 
-    /// Says when to finish.
-    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
+    /// What its connections are told.
+    pub(crate) const fn orders(&self) -> &watch::Sender<Order> {
+        &self.orders
     }
 
     /// What this worker keeps of the servers of the route at `position`.
     pub(crate) fn backends(&self, position: usize) -> Option<&Backends> {
         self.backends.get(position)?.as_ref()
-    }
-
-    /// Has every connection finish the request under way and close, those accepted later included. Done when every
-    /// [`Proxy::serve`] has returned.
-    pub fn drain(&self) {
-        self.draining.send_replace(true);
     }
 
     /// Serves one client connection until it ends. Must run inside a `LocalSet`; dropping the future closes the
@@ -111,12 +107,58 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let served = self.serve_until_left(stream, client, Parting::Never);
+        served.await.map(drop)
+    }
+
+    /// As [`Proxy::serve`], until the connection ends or is given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Proxy::serve`].
+    pub async fn serve_until_left<S>(
+        self: Rc<Self>,
+        stream: S,
+        client: ClientAddr,
+        parting: Parting,
+    ) -> Result<Option<Parted<S>>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         self.service.counters.client_connections.increment();
         let service = Arc::clone(&self.service);
-        let outcome = self.admit_and_serve(stream, client).await;
-        if let Err(error) = &outcome {
-            service.counters.count_error(error.kind());
-        }
+        let outcome = self.admit_and_serve(stream, client, parting).await;
+        service.counters.count_failure(&outcome);
+        outcome
+    }
+
+    /// Goes on with a connection that was given back, by this proxy or one of another process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Proxy::serve`].
+    pub async fn resume<S>(
+        self: Rc<Self>,
+        parted: Parted<S>,
+        parting: Parting,
+    ) -> Result<Option<Parted<S>>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let service = Arc::clone(&self.service);
+        let outcome = match service.entrance.readmit(parted.client) {
+            Ok(_guest) => {
+                let visit = Visit::new(parted.stream, parted.client, Shown::default(), parting);
+                let visit = Visit {
+                    early: parted.early,
+                    is_new: false,
+                    ..visit
+                };
+                self.serve_http(visit).await
+            }
+            Err(error) => Err(error),
+        };
+        service.counters.count_failure(&outcome);
         outcome
     }
 
@@ -124,7 +166,8 @@ impl Proxy {
         self: Rc<Self>,
         mut stream: S,
         ends: ClientAddr,
-    ) -> Result<(), Error>
+        parting: Parting,
+    ) -> Result<Option<Parted<S>>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -133,31 +176,31 @@ impl Proxy {
         let guest = service.entrance.enter(&mut stream, ends, patience).await?;
         let client = guest.client;
         let Some(tls) = &service.tls else {
-            return self.serve_http(stream, client, Shown::default()).await;
+            let visit = Visit::new(stream, client, Shown::default(), parting);
+            return self.serve_http(visit).await;
         };
         let stream = shake_hands(tls, stream, service.timeouts.tls_handshake).await?;
         let tls = stream.get_ref().1;
         let shown = Shown::on(tls);
         if tls.alpn_protocol() == Some(http2::ALPN) {
-            return http2::serve(self, stream, client, shown).await;
+            return http2::serve(self, stream, client, shown)
+                .await
+                .map(|()| None);
         }
-        self.serve_http(stream, client, shown).await
+        let visit = Visit::new(stream, client, shown, Parting::Never);
+        self.serve_http(visit).await.map(|_| None)
     }
 
-    async fn serve_http<S>(
-        self: Rc<Self>,
-        stream: S,
-        client: ClientAddr,
-        shown: Shown,
-    ) -> Result<(), Error>
+    async fn serve_http<S>(self: Rc<Self>, visit: Visit<S>) -> Result<Option<Parted<S>>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let timeouts = self.service.timeouts;
-        let shared = Shared::new(timeouts);
-        let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
-        let mut draining = self.draining();
-        let session = Session::new(self, client, shown, shared);
+        let client = visit.client;
+        let shared = visit.shared(timeouts);
+        let io = TokioIo::new(ClientIo::new(visit.stream, visit.early, Rc::clone(&shared)));
+        let (mut leave, mut stop) = (pin!(self.told(Order::Leave)), pin!(self.told(Order::Drain)));
+        let session = Session::new(self, client, visit.shown, shared);
         let requests = Rc::clone(&session);
         let mut builder = http1::Builder::new();
         session.proxy.limit_heads(&mut builder);
@@ -173,13 +216,16 @@ impl Proxy {
             .serve_connection(io, service_fn(move |r| forward(Rc::clone(&requests), r)));
 
         let mut connection = connection;
-        let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
-        let mut stopping = false;
+        let (mut leaving, mut stopping) = (false, false);
         let mut alarm = pin!(sleep_until(Instant::now() + timeouts.idle));
-        poll_fn(|cx| {
+        let end = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx) {
-                    return Poll::Ready(outcome.or_else(ended));
+                    return Poll::Ready(outcome.or_else(ended).map(|()| End::Over));
+                }
+                leaving = leaving || leave.as_mut().poll(cx).is_ready();
+                if leaving && !stopping && session.parts_now() {
+                    return Poll::Ready(Ok(End::Parted));
                 }
                 let stop_now = !stopping
                     && (session.poll_pinned_closed(cx).is_ready()
@@ -196,18 +242,20 @@ impl Proxy {
             session.poll_deadline(cx, alarm.as_mut()).map(Err)
         })
         .await?;
-        let Some(tunnel) = session.tunnel.take() else {
-            return Ok(());
-        };
         let rest = connection.into_parts();
-        let relay = tunnel.relay(rest.io.into_inner(), rest.read_buf);
-        if stopping {
-            return Ok(());
+        let io = rest.io.into_inner();
+        if let End::Parted = end {
+            return Ok(Some(io.part(&rest.read_buf, client)));
         }
-        tokio::select! {
+        let Some(tunnel) = session.tunnel.take().filter(|_| !stopping) else {
+            return Ok(None);
+        };
+        let relay = tunnel.relay(io, rest.read_buf);
+        let outcome = tokio::select! {
             outcome = session.within_deadline(relay, alarm) => outcome,
-            _draining = stop => Ok(()),
-        }
+            () = stop => Ok(()),
+        };
+        outcome.map(|()| None)
     }
 
     fn limit_heads(&self, builder: &mut http1::Builder) {
@@ -262,6 +310,51 @@ impl Proxy {
                  look for another proxy on either side that does, or for the server's own authentication settings"
             );
         }
+    }
+}
+
+/// What is left when hyper is done with a connection.
+enum End {
+    /// Nothing, or a tunnel.
+    Over,
+    /// A connection between two requests.
+    Parted,
+}
+
+/// A connection that HTTP begins on.
+struct Visit<S> {
+    stream: S,
+    /// What was read of it before.
+    early: Bytes,
+    client: ClientAddr,
+    shown: Shown,
+    parting: Parting,
+    /// Its first request is awaited.
+    is_new: bool,
+}
+
+impl<S> Visit<S> {
+    /// Of a new connection.
+    const fn new(stream: S, client: ClientAddr, shown: Shown, parting: Parting) -> Self {
+        Self {
+            stream,
+            early: Bytes::new(),
+            client,
+            shown,
+            parting,
+            is_new: true,
+        }
+    }
+
+    fn shared(&self, timeouts: ClientTimeouts) -> Rc<Shared> {
+        let shared = Shared::new(timeouts);
+        shared
+            .may_part
+            .set(self.parting == Parting::BetweenRequests);
+        if !self.is_new && self.early.is_empty() {
+            shared.activity.resumed();
+        }
+        shared
     }
 }
 

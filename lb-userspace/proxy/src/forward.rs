@@ -31,11 +31,13 @@ pub(crate) async fn forward(
     let (head, incoming) = request.into_parts();
     let mut record = Record::new(&session.proxy.service, session.client, &head);
     let body = RequestBody::new(incoming, Rc::clone(&session.shared));
-    match answer(&session, head, body, &mut record).await {
-        Ok(Answer::Relayed(exchange, answer)) => Ok(exchange.relay(answer, record)),
-        Ok(Answer::Own(own)) => Ok(respond(&session, own, record)),
-        Err(error) => refuse(&session, error, record),
-    }
+    let mut response = match answer(&session, head, body, &mut record).await {
+        Ok(Answer::Relayed(exchange, answer)) => exchange.relay(answer, record),
+        Ok(Answer::Own(own)) => respond(&session, own, record),
+        Err(error) => refuse(&session, error, record)?,
+    };
+    session.say_last(&mut response);
+    Ok(response)
 }
 
 /// What the client gets.

@@ -16,6 +16,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +27,7 @@ use crate::client_io::{ClientIo, Shared};
 use crate::connection::{Proxy, Session, Shown};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
+use crate::parting::Order;
 use crate::service::ClientAddr;
 
 pub(crate) use translate::to_http1;
@@ -56,9 +58,8 @@ pub(crate) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let mut draining = proxy.draining();
     let shared = Shared::new(proxy.service.timeouts);
-    let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
+    let io = TokioIo::new(ClientIo::new(stream, Bytes::new(), Rc::clone(&shared)));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -70,8 +71,10 @@ where
     if let Some(limit) = proxy.service.max_header_bytes {
         builder.max_header_list_size(u32::try_from(limit).unwrap_or(u32::MAX));
     }
+    // GOAWAY is no surprise to a client, and so leaving needs nothing else than stopping does.
+    let mut stop = pin!(proxy.told(Order::Leave));
     let streams = Rc::new(Streams {
-        proxy,
+        proxy: Rc::clone(&proxy),
         client,
         shown,
         shared,
@@ -87,7 +90,6 @@ where
     );
 
     let mut connection = pin!(connection);
-    let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
     let mut stopping = false;
     let mut alarm = pin!(sleep_until(Instant::now() + LOOK));
     poll_fn(|cx| {

@@ -31,6 +31,7 @@ mod http2;
 mod identity;
 mod leftover;
 mod pages;
+mod parting;
 mod proxy_header;
 mod record;
 pub mod relay;
@@ -55,6 +56,7 @@ pub use error::{Error, Fault, Kind};
 pub use expect::ExpectMode;
 pub use headers::{HeaderMode, HeaderPolicy, Inbound, Tell, Told};
 pub use pages::{ErrorPages, Page};
+pub use parting::{Parted, Parting};
 pub use proxy_header::{ProxyProtocol, write as proxy_header};
 pub use relay::{Relay, RelayService};
 pub use route::{
