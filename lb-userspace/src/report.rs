@@ -372,6 +372,9 @@ fn counters(counters: &Counters) -> Vec<Counter> {
         ("persistent_auth_true", &counters.persistent_auth_true),
         ("persistent_auth_false", &counters.persistent_auth_false),
         ("continues_relayed", &counters.continues_relayed),
+        ("tunnels", &counters.tunnels),
+        ("tunnel_bytes_received", &counters.tunnel_bytes_received),
+        ("tunnel_bytes_sent", &counters.tunnel_bytes_sent),
     ];
     let named = named.map(|(name, counter)| (name.to_owned(), counter.get()));
     let classes = (1..=5)

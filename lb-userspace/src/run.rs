@@ -26,7 +26,7 @@ use crate::control::{self, Before, Control, Controlled, InUse, Numbers, drift, f
 use crate::dataplane::{Dataplane, Pins, Resolver, possible_cpus};
 use crate::report::{self, Desk, Reporter};
 use crate::worker::{self, ListenerPlan, Served, Workers};
-use crate::{admin, host, keys};
+use crate::{admin, budget, host, keys};
 
 /// Changes of health that may wait for the control loop; a probe waits when there are more.
 const HEALTH_BACKLOG: usize = 64;
@@ -36,6 +36,9 @@ pub(crate) fn run(plan: &Plan, pin: Option<&Path>) -> Result<(), Failure> {
     init_log();
     for warning in plan.warnings() {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = budget::raise_open_files() {
+        tracing::warn!(%error, "the daemon has to do with the files that it may have open");
     }
     if pin.is_none() && plan.asks_for_stack() {
         tracing::warn!(

@@ -6,6 +6,7 @@
 //! ends the daemon: see [`Workers::failed`].
 
 mod inquiry;
+mod leaving;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,9 +17,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_proxy::{ClientAddr, Error, Proxy, Relay, RelayService, Service};
+use lb_proxy::{ClientAddr, Error, Parted, Parting, Proxy, Relay, RelayService, Service};
 use lb_transport::af_xdp::{Engine, EngineConfig, Handle, PortConfig};
-use lb_transport::{Accepted, Listener, kernel};
+use lb_transport::{Accepted, IntoSocket, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,6 +27,10 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 use inquiry::Inbox;
 pub(crate) use inquiry::Inquiry;
+pub(crate) use leaving::Phase;
+use leaving::{House, Orders};
+
+use crate::succession::{Adopted, Way};
 
 /// How long requests in flight may take to finish after a stop. `ActiveSync` holds requests for up
 /// to an hour, so there has to be an end.
@@ -34,6 +39,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long closed connections may take to say goodbye: a client that does not answer to a FIN is
 /// not waited for, but reset.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long connections may take to get into a state in which they can be moved: a handshake, or the end of a close.
+const LAST_MOVES: Duration = Duration::from_millis(500);
 
 /// How long the last segments of all may take to leave.
 const LAST_RESETS: Duration = Duration::from_millis(200);
@@ -58,6 +66,8 @@ pub(crate) struct ListenerPlan {
     pub(crate) address: SocketAddr,
     /// How its packets get here.
     pub(crate) carrier: Carrier,
+    /// What listens for it on the kernel; none if nothing does.
+    pub(crate) sockets: Vec<std::net::TcpListener>,
 }
 
 /// What is done with the connections of a service.
@@ -80,23 +90,27 @@ pub(crate) enum Carrier {
 
 /// The running workers.
 pub(crate) struct Workers {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     ended: mpsc::UnboundedReceiver<anyhow::Result<()>>,
     threads: Vec<thread::JoinHandle<()>>,
     inquiry: Inquiry,
+    adopters: Vec<mpsc::UnboundedSender<Adopted>>,
+    makers_of_room: Vec<mpsc::UnboundedSender<oneshot::Sender<usize>>>,
 }
 
 impl Workers {
     /// Starts a thread for each plan and waits until all of them listen.
     pub(crate) async fn start(plans: Vec<Plan>) -> anyhow::Result<Self> {
-        let (stop, stopping) = watch::channel(false);
+        let (phase, followed) = watch::channel(Phase::Serving);
         let (end, ended) = mpsc::unbounded_channel();
         let (inquiry, inboxes) = Inquiry::to_workers(plans.len());
         let mut workers = Self {
-            stop,
+            phase,
             ended,
             threads: Vec::new(),
             inquiry,
+            adopters: Vec::new(),
+            makers_of_room: Vec::new(),
         };
         let mut ready = Vec::new();
         for ((position, plan), inbox) in plans.into_iter().enumerate().zip(inboxes) {
@@ -107,9 +121,15 @@ impl Workers {
                 result: None,
                 end: end.clone(),
             };
+            let (adopter, arrivals) = mpsc::unbounded_channel();
+            let (maker_of_room, room) = mpsc::unbounded_channel();
+            workers.adopters.push(adopter);
+            workers.makers_of_room.push(maker_of_room);
             let ties = Ties {
                 position,
-                stopping: stopping.clone(),
+                phase: followed.clone(),
+                arrivals,
+                room,
                 inbox,
                 inquiry: workers.inquiry(),
             };
@@ -142,9 +162,44 @@ impl Workers {
         }
     }
 
+    /// Has a worker serve a client that another daemon gave away.
+    pub(crate) fn adopt(&self, adopted: Adopted, turn: usize) {
+        let turn = turn % self.adopters.len().max(1);
+        if let Some(adopter) = self.adopters.get(turn) {
+            // A worker that has ended takes the daemon with it.
+            let _ = adopter.send(adopted);
+        }
+    }
+
+    /// Moves every connection from `AF_XDP` to the kernel and closes the sockets there; how many connections had to be reset.
+    pub(crate) async fn make_room(&self) -> anyhow::Result<usize> {
+        let mut reset = 0;
+        for worker in &self.makers_of_room {
+            let (done, is_done) = oneshot::channel();
+            let _ = worker.send(done);
+            reset += is_done.await.context("a worker has ended")?;
+        }
+        Ok(reset)
+    }
+
+    /// Another daemon accepts: gives it the clients by this way, and ends with the last one.
+    pub(crate) fn leave(&self, way: Way) {
+        self.phase.send_replace(Phase::Leaving(Arc::new(way)));
+    }
+
+    /// Waits until every worker has ended, as it does after [`leave`](Self::leave).
+    pub(crate) async fn left(&mut self) -> anyhow::Result<()> {
+        for _ in 0..self.threads.len() {
+            if let Some(ended) = self.ended.recv().await {
+                ended?;
+            }
+        }
+        Ok(())
+    }
+
     /// Stops accepting, lets requests in flight finish within [`DRAIN`], and joins the threads.
     pub(crate) fn stop(mut self) {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Stopping);
         for thread in self.threads.drain(..) {
             // A panic was reported when it happened.
             let _ = thread.join();
@@ -182,7 +237,11 @@ impl Drop for Report {
 struct Ties {
     /// Its place among the workers.
     position: usize,
-    stopping: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
+    /// Clients that other daemons give away.
+    arrivals: mpsc::UnboundedReceiver<Adopted>,
+    /// Asks to leave the rx queue, with the way for the answer.
+    room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>,
     inbox: Inbox,
     /// The way to all workers, itself included.
     inquiry: Inquiry,
@@ -196,10 +255,13 @@ fn run(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()>
 async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
     let Ties {
         position,
-        stopping,
+        phase,
+        arrivals,
+        room,
         inbox,
         inquiry,
     } = ties;
+    let orders = Orders::new(phase);
     let has_sockets = !plan.sockets.is_empty();
     let mut engine = Engine::new(plan.sockets, plan.engine)?;
     // Network cards spread ICMP errors by the address of the router that has sent them.
@@ -209,36 +271,35 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
     let handle = engine.handle();
     tokio::task::spawn_local(inbox.answer(handle.clone()));
     let mut services = JoinSet::new();
-    for ListenerPlan {
-        served,
-        address,
-        carrier,
-    } in plan.listeners
-    {
-        let server = Server::new(served);
-        let stopping = stopping.clone();
-        match carrier {
-            Carrier::AfXdp => {
-                let listener = handle.listen(address)?;
-                services.spawn_local(accept(listener, server, stopping));
-            }
-            Carrier::Kernel => {
-                let listener = kernel::Listener::bind(address)
-                    .with_context(|| format!("listening on {address}"))?;
-                services.spawn_local(accept(listener, server, stopping));
-            }
+    let mut houses = Vec::new();
+    for plan in plan.listeners {
+        let house = House {
+            server: Server::new(plan.served),
+            service: plan.address,
+            orders: orders.clone(),
+        };
+        if plan.carrier == Carrier::AfXdp {
+            let listener = handle.listen(plan.address)?;
+            services.spawn_local(accept(listener, house.clone()));
         }
+        for socket in plan.sockets {
+            let listener = kernel::Listener::accepting(socket)?;
+            services.spawn_local(accept(listener, house.clone()));
+        }
+        houses.push(house);
     }
+    services.spawn_local(leaving::adopt(houses, arrivals, orders.clone()));
     // The receiver is gone when another worker failed to start; this one is about to be stopped.
     let _ = ready.send(());
+    let mut room = Some(room);
     let mut engine = has_sockets.then(|| {
         // A task of its own: as a branch of this future it would be woken through the runtime's root.
-        tokio::task::spawn_local(engine.run())
+        tokio::task::spawn_local(run_engine(engine, handle.clone(), room))
     });
     let refuse = {
-        let (handle, stopping) = (handle.clone(), stopping.clone());
+        let (handle, orders) = (handle.clone(), orders.clone());
         async move {
-            stopped(stopping).await;
+            orders.over().await;
             handle.stop();
         }
     };
@@ -247,7 +308,7 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
         while let Some(ended) = services.join_next().await {
             ended.context("an accept loop panicked")??;
         }
-        stopped(stopping).await;
+        orders.over().await;
         last_words(&handle).await;
         Ok(())
     };
@@ -255,6 +316,31 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
         result = all_done => result,
         ended = ended(&mut engine) => Err(ended),
     }
+}
+
+/// Runs the engine; when asked to, gives its connections to the kernel and the rx queue to whoever wants it, and says how many
+/// connections were lost with it.
+async fn run_engine(
+    engine: Engine,
+    handle: Handle,
+    mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>,
+) -> std::io::Result<Infallible> {
+    let mut engine = Box::pin(engine.run());
+    let asked = tokio::select! {
+        ended = &mut engine => return ended,
+        Some(asked) = room.recv() => asked,
+    };
+    handle.stop();
+    tokio::select! {
+        ended = &mut engine => return ended,
+        () = wait_while(LAST_MOVES, || handle.counters().flows > 0) => {}
+    }
+    let lost = handle.counters().flows;
+    // Resets them, and closes the sockets.
+    drop(engine);
+    // Whoever asked may be gone.
+    let _ = asked.send(lost);
+    std::future::pending().await
 }
 
 /// How the engine ended, which it never should; without an engine, never.
@@ -302,6 +388,14 @@ impl Server {
         }
     }
 
+    fn leave(&self) {
+        match self {
+            Self::Http(proxy) => proxy.leave(),
+            // Only its two ends know where a good place to stop is.
+            Self::Tcp(_) => {}
+        }
+    }
+
     fn drain(&self) {
         match self {
             Self::Http(proxy) => proxy.drain(),
@@ -309,59 +403,64 @@ impl Server {
         }
     }
 
-    async fn serve<S>(self, stream: S, client: ClientAddr) -> Result<(), Error>
+    /// Serves a client until its connection ends, or can be given away.
+    async fn serve<S>(self, stream: S, client: ClientAddr) -> Result<Option<Parted<S>>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let parting = Parting::BetweenRequests;
+        match self {
+            Self::Http(proxy) => proxy.serve_until_left(None, stream, client, parting).await,
+            Self::Tcp(relay) => relay.serve(stream, client).await.map(|()| None),
+        }
+    }
+
+    /// Goes on with a client that was given back, or away by another daemon.
+    async fn resume<S>(
+        self,
+        parted: Parted<S>,
+        parting: Parting,
+    ) -> Result<Option<Parted<S>>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         match self {
-            Self::Http(proxy) => proxy.serve(stream, client).await,
-            Self::Tcp(relay) => relay.serve(stream, client).await,
+            Self::Http(proxy) => proxy.resume(parted, parting).await,
+            // Never given back, and not taken.
+            Self::Tcp(_) => Ok(None),
         }
     }
 }
 
-/// Serves the clients of one listener until told to stop, then drains.
-async fn accept<L>(
-    mut listener: L,
-    server: Server,
-    stopping: watch::Receiver<bool>,
-) -> anyhow::Result<()>
-where
-    L: Listener,
-{
+/// Serves the clients of one listener until told to stop or to leave, and then those that are left.
+async fn accept<L: Listener>(mut listener: L, house: House) -> anyhow::Result<()> {
     let mut clients = JoinSet::new();
-    let mut stop = pin!(stopped(stopping));
+    let mut over = pin!(house.orders.over());
     loop {
         tokio::select! {
-            () = stop.as_mut() => break,
+            () = over.as_mut() => break,
             accepted = listener.accept() => {
                 let Accepted { stream, peer, local } = accepted?;
                 let client = ClientAddr { peer, local };
-                clients.spawn_local(serve_client(server.clone(), stream, client));
+                clients.spawn_local(serve_client(house.clone(), stream, client));
             }
             // Reaps what has ended; without it the set would grow with each connection ever made.
             Some(_) = clients.join_next() => {}
         }
     }
-    server.drain();
-    let drained = async { while clients.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!(listen = %listener.local_addr(), left = clients.len(), "requests still in flight are cut off");
-    }
+    // A socket that was passed on is accepted from by its new owner alone.
+    let _kept = (!house.orders.is_leaving()).then_some(listener);
+    house.empty(clients).await;
     Ok(())
 }
 
 /// One client, from the first byte to the last. How it ended matters to this client alone.
-async fn serve_client<S>(server: Server, stream: S, client: ClientAddr)
+async fn serve_client<S>(house: House, stream: S, client: ClientAddr)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
 {
-    if let Err(error) = server.serve(stream, client).await {
+    let served = house.server.clone().serve(stream, client).await;
+    if let Err(error) = house.see_off(served).await {
         tracing::debug!(peer = %client.peer, %error, "client connection ended");
     }
-}
-
-async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // An error means that the daemon is gone, which is a stop as well.
-    let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -21,9 +21,10 @@ use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::admission::Pace;
+use crate::carriage::Freight;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
-use crate::parting::Parted;
+use crate::parting::{Parted, Parting};
 use crate::service::{ClientAddr, ClientTimeouts};
 
 /// What the stream and the requests on it know in common.
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) pace: Pace,
     /// Whether the connection may be given back between two requests.
     pub(crate) may_part: Cell<bool>,
+    /// Of the connection, also on one of its streams.
+    pub(crate) freight: Freight,
     is_flushed: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
     /// Whoever is to learn of the client's end when the response is through.
@@ -47,16 +50,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Of a connection that carries one exchange at a time.
-    pub(crate) fn new(timeouts: ClientTimeouts) -> Rc<Self> {
-        Self::of(timeouts, false)
+    pub(crate) fn new(timeouts: ClientTimeouts, freight: Freight) -> Rc<Self> {
+        Self::of(timeouts, freight, false)
     }
 
     /// Of a stream of a connection that carries several.
-    pub(crate) fn of_stream(timeouts: ClientTimeouts) -> Rc<Self> {
-        Self::of(timeouts, true)
+    pub(crate) fn of_stream(timeouts: ClientTimeouts, freight: Freight) -> Rc<Self> {
+        Self::of(timeouts, freight, true)
     }
 
-    fn of(timeouts: ClientTimeouts, is_stream: bool) -> Rc<Self> {
+    fn of(timeouts: ClientTimeouts, freight: Freight, is_stream: bool) -> Rc<Self> {
         Rc::new(Self {
             timeouts: Cell::new(timeouts),
             is_stream,
@@ -65,10 +68,19 @@ impl Shared {
             leftover: Leftover::default(),
             pace: Pace::default(),
             may_part: Cell::new(false),
+            freight,
             is_flushed: Cell::new(true),
             awaits_flush: RefCell::default(),
             awaits_end: RefCell::default(),
         })
+    }
+
+    /// Says how a connection begins: new, or resumed with what was read of the next request.
+    pub(crate) fn begin(&self, parting: Parting, is_new: bool, early: &[u8]) {
+        self.may_part.set(parting == Parting::BetweenRequests);
+        if !is_new && early.is_empty() {
+            self.activity.resumed();
+        }
     }
 
     /// A response was handed over to its end, or nobody will hand on.

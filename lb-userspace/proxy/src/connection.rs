@@ -5,40 +5,38 @@
 //! session is dropped, and with it the upstream one; if the upstream one ends, the response under way is finished and
 //! the client's is closed, so that no client believes in a login that is gone.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::STRICT_TRANSPORT_SECURITY;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use crate::balance::{Balancer, Server};
+use crate::balance::Balancer;
 use crate::body::BUFFER;
+use crate::carriage::{Carriage, Freight};
+use crate::client_certificate::Shown;
 use crate::client_io::{ClientIo, Shared};
 use crate::entrance::shake_hands;
 use crate::error::{Error, Kind};
 use crate::forward::forward;
-use crate::headers::{HeaderMode, Scheme};
+use crate::headers::HeaderMode;
 use crate::http2;
-use crate::identity::{PersistentAuth, PinReason};
+use crate::identity::PersistentAuth;
 use crate::parting::{Order, Parted, Parting, orders};
 use crate::route::Action;
 use crate::rules::Rules;
-use crate::service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
-use crate::tls::Leaf;
-use crate::tunnel::Tunnel;
-use crate::upstream::{Lease, Pinned, Pool};
+use crate::service::{ClientAddr, Service};
+use crate::session::Session;
+use crate::upstream::Pool;
 
 /// One service on one worker: serves client connections, and owns the upstream connections that they share.
 #[derive(Debug)]
@@ -107,17 +105,35 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let served = self.serve_until_left(stream, client, Parting::Never);
+        self.serve_on(None, stream, client).await
+    }
+
+    /// As [`Proxy::serve`], of a stream whose carrier wants to know when it carries bulk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Proxy::serve`].
+    pub async fn serve_on<S>(
+        self: Rc<Self>,
+        carriage: Option<Rc<dyn Carriage>>,
+        stream: S,
+        client: ClientAddr,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let served = self.serve_until_left(carriage, stream, client, Parting::Never);
         served.await.map(drop)
     }
 
-    /// As [`Proxy::serve`], until the connection ends or is given back.
+    /// As [`Proxy::serve_on`], until the connection ends or is given back.
     ///
     /// # Errors
     ///
     /// As [`Proxy::serve`].
     pub async fn serve_until_left<S>(
         self: Rc<Self>,
+        carriage: Option<Rc<dyn Carriage>>,
         stream: S,
         client: ClientAddr,
         parting: Parting,
@@ -127,7 +143,8 @@ impl Proxy {
     {
         self.service.counters.client_connections.increment();
         let service = Arc::clone(&self.service);
-        let outcome = self.admit_and_serve(stream, client, parting).await;
+        let freight = Freight::new(service.bulk, carriage);
+        let outcome = self.admit_and_serve(stream, client, freight, parting).await;
         service.counters.count_failure(&outcome);
         outcome
     }
@@ -148,11 +165,14 @@ impl Proxy {
         let service = Arc::clone(&self.service);
         let outcome = match service.entrance.readmit(parted.client) {
             Ok(_guest) => {
-                let visit = Visit::new(parted.stream, parted.client, Shown::default(), parting);
                 let visit = Visit {
+                    stream: parted.stream,
                     early: parted.early,
+                    client: parted.client,
+                    shown: Shown::default(),
+                    freight: Freight::default(),
+                    parting,
                     is_new: false,
-                    ..visit
                 };
                 self.serve_http(visit).await
             }
@@ -166,6 +186,7 @@ impl Proxy {
         self: Rc<Self>,
         mut stream: S,
         ends: ClientAddr,
+        freight: Freight,
         parting: Parting,
     ) -> Result<Option<Parted<S>>, Error>
     where
@@ -176,18 +197,18 @@ impl Proxy {
         let guest = service.entrance.enter(&mut stream, ends, patience).await?;
         let client = guest.client;
         let Some(tls) = &service.tls else {
-            let visit = Visit::new(stream, client, Shown::default(), parting);
+            let visit = Visit::new(stream, client, Shown::default(), freight, parting);
             return self.serve_http(visit).await;
         };
         let stream = shake_hands(tls, stream, service.timeouts.tls_handshake).await?;
         let tls = stream.get_ref().1;
         let shown = Shown::on(tls);
         if tls.alpn_protocol() == Some(http2::ALPN) {
-            return http2::serve(self, stream, client, shown)
+            return http2::serve(self, stream, client, shown, freight)
                 .await
                 .map(|()| None);
         }
-        let visit = Visit::new(stream, client, shown, Parting::Never);
+        let visit = Visit::new(stream, client, shown, freight, Parting::Never);
         self.serve_http(visit).await.map(|_| None)
     }
 
@@ -197,7 +218,8 @@ impl Proxy {
     {
         let timeouts = self.service.timeouts;
         let client = visit.client;
-        let shared = visit.shared(timeouts);
+        let shared = Shared::new(timeouts, visit.freight);
+        shared.begin(visit.parting, visit.is_new, &visit.early);
         let io = TokioIo::new(ClientIo::new(visit.stream, visit.early, Rc::clone(&shared)));
         let (mut leave, mut stop) = (pin!(self.told(Order::Leave)), pin!(self.told(Order::Drain)));
         let session = Session::new(self, client, visit.shown, shared);
@@ -328,6 +350,7 @@ struct Visit<S> {
     early: Bytes,
     client: ClientAddr,
     shown: Shown,
+    freight: Freight,
     parting: Parting,
     /// Its first request is awaited.
     is_new: bool,
@@ -335,26 +358,22 @@ struct Visit<S> {
 
 impl<S> Visit<S> {
     /// Of a new connection.
-    const fn new(stream: S, client: ClientAddr, shown: Shown, parting: Parting) -> Self {
+    const fn new(
+        stream: S,
+        client: ClientAddr,
+        shown: Shown,
+        freight: Freight,
+        parting: Parting,
+    ) -> Self {
         Self {
             stream,
             early: Bytes::new(),
             client,
             shown,
+            freight,
             parting,
             is_new: true,
         }
-    }
-
-    fn shared(&self, timeouts: ClientTimeouts) -> Rc<Shared> {
-        let shared = Shared::new(timeouts);
-        shared
-            .may_part
-            .set(self.parting == Parting::BetweenRequests);
-        if !self.is_new && self.early.is_empty() {
-            shared.activity.resumed();
-        }
-        shared
     }
 }
 
@@ -374,199 +393,4 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
         "the client broke off or sent what isn't HTTP",
     )
     .because(error))
-}
-
-/// What a client showed in its TLS handshake.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Shown {
-    server_name: Option<Rc<str>>,
-    certificate: Option<Rc<Leaf>>,
-}
-
-impl Shown {
-    fn on(tls: &rustls::ServerConnection) -> Self {
-        let leaf = tls.peer_certificates().and_then(<[_]>::first);
-        Self {
-            server_name: tls.server_name().map(Rc::from),
-            certificate: leaf.and_then(|leaf| Leaf::read(leaf).ok().map(Rc::new)),
-        }
-    }
-}
-
-/// What the requests of one client connection have in common.
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) proxy: Rc<Proxy>,
-    pub(crate) client: ClientAddr,
-    /// SNI (RFC 6066 section 3) of the client's TLS; `None` if it sent none, or speaks plain HTTP.
-    pub(crate) server_name: Option<Rc<str>>,
-    /// Of a client that proved itself to be its subject; `None` if none was asked for, or it has none.
-    pub(crate) client_certificate: Option<Rc<Leaf>>,
-    pub(crate) shared: Rc<Shared>,
-    /// One at most for the servers of a route.
-    pinned: RefCell<Vec<(Pinned, PinReason)>>,
-    /// What the connection becomes once hyper is done with it.
-    pub(crate) tunnel: RefCell<Option<Tunnel>>,
-}
-
-impl Session {
-    /// Of a new connection, or a new stream of one.
-    pub(crate) fn new(
-        proxy: Rc<Proxy>,
-        client: ClientAddr,
-        shown: Shown,
-        shared: Rc<Shared>,
-    ) -> Rc<Self> {
-        Rc::new(Self {
-            proxy,
-            client,
-            server_name: shown.server_name,
-            client_certificate: shown.certificate,
-            shared,
-            pinned: RefCell::default(),
-            tunnel: RefCell::default(),
-        })
-    }
-
-    /// A request goes by the rules of this route, and so does the silence after it.
-    pub(crate) fn take_route(&self, timeouts: &Timeouts) {
-        let all = &self.shared.timeouts;
-        all.set(ClientTimeouts {
-            idle: timeouts.idle,
-            ..all.get()
-        });
-    }
-
-    /// How the client speaks to us.
-    pub(crate) fn scheme(&self) -> Scheme {
-        match self.proxy.service.tls {
-            Some(_) => Scheme::Https,
-            None => Scheme::Http,
-        }
-    }
-
-    /// What every response to this client says, whoever it is from. Never over plain HTTP (RFC 6797 section 7.2).
-    pub(crate) fn add_own_headers(&self, headers: &mut HeaderMap) {
-        if let Some(hsts) = &self.proxy.service.hsts
-            && self.scheme() == Scheme::Https
-        {
-            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
-    }
-
-    /// Makes the connection of `lease` this client's own.
-    pub(crate) fn pin(&self, lease: Lease, reason: PinReason) {
-        self.proxy.service.counters.upstream_pinned.increment();
-        self.pinned.borrow_mut().push((lease.pin(), reason));
-    }
-
-    /// Whether the client has a connection of its own, to whatever server.
-    pub(crate) fn has_pinned(&self) -> bool {
-        !self.pinned.borrow().is_empty()
-    }
-
-    /// Takes the client's own connection to a server of the route, to make a tunnel of it.
-    pub(crate) fn take_pinned(&self, route: &Forwarding) -> Option<Pinned> {
-        let mut pinned = self.pinned.borrow_mut();
-        let is_of_route = |pinned: &Pinned| route.server_at(pinned.server().address()).is_some();
-        let at = pinned.iter().position(|(pinned, _)| is_of_route(pinned))?;
-        Some(pinned.swap_remove(at).0)
-    }
-
-    /// What `f` says of the client's own connection to a server of the route; `None` if it has none. A route to other
-    /// servers has other identities.
-    pub(crate) fn with_pinned<T>(
-        &self,
-        route: &Forwarding,
-        f: impl FnOnce(&mut Pinned, PinReason) -> T,
-    ) -> Option<T> {
-        let mut pinned = self.pinned.borrow_mut();
-        let mut pinned = pinned.iter_mut();
-        let (pinned, reason) = pinned.find(|(pinned, _)| {
-            let known = route.server_at(pinned.server().address()).is_some();
-            known && pinned.introduced() == route.proxy_protocol
-        })?;
-        Some(f(pinned, *reason))
-    }
-
-    pub(crate) fn is_pinned(&self, route: &Forwarding) -> bool {
-        self.with_pinned(route, |_, _| ()).is_some()
-    }
-
-    /// The route's own view of the pinned connection's server.
-    pub(crate) fn pinned_server<'a>(&self, route: &'a Forwarding) -> Option<&'a Arc<Server>> {
-        let address = self.with_pinned(route, |pinned, _| pinned.server().address())?;
-        route.server_at(address)
-    }
-
-    /// Whether the pinned connection's server is up for this route: it may be down for one virtual directory only. One that
-    /// is drained, or that new connections fail to reach, keeps its pinned ones.
-    pub(crate) fn pinned_server_is_up(&self, route: &Forwarding) -> bool {
-        self.pinned_server(route)
-            .is_some_and(|server| server.is_healthy())
-    }
-
-    /// Waits until the pinned connection can take a request; `None` if it never will, or its server is down.
-    pub(crate) async fn pinned_ready(&self, route: &Forwarding) -> Option<()> {
-        if !self.pinned_server_is_up(route) {
-            return None;
-        }
-        let ready = poll_fn(|cx| {
-            let poll = self.with_pinned(route, |pinned, _| pinned.poll_ready(cx));
-            poll.unwrap_or(Poll::Ready(false))
-        });
-        ready.await.then_some(())
-    }
-
-    /// Ready when one of the client's own connections is closed.
-    fn poll_pinned_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut pinned = self.pinned.borrow_mut();
-        if pinned
-            .iter_mut()
-            .any(|(pinned, _)| pinned.poll_closed(cx).is_ready())
-        {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// Runs a tunnel, until the connection's time is up. How else it ends is the business of its ends.
-    async fn within_deadline(
-        &self,
-        relay: impl Future<Output = io::Result<()>>,
-        mut alarm: Pin<&mut Sleep>,
-    ) -> Result<(), Error> {
-        let mut relay = pin!(relay);
-        poll_fn(|cx| {
-            if relay.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            self.poll_deadline(cx, alarm.as_mut()).map(Err)
-        })
-        .await
-    }
-
-    /// Ready with the reason when the connection's time is up.
-    fn poll_deadline(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<Error> {
-        loop {
-            let timeouts = self.shared.timeouts.get();
-            let of_body = self.shared.pace.deadline(cx.waker());
-            let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
-            let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
-            let first = deadlines.into_iter().flatten().min_by_key(|(at, _)| *at);
-            let Some((deadline, kind)) = first else {
-                return Poll::Pending;
-            };
-            // Most of the time the deadline moves away with each byte; the alarm follows only when it rings.
-            if deadline < alarm.deadline() {
-                alarm.as_mut().reset(deadline);
-            }
-            ready!(alarm.as_mut().poll(cx));
-            if deadline <= alarm.deadline() {
-                return Poll::Ready(Error::new(kind, "the client's time is up"));
-            }
-            alarm.as_mut().reset(deadline);
-        }
-    }
 }

@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::balance::{Ask, Balancer, Server};
 use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::client_certificate;
-use crate::connection::{Backends, Session};
+use crate::connection::Backends;
+use crate::session::Session;
 use crate::error::{Error, Kind};
 use crate::expect::{self, ExpectMode};
 use crate::guard;
@@ -395,6 +396,7 @@ impl Exchange<'_> {
         let (mut head, _) = response.into_parts();
         tunnel.record.answered(head.status);
         session.shared.activity.tunnel();
+        session.shared.freight.tunnel();
         session.proxy.service.counters.tunnels.increment();
         headers::clean_response(&mut head.headers);
         wanted.say(&mut head.headers);

@@ -10,7 +10,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request}
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
-use crate::connection::Session;
 use crate::error::{Error, Kind};
 use crate::exchange::Exchange;
 use crate::guard;
@@ -20,6 +19,7 @@ use crate::pages::Page;
 use crate::record::Record;
 use crate::route::{self, Action};
 use crate::service::Service;
+use crate::session::Session;
 
 /// Answers `request`; an error closes the client's connection without an answer.
 pub(crate) async fn forward(

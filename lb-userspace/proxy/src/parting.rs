@@ -12,8 +12,9 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Response, StatusCode};
 use tokio::sync::watch;
 
-use crate::connection::{Proxy, Session};
+use crate::connection::Proxy;
 use crate::service::ClientAddr;
+use crate::session::Session;
 
 /// What the connections of a worker shall do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -66,6 +66,11 @@ impl Record {
         }
     }
 
+    /// What the client's request does.
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// The headers that a server gets.
     pub(crate) fn outgoing(&mut self, headers: &HeaderMap) {
         self.via_out = headers.contains_key(VIA);

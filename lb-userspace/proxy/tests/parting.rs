@@ -44,7 +44,8 @@ impl Pair {
                 };
                 let (first, second, passed) = ends.clone();
                 spawn_local(async move {
-                    let served = first.serve_until_left(stream, client, Parting::BetweenRequests);
+                    let served =
+                        first.serve_until_left(None, stream, client, Parting::BetweenRequests);
                     if let Some(parted) = served.await.unwrap() {
                         assert_eq!(parted.client, client);
                         passed.set(passed.get() + 1);

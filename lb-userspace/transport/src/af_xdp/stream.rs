@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use lb_tcp::FlowId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::Core;
-use crate::Accepted;
+use crate::{Accepted, IntoSocket};
 
 /// A TCP connection of an [`Engine`](super::Engine).
 ///
@@ -84,6 +85,13 @@ impl Drop for Stream {
         if let Some(id) = self.id.take() {
             self.core.borrow_mut().release(id);
         }
+    }
+}
+
+/// A connection of an engine is no socket.
+impl IntoSocket for Stream {
+    fn into_socket(self) -> Result<(OwnedFd, Vec<u8>), Self> {
+        Err(self)
     }
 }
 
