@@ -440,7 +440,7 @@ async fn accept<L: Listener>(mut listener: L, house: House) -> anyhow::Result<()
         tokio::select! {
             () = over.as_mut() => break,
             accepted = listener.accept() => {
-                let Accepted { stream, peer, local } = accepted?;
+                let Accepted { stream, peer, local, .. } = accepted?;
                 let client = ClientAddr { peer, local };
                 clients.spawn_local(serve_client(house.clone(), stream, client));
             }

@@ -13,7 +13,9 @@ use lb_tcp::{Flags, Header, Options, Seq, Snapshot, Timestamps};
 pub fn out_of_order(snapshot: &Snapshot) -> impl Iterator<Item = (Header, &[u8])> {
     // As large as the peer would have sent them: by their size the kernel judges what is a full segment.
     let overhead = if snapshot.timestamps.is_some() { 12 } else { 0 };
-    let size = usize::from(snapshot.own_mss).saturating_sub(overhead).max(1);
+    let size = usize::from(snapshot.own_mss)
+        .saturating_sub(overhead)
+        .max(1);
     let segments = snapshot
         .out_of_order
         .iter()
@@ -46,9 +48,10 @@ fn header(snapshot: &Snapshot, seq: Seq) -> Header {
         flags: Flags::ACK,
         window: u16::try_from(snapshot.wnd >> shift).unwrap_or(u16::MAX),
         options: Options {
-            timestamps: snapshot
-                .timestamps
-                .map(|(recent, _)| Timestamps { value: recent, echo: 0 }),
+            timestamps: snapshot.timestamps.map(|(recent, _)| Timestamps {
+                value: recent,
+                echo: 0,
+            }),
             ..Options::default()
         },
     }

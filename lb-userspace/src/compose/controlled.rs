@@ -53,6 +53,8 @@ pub(super) fn desired(service: &lb_config::Service, carrier: Option<Carrier>) ->
         },
         kind,
         flags,
+        moves: false,
+        begins_on_stack: false,
         forward,
         servers,
     }

@@ -102,6 +102,16 @@ pub trait Output<R> {
     fn send(&mut self, key: &FlowKey, route: &R, header: &Header, payload: Payload<'_>);
 }
 
+/// Whose a segment was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// This endpoint's: it has done with it what was to be done, which may be nothing.
+    Taken,
+    /// Somebody else's: of a connection that has [moved](Endpoint::moved), or, with [`Config::shares_ports`], of none that is known
+    /// here. It was left alone and not answered.
+    Elsewhere,
+}
+
 /// What a router said of a segment that we sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmp {
@@ -206,9 +216,14 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         self.flows.len()
     }
 
-    /// TIME-WAIT records.
+    /// TIME-WAIT records, and those of connections that have moved.
     pub fn time_wait(&self) -> usize {
         self.time_wait.len()
+    }
+
+    /// From now on the kernel's TCP has connections on the same addresses and ports: see [`Config::shares_ports`].
+    pub fn share_ports(&mut self) {
+        self.shared.config.shares_ports = true;
     }
 
     /// Moves the clock and lets timers fire. If more are due than one turn may take, [`next_timer`](Self::next_timer) is in the

@@ -51,7 +51,9 @@ pub mod wire;
 pub use config::Config;
 pub use connection::{Connection, Failure, Info, Open, Outgoing, Snapshot, State};
 pub use counters::Counters;
-pub use endpoint::{Attachment, Endpoint, Exported, FlowId, FlowKey, Icmp, ListenError, Output};
+pub use endpoint::{
+    Attachment, Disposition, Endpoint, Exported, FlowId, FlowKey, Icmp, ListenError, Output,
+};
 pub use pool::{Payload, Pool, Pressure};
 pub use secret::Secret;
 pub use segment::{Flags, Header, Options, SackBlocks, Segment, SeqRange, Timestamps};
