@@ -27,8 +27,8 @@ use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
 use inquiry::Inbox;
 pub(crate) use inquiry::Inquiry;
-pub(crate) use leaving::Phase;
-use leaving::{House, Orders};
+pub(crate) use leaving::Adopters;
+use leaving::{House, Orders, Phase};
 
 use crate::succession::{Adopted, Way};
 
@@ -94,14 +94,14 @@ pub(crate) struct Workers {
     ended: mpsc::UnboundedReceiver<anyhow::Result<()>>,
     threads: Vec<thread::JoinHandle<()>>,
     inquiry: Inquiry,
-    adopters: Vec<mpsc::UnboundedSender<Adopted>>,
+    adopters: Adopters,
     makers_of_room: Vec<mpsc::UnboundedSender<oneshot::Sender<usize>>>,
 }
 
 impl Workers {
     /// Starts a thread for each plan and waits until all of them listen.
     pub(crate) async fn start(plans: Vec<Plan>) -> anyhow::Result<Self> {
-        let (phase, followed) = watch::channel(Phase::Serving);
+        let (phase, followed) = watch::channel(Phase::Starting);
         let (end, ended) = mpsc::unbounded_channel();
         let (inquiry, inboxes) = Inquiry::to_workers(plans.len());
         let mut workers = Self {
@@ -109,7 +109,7 @@ impl Workers {
             ended,
             threads: Vec::new(),
             inquiry,
-            adopters: Vec::new(),
+            adopters: Adopters::default(),
             makers_of_room: Vec::new(),
         };
         let mut ready = Vec::new();
@@ -123,7 +123,7 @@ impl Workers {
             };
             let (adopter, arrivals) = mpsc::unbounded_channel();
             let (maker_of_room, room) = mpsc::unbounded_channel();
-            workers.adopters.push(adopter);
+            workers.adopters.add(adopter);
             workers.makers_of_room.push(maker_of_room);
             let ties = Ties {
                 position,
@@ -162,13 +162,14 @@ impl Workers {
         }
     }
 
-    /// Has a worker serve a client that another daemon gave away.
-    pub(crate) fn adopt(&self, adopted: Adopted, turn: usize) {
-        let turn = turn % self.adopters.len().max(1);
-        if let Some(adopter) = self.adopters.get(turn) {
-            // A worker that has ended takes the daemon with it.
-            let _ = adopter.send(adopted);
-        }
+    /// Accepts clients from now on.
+    pub(crate) fn open(&self) {
+        self.phase.send_replace(Phase::Serving);
+    }
+
+    /// The way for clients that other daemons give away.
+    pub(crate) fn adopters(&self) -> Adopters {
+        self.adopters.clone()
     }
 
     /// Moves every connection from `AF_XDP` to the kernel and closes the sockets there; how many connections had to be reset.
@@ -291,11 +292,13 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
     services.spawn_local(leaving::adopt(houses, arrivals, orders.clone()));
     // The receiver is gone when another worker failed to start; this one is about to be stopped.
     let _ = ready.send(());
-    let mut room = Some(room);
-    let mut engine = has_sockets.then(|| {
+    let mut engine = if has_sockets {
         // A task of its own: as a branch of this future it would be woken through the runtime's root.
-        tokio::task::spawn_local(run_engine(engine, handle.clone(), room))
-    });
+        Some(tokio::task::spawn_local(run_engine(engine, handle.clone(), room)))
+    } else {
+        tokio::task::spawn_local(have_room(room));
+        None
+    };
     let refuse = {
         let (handle, orders) = (handle.clone(), orders.clone());
         async move {
@@ -341,6 +344,14 @@ async fn run_engine(
     // Whoever asked may be gone.
     let _ = asked.send(lost);
     std::future::pending().await
+}
+
+/// There is room where no rx queue is used.
+async fn have_room(mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>) {
+    while let Some(asked) = room.recv().await {
+        // Whoever asked may be gone.
+        let _ = asked.send(0);
+    }
 }
 
 /// How the engine ended, which it never should; without an engine, never.
@@ -435,6 +446,7 @@ impl Server {
 /// Serves the clients of one listener until told to stop or to leave, and then those that are left.
 async fn accept<L: Listener>(mut listener: L, house: House) -> anyhow::Result<()> {
     let mut clients = JoinSet::new();
+    house.orders.open().await;
     let mut over = pin!(house.orders.over());
     loop {
         tokio::select! {

@@ -100,13 +100,8 @@ impl Socket {
         Ok(Self {
             listener: UnixListener::from_std(listener)?,
             path: path.to_owned(),
-            is_ours: false,
+            is_ours: true,
         })
-    }
-
-    /// Whoever drops it last removes the file: from now on that is this daemon.
-    pub(crate) const fn own(&mut self) {
-        self.is_ours = true;
     }
 
     /// Leaves the file to another daemon, which listens on it.

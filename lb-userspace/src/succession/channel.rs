@@ -57,7 +57,7 @@ impl AsFd for Way {
 
 /// One end of a channel.
 #[derive(Debug)]
-pub(crate) struct Channel(AsyncFd<Way>);
+pub(crate) struct Channel(AsyncFd<OwnedFd>);
 
 /// A message as it came.
 #[derive(Debug)]
@@ -69,18 +69,23 @@ pub(super) struct Letter<M> {
 
 impl Channel {
     /// Needs a tokio runtime with I/O on this thread.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; the contract holds: a descriptor that is owned stays the same until it is dropped"
+    )]
     pub(super) fn new(end: Way) -> io::Result<Self> {
-        AsyncFd::new(end).map(Self)
+        let both = Interest::READABLE | Interest::WRITABLE;
+        AsyncFd::with_interest(end.0, both).map(Self)
     }
 
     /// The end, for another process.
-    pub(super) fn end(&self) -> &Way {
-        self.0.get_ref()
+    pub(super) fn end(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
     }
 
     /// The end, for another thread.
     pub(super) fn into_way(self) -> Way {
-        self.0.into_inner()
+        Way(self.0.into_inner())
     }
 
     /// Sends a message; waits for room.
@@ -101,7 +106,7 @@ impl Channel {
             IoSlice::new(&json),
             IoSlice::new(tail),
         ];
-        let send = |end: &Way| transmit(end.as_fd(), &parts, descriptor);
+        let send = |end: &OwnedFd| transmit(end.as_fd(), &parts, descriptor);
         self.0.async_io(Interest::WRITABLE, send).await
     }
 
@@ -109,7 +114,7 @@ impl Channel {
     pub(super) async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<Letter<M>>> {
         let mut packet = vec![0; MAX_MESSAGE];
         let (count, descriptor) = loop {
-            let receive = |end: &Way| receive(end.as_fd(), &mut packet);
+            let receive = |end: &OwnedFd| receive(end.as_fd(), &mut packet);
             match self.0.async_io(Interest::READABLE, receive).await {
                 Ok(received) => break received,
                 // The peer was killed with unread messages of ours.
@@ -184,14 +189,22 @@ mod tests {
         let (one, other) = Way::pair().unwrap();
         let (one, other) = (Channel::new(one).unwrap(), Channel::new(other).unwrap());
         let (mut near, mut far) = UnixStream::pair().unwrap();
-        one.send(&"first", b"tail", Some(far.as_fd())).await.unwrap();
+        one.send(&"first", b"tail", Some(far.as_fd()))
+            .await
+            .unwrap();
         one.send(&"second", b"", None).await.unwrap();
         far.write_all(b"x").unwrap();
 
         let first: Letter<String> = other.receive().await.unwrap().unwrap();
-        assert_eq!((&first.message[..], &first.tail[..]), ("first", &b"tail"[..]));
+        assert_eq!(
+            (&first.message[..], &first.tail[..]),
+            ("first", &b"tail"[..])
+        );
         let second: Letter<String> = other.receive().await.unwrap().unwrap();
-        assert_eq!((&second.message[..], second.descriptor.is_none()), ("second", true));
+        assert_eq!(
+            (&second.message[..], second.descriptor.is_none()),
+            ("second", true)
+        );
 
         // The copy is the same socket.
         drop(far);

@@ -51,9 +51,7 @@ impl Drop for Place {
 
 impl Door {
     /// With a way to those who have come in and ask for room.
-    pub(crate) fn new(
-        pins: Option<(PathBuf, File)>,
-    ) -> (Rc<Self>, mpsc::Receiver<Successor>) {
+    pub(crate) fn new(pins: Option<(PathBuf, File)>) -> (Rc<Self>, mpsc::Receiver<Successor>) {
         let (successors, come) = mpsc::channel(1);
         let door = Self {
             pins,
@@ -64,7 +62,10 @@ impl Door {
     }
 
     /// Answers who asks for the succession on the admin socket: 101, and the rest is not HTTP.
-    pub(crate) fn answer(self: &Rc<Self>, request: &mut Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(crate) fn answer(
+        self: &Rc<Self>,
+        request: &mut Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let (lock, place) = match self.admit(request) {
             Ok(admitted) => admitted,
             Err((status, why)) => {
@@ -93,7 +94,12 @@ impl Door {
         self: &Rc<Self>,
         request: &Request<Incoming>,
     ) -> Result<(File, Place), (StatusCode, String)> {
-        let said = |name: &str| request.headers().get(name).map(header::HeaderValue::as_bytes);
+        let said = |name: &str| {
+            request
+                .headers()
+                .get(name)
+                .map(header::HeaderValue::as_bytes)
+        };
         if said(header::UPGRADE.as_str()) != Some(PROTOCOL.as_bytes()) {
             let why = format!("the lb that runs hands over by {PROTOCOL} only; stop it first\n");
             return Err((StatusCode::UPGRADE_REQUIRED, why));
@@ -111,7 +117,8 @@ impl Door {
             return Err((StatusCode::CONFLICT, why));
         }
         let lock = lock.try_clone();
-        let lock = lock.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))?;
+        let lock =
+            lock.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))?;
         self.is_taken.set(true);
         Ok((lock, Place(Rc::clone(self))))
     }
@@ -174,11 +181,9 @@ impl Successor {
             let gift = Gift::Listener(*address);
             channel.send(&gift, b"", Some(socket.as_fd())).await?;
         }
-        channel
-            .send(&Gift::Admin, b"", Some(legacy.admin))
-            .await?;
+        channel.send(&Gift::Admin, b"", Some(legacy.admin)).await?;
         for leaver in legacy.leavers {
-            let way = leaver.way().as_fd();
+            let way = leaver.way();
             channel.send(&Gift::Leaver, b"", Some(way)).await?;
         }
         for server in legacy.servers {

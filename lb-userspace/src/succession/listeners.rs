@@ -74,7 +74,10 @@ mod tests {
         let hands = listeners.deal(address, 2).unwrap();
         assert_eq!(hands.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(listeners.kept().len(), 3);
-        let mut accepted = hands.iter().flatten().filter_map(|socket| socket.accept().ok());
+        let mut accepted = hands
+            .iter()
+            .flatten()
+            .filter_map(|socket| socket.accept().ok());
         let (_stream, peer) = accepted.next().unwrap();
         assert_eq!(peer, waiting.local_addr().unwrap());
 

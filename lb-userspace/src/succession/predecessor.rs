@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -135,12 +135,14 @@ impl Leaver {
                 early: letter.tail,
                 socket: socket.into(),
             })),
-            (other, _) => Err(io::Error::other(format!("expected a client, got {other:?}"))),
+            (other, _) => Err(io::Error::other(format!(
+                "expected a client, got {other:?}"
+            ))),
         }
     }
 
     /// Its channel, for the next daemon.
-    pub(super) fn way(&self) -> &Way {
+    pub(super) fn way(&self) -> BorrowedFd<'_> {
         self.0.end()
     }
 }

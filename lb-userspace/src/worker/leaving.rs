@@ -4,7 +4,7 @@
 //! gone, is served here to its end. Not here: which connections can be given away at all (`lb-proxy`), what goes over the
 //! channel (`succession`).
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -24,12 +24,37 @@ use crate::succession::{Adopted, Channel, ClientEnds, MAX_EARLY, Way};
 /// What all workers are doing.
 #[derive(Clone, Debug)]
 pub(crate) enum Phase {
+    /// Not yet: the daemon may turn out to have no place here, and a client would be lost.
+    Starting,
     /// Accepting and serving.
     Serving,
     /// Another daemon accepts. It takes clients by this way.
     Leaving(Arc<Way>),
     /// There is an end to it, soon.
     Stopping,
+}
+
+/// The way for clients that other daemons give away, to one worker after the other.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Adopters {
+    workers: Vec<mpsc::UnboundedSender<Adopted>>,
+    turn: Rc<Cell<usize>>,
+}
+
+impl Adopters {
+    pub(super) fn add(&mut self, worker: mpsc::UnboundedSender<Adopted>) {
+        self.workers.push(worker);
+    }
+
+    /// Has a worker serve the client.
+    pub(crate) fn adopt(&self, client: Adopted) {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        if let Some(worker) = self.workers.get(turn % self.workers.len().max(1)) {
+            // A worker that has ended takes the daemon with it.
+            let _ = worker.send(client);
+        }
+    }
 }
 
 /// Follows the phase.
@@ -48,11 +73,18 @@ impl Orders {
         }
     }
 
+    /// Waits until clients may be accepted.
+    pub(super) async fn open(&self) {
+        let mut phase = self.phase.clone();
+        let open = |phase: &Phase| !matches!(phase, Phase::Starting);
+        let _ = phase.wait_for(open).await;
+    }
+
     /// Waits until no more clients are accepted.
     pub(super) async fn over(&self) {
         let mut phase = self.phase.clone();
         // An error means that the daemon is gone, which is an end as well.
-        let over = |phase: &Phase| !matches!(phase, Phase::Serving);
+        let over = |phase: &Phase| !matches!(phase, Phase::Starting | Phase::Serving);
         let _ = phase.wait_for(over).await;
     }
 
@@ -75,7 +107,7 @@ impl Orders {
                 .open()
                 .inspect_err(|error| tracing::warn!(%error, "clients can't be given away"))
                 .ok(),
-            Phase::Serving | Phase::Stopping => None,
+            Phase::Starting | Phase::Serving | Phase::Stopping => None,
         };
         self.channel.get_or_init(open).as_ref()
     }
@@ -246,7 +278,9 @@ pub(super) async fn adopt(
     while let Ok(adopted) = arrivals.try_recv() {
         take(adopted);
     }
-    let emptied = homes.into_iter().map(|(house, clients)| async move { house.empty(clients).await });
+    let emptied = homes
+        .into_iter()
+        .map(|(house, clients)| async move { house.empty(clients).await });
     futures_util::future::join_all(emptied).await;
     Ok(())
 }
