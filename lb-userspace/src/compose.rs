@@ -6,30 +6,26 @@
 mod admission;
 mod balance;
 mod controlled;
+mod handover;
 mod relay;
 mod routes;
 mod rules;
 mod tls;
 
 use std::fmt::Write as _;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lb_config::{AfXdp, Check, Config, Handover, Health, Http, Mode, PoolOf, WhenDaemonGone};
+use lb_config::{Check, Config, Health, Http, Mode, PoolOf, WhenDaemonGone};
 use lb_ebpf::abi::{
     ACCESS_GLOBAL, AccessPrefix, SERVICE_FLAG_LISTED, SERVICE_FLAG_LISTED_GLOBALLY,
 };
 use lb_proxy::tls::{Alpn, Error};
-use lb_proxy::{
-    BulkThresholds, ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service,
-};
-use lb_transport::af_xdp::EngineConfig;
+use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service};
 
 pub(crate) use admission::Lists;
 
-use crate::budget;
 use crate::cli::Failure;
 use crate::control::drift::Watch;
 use crate::control::files::Watched;
@@ -37,7 +33,7 @@ use crate::control::health::{Probe, Target};
 use crate::control::{Controlled, DesiredService};
 use crate::dataplane::Sizing;
 use crate::keys;
-use crate::worker::Carrier;
+use crate::worker::{Carrier, Tally};
 
 /// A configuration with everything that it names read in.
 pub(crate) struct Plan {
@@ -58,6 +54,8 @@ pub(crate) struct PlannedService {
     pub(crate) tcp: Option<Arc<RelayService>>,
     /// Who may connect to it.
     pub(crate) lists: Lists,
+    /// What becomes of its connections.
+    pub(crate) tally: Arc<Tally>,
     /// Of each of its pools.
     probes: Vec<Option<Probe>>,
 }
@@ -167,6 +165,7 @@ fn planned(
         http,
         tcp,
         lists,
+        tally: Arc::default(),
         probes: probes.collect::<Result<_, _>>()?,
     })
 }
@@ -228,38 +227,11 @@ fn http_service(
         requests: admission::requests(&limits.requests),
         hsts: http.hsts.as_ref().map(rules::hsts),
         error_pages: rules::error_pages(&http.error_pages, directory)?,
-        bulk: http.handover.map(bulk),
+        bulk: http.handover.map(handover::bulk),
     })
 }
 
-/// From where on a connection is to move.
-fn bulk(handover: Handover) -> BulkThresholds {
-    let bytes = |bytes: NonZeroU32| u64::from(bytes.get());
-    BulkThresholds {
-        response: bytes(handover.response),
-        upload: bytes(handover.upload),
-        streamed: bytes(handover.streamed),
-    }
-}
-
 impl Plan {
-    /// Rules of the workers' TCP.
-    pub(crate) fn engine(&self) -> EngineConfig {
-        let AfXdp {
-            connections,
-            memory_mib,
-            spin,
-            ..
-        } = self.config.af_xdp;
-        let mut engine = EngineConfig {
-            spin,
-            ..EngineConfig::default()
-        };
-        engine.tcp.max_flows = usize::try_from(connections.get()).unwrap_or(usize::MAX);
-        engine.tcp.memory = usize::try_from(memory_mib).map_or(usize::MAX, |mib| mib << 20);
-        engine
-    }
-
     /// How large the tables must be.
     pub(crate) fn sizing(&self) -> Sizing {
         Sizing {
@@ -368,23 +340,6 @@ impl Plan {
         let services = self.config.services.iter().zip(&self.services);
         let of_tls = services.flat_map(|(service, planned)| tls::warnings(service, planned));
         file.chain(of_tls).chain(self.few_files()).collect()
-    }
-
-    /// What moving connections would want and the process hasn't got.
-    fn few_files(&self) -> Option<String> {
-        let mut services = self.config.services.iter();
-        if !services.any(|service| service.handover().is_some()) {
-            return None;
-        }
-        let files = budget::open_files().ok()?;
-        budget::warning(&self.config.af_xdp, files, self.workers())
-    }
-
-    /// How many workers there will be. An interface that isn't there yet counts as one of one queue.
-    fn workers(&self) -> u32 {
-        let interfaces = self.config.interfaces.iter();
-        let queues = interfaces.map(|name| lb_xsk::queue_count(name.as_str()).unwrap_or(1));
-        queues.max().unwrap_or(1)
     }
 
     /// Everything that is made anew when files change.

@@ -9,6 +9,7 @@ mod signals;
 use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use lb_config::{Forward, Mode, Source};
@@ -22,10 +23,10 @@ use crate::carrier::Decision;
 use crate::cli::Failure;
 use crate::compose::{Plan, PlannedService};
 use crate::control::{self, Before, Control, Controlled, InUse, Numbers};
-use crate::dataplane::{Dataplane, Resolver, possible_cpus};
+use crate::dataplane::{Dataplane, Resolver, StackFlows, possible_cpus};
 use crate::report;
 use crate::succession::{KnownServer, Listeners};
-use crate::worker::{self, ListenerPlan, Served};
+use crate::worker::{self, Carrier, ListenerPlan, Served};
 use crate::{budget, host, keys};
 
 use daemon::{Daemon, End};
@@ -147,37 +148,33 @@ fn connect_sockets(dataplane: &mut Dataplane, decision: &Decision) -> anyhow::Re
     Ok(())
 }
 
-/// The transport of each service.
-fn carriers(decision: &Decision) -> Vec<Option<worker::Carrier>> {
-    let carriers = decision.carriers.iter();
-    carriers
-        .map(|carrier| carrier.as_ref().map(|(carrier, _)| *carrier))
-        .collect()
-}
-
 /// One worker per queue number; it takes the socket of that queue of every interface.
 fn worker_plans(
     plan: &Plan,
     decision: &mut Decision,
+    steering: &StackFlows,
     sockets: &mut Listeners,
 ) -> anyhow::Result<Vec<worker::Plan>> {
     let workers = decision.ports.iter().map(|port| port.queues).max();
-    let mut plans: Vec<_> = (0..workers.unwrap_or(1))
+    let workers = workers.unwrap_or(1);
+    let moves = decision.carriers().contains(&Some(Carrier::Both));
+    let mut plans: Vec<_> = (0..workers)
         .map(|queue| worker::Plan {
             queue,
             sockets: Vec::new(),
             listeners: Vec::new(),
-            engine: plan.engine(),
+            engine: plan.engine(workers),
+            steering: moves.then(|| steering.clone()),
         })
         .collect();
     let services = plan.config.services.iter().zip(&plan.services);
-    for ((config, planned), carrier) in services.zip(carriers(decision)) {
+    for ((config, planned), carrier) in services.zip(decision.carriers()) {
         let (Some(carrier), Some(served)) = (carrier, served(planned)) else {
             continue;
         };
         let address = config.listen;
         let mut hands = Vec::new();
-        if carrier == worker::Carrier::Kernel {
+        if carrier != Carrier::AfXdp {
             let dealt = sockets.deal(address, plans.len());
             hands = dealt.with_context(|| format!("listening on {address}"))?;
         }
@@ -188,6 +185,7 @@ fn worker_plans(
                 address,
                 carrier,
                 sockets: hands.next().unwrap_or_default(),
+                tally: Arc::clone(&planned.tally),
             });
         }
     }
@@ -209,7 +207,7 @@ fn served(planned: &PlannedService) -> Option<Served> {
 fn start_control(
     plan: &Plan,
     mut dataplane: Dataplane,
-    carriers: &[Option<worker::Carrier>],
+    carriers: &[Option<Carrier>],
     known: &[KnownServer],
 ) -> anyhow::Result<Control> {
     let config = &plan.config;
@@ -311,8 +309,16 @@ fn settings(plan: &Plan, flags: u32, before: Option<&Settings>) -> anyhow::Resul
 fn log_ready(plan: &Plan, decision: &Decision) {
     for (service, carrier) in plan.config.services.iter().zip(&decision.carriers) {
         let carrier = carrier.as_ref();
-        let mode = report::mode(service, carrier.map(|(carrier, _)| *carrier));
-        let why = carrier.map_or("", |(_, why)| why.as_str());
+        let mode = report::mode(service, carrier.map(|chosen| chosen.carrier));
+        let why = carrier.map_or("", |chosen| chosen.why.as_str());
+        let stays = carrier.and_then(|chosen| chosen.stays.as_ref());
+        if let Some(reason) = stays {
+            tracing::warn!(
+                service = service.name.as_str(),
+                reason,
+                "big connections stay on af_xdp"
+            );
+        }
         tracing::info!(service = service.name.as_str(), listen = %service.listen, mode, why, "serving");
     }
     tracing::info!("ready");

@@ -5,6 +5,7 @@
 //! up/down flags) and relaxed counters. A worker that ends while the daemon runs, even by a panic,
 //! ends the daemon: see [`Workers::failed`].
 
+mod carried;
 mod inquiry;
 mod leaving;
 
@@ -17,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_proxy::{ClientAddr, Error, Parted, Parting, Proxy, Relay, RelayService, Service};
+use lb_proxy::{Carriage, ClientAddr, Error, Parted, Parting, Proxy, Relay, RelayService, Service};
 use lb_transport::af_xdp::{Engine, EngineConfig, Handle, PortConfig};
 use lb_transport::{Accepted, IntoSocket, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,11 +26,14 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet, LocalSet};
 
+pub(crate) use carried::Tally;
+use carried::{Begun, Carried, Origin};
 use inquiry::Inbox;
-pub(crate) use inquiry::Inquiry;
+pub(crate) use inquiry::{Inquiry, Inside};
 pub(crate) use leaving::Adopters;
 use leaving::{House, Orders, Phase};
 
+use crate::dataplane::StackFlows;
 use crate::succession::{Adopted, Way};
 
 /// How long requests in flight may take to finish after a stop. `ActiveSync` holds requests for up
@@ -39,9 +43,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long closed connections may take to say goodbye: a client that does not answer to a FIN is
 /// not waited for, but reset.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// How long connections may take to get into a state in which they can be moved: a handshake, or the end of a close.
-const LAST_MOVES: Duration = Duration::from_millis(500);
 
 /// How long the last segments of all may take to leave.
 const LAST_RESETS: Duration = Duration::from_millis(200);
@@ -56,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<ListenerPlan>,
     /// Rules of its engine.
     pub(crate) engine: EngineConfig,
+    /// Turns packets of connections that move to the stack; `None` if none may.
+    pub(crate) steering: Option<StackFlows>,
 }
 
 /// One service on one worker.
@@ -68,6 +71,8 @@ pub(crate) struct ListenerPlan {
     pub(crate) carrier: Carrier,
     /// What listens for it on the kernel; none if nothing does.
     pub(crate) sockets: Vec<std::net::TcpListener>,
+    /// Counts what becomes of its connections.
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// What is done with the connections of a service.
@@ -84,6 +89,8 @@ pub(crate) enum Served {
 pub(crate) enum Carrier {
     /// Frames and userspace TCP.
     AfXdp,
+    /// As long as a connection is small frames and userspace TCP, and then a kernel socket.
+    Both,
     /// Kernel sockets.
     Kernel,
 }
@@ -174,11 +181,15 @@ impl Workers {
 
     /// Moves every connection from `AF_XDP` to the kernel and closes the sockets there; how many connections had to be reset.
     pub(crate) async fn make_room(&self) -> anyhow::Result<usize> {
-        let mut reset = 0;
+        let mut answers = Vec::new();
         for worker in &self.makers_of_room {
             let (done, is_done) = oneshot::channel();
             let _ = worker.send(done);
-            reset += is_done.await.context("a worker has ended")?;
+            answers.push(is_done);
+        }
+        let mut reset = 0;
+        for answer in answers {
+            reset += answer.await.context("a worker has ended")?;
         }
         Ok(reset)
     }
@@ -267,36 +278,31 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
     let mut engine = Engine::new(plan.sockets, plan.engine)?;
     // Network cards spread ICMP errors by the address of the router that has sent them.
     engine.pass_on(move |error| {
-        inquiry.tell_others(position, &move |other: &Handle| other.icmp(&error));
+        inquiry.tell_others(position, &move |other: &Inside| other.engine.icmp(&error));
     });
+    if let Some(steering) = plan.steering {
+        let steered = engine.steer(Box::new(steering));
+        steered.context("making the raw sockets that packets are given back to the kernel by")?;
+    }
     let handle = engine.handle();
-    tokio::task::spawn_local(inbox.answer(handle.clone()));
+    let begun = Rc::new(Begun::default());
+    tokio::task::spawn_local(inbox.answer(Inside {
+        engine: handle.clone(),
+        begun: Rc::clone(&begun),
+    }));
     let mut services = JoinSet::new();
     let mut houses = Vec::new();
     for plan in plan.listeners {
-        let house = House {
-            server: Server::new(plan.served),
-            service: plan.address,
-            orders: orders.clone(),
-        };
-        if plan.carrier == Carrier::AfXdp {
-            let listener = handle.listen(plan.address)?;
-            services.spawn_local(accept(listener, house.clone()));
-        }
-        for socket in plan.sockets {
-            let listener = kernel::Listener::accepting(socket)?;
-            services.spawn_local(accept(listener, house.clone()));
-        }
-        houses.push(house);
+        houses.push(listen(plan, &handle, &begun, &orders, &mut services)?);
     }
     services.spawn_local(leaving::adopt(houses, arrivals, orders.clone()));
     // The receiver is gone when another worker failed to start; this one is about to be stopped.
     let _ = ready.send(());
     let mut engine = if has_sockets {
         // A task of its own: as a branch of this future it would be woken through the runtime's root.
-        Some(tokio::task::spawn_local(run_engine(engine, handle.clone(), room)))
+        Some(tokio::task::spawn_local(leaving::run_engine(engine, room)))
     } else {
-        tokio::task::spawn_local(have_room(room));
+        tokio::task::spawn_local(leaving::have_room(room));
         None
     };
     let refuse = {
@@ -321,37 +327,42 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
     }
 }
 
-/// Runs the engine; when asked to, gives its connections to the kernel and the rx queue to whoever wants it, and says how many
-/// connections were lost with it.
-async fn run_engine(
-    engine: Engine,
-    handle: Handle,
-    mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>,
-) -> std::io::Result<Infallible> {
-    let mut engine = Box::pin(engine.run());
-    let asked = tokio::select! {
-        ended = &mut engine => return ended,
-        Some(asked) = room.recv() => asked,
+/// Listens for one service on all that carries it, and serves whoever comes. Clients that other daemons give away are served as
+/// those of the kernel.
+fn listen(
+    plan: ListenerPlan,
+    engine: &Handle,
+    begun: &Rc<Begun>,
+    orders: &Orders,
+    services: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<Rc<House>> {
+    let ListenerPlan {
+        served,
+        address,
+        carrier,
+        sockets,
+        tally,
+    } = plan;
+    let on_kernel = House {
+        server: Server::new(served),
+        service: address,
+        orders: orders.clone(),
+        tally,
+        origin: Origin::Kernel(Rc::clone(begun)),
     };
-    handle.stop();
-    tokio::select! {
-        ended = &mut engine => return ended,
-        () = wait_while(LAST_MOVES, || handle.counters().flows > 0) => {}
+    if carrier != Carrier::Kernel {
+        let house = House {
+            origin: Origin::AfXdp,
+            ..on_kernel.clone()
+        };
+        services.spawn_local(accept(engine.listen(address)?, Rc::new(house)));
     }
-    let lost = handle.counters().flows;
-    // Resets them, and closes the sockets.
-    drop(engine);
-    // Whoever asked may be gone.
-    let _ = asked.send(lost);
-    std::future::pending().await
-}
-
-/// There is room where no rx queue is used.
-async fn have_room(mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>) {
-    while let Some(asked) = room.recv().await {
-        // Whoever asked may be gone.
-        let _ = asked.send(0);
+    let on_kernel = Rc::new(on_kernel);
+    for socket in sockets {
+        let listener = kernel::Listener::accepting(socket)?;
+        services.spawn_local(accept(listener, Rc::clone(&on_kernel)));
     }
+    Ok(on_kernel)
 }
 
 /// How the engine ended, which it never should; without an engine, never.
@@ -384,7 +395,7 @@ async fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
     let _ = tokio::time::timeout(limit, over).await;
 }
 
-/// One service on one worker.
+/// What is done with the connections of one service on one worker.
 #[derive(Clone)]
 enum Server {
     Http(Rc<Proxy>),
@@ -415,14 +426,27 @@ impl Server {
     }
 
     /// Serves a client until its connection ends, or can be given away.
-    async fn serve<S>(self, stream: S, client: ClientAddr) -> Result<Option<Parted<S>>, Error>
+    async fn serve<S>(
+        self,
+        carriage: Rc<dyn Carriage>,
+        stream: S,
+        client: ClientAddr,
+    ) -> Result<Option<Parted<S>>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let parting = Parting::BetweenRequests;
+        let carriage = Some(carriage);
         match self {
-            Self::Http(proxy) => proxy.serve_until_left(None, stream, client, parting).await,
-            Self::Tcp(relay) => relay.serve(stream, client).await.map(|()| None),
+            Self::Http(proxy) => {
+                let parting = Parting::BetweenRequests;
+                proxy
+                    .serve_until_left(carriage, stream, client, parting)
+                    .await
+            }
+            // Boxed: the larger of the two would be the size of both.
+            Self::Tcp(relay) => Box::pin(relay.serve_on(carriage, stream, client))
+                .await
+                .map(|()| None),
         }
     }
 
@@ -444,7 +468,7 @@ impl Server {
 }
 
 /// Serves the clients of one listener until told to stop or to leave, and then those that are left.
-async fn accept<L: Listener>(mut listener: L, house: House) -> anyhow::Result<()> {
+async fn accept<L: Listener>(mut listener: L, house: Rc<House>) -> anyhow::Result<()> {
     let mut clients = JoinSet::new();
     house.orders.open().await;
     let mut over = pin!(house.orders.over());
@@ -452,9 +476,7 @@ async fn accept<L: Listener>(mut listener: L, house: House) -> anyhow::Result<()
         tokio::select! {
             () = over.as_mut() => break,
             accepted = listener.accept() => {
-                let Accepted { stream, peer, local, .. } = accepted?;
-                let client = ClientAddr { peer, local };
-                clients.spawn_local(serve_client(house.clone(), stream, client));
+                clients.spawn_local(serve_client(&house, accepted?));
             }
             // Reaps what has ended; without it the set would grow with each connection ever made.
             Some(_) = clients.join_next() => {}
@@ -467,12 +489,24 @@ async fn accept<L: Listener>(mut listener: L, house: House) -> anyhow::Result<()
 }
 
 /// One client, from the first byte to the last. How it ended matters to this client alone.
-async fn serve_client<S>(house: House, stream: S, client: ClientAddr)
+fn serve_client<S>(house: &Rc<House>, accepted: Accepted<S>) -> impl Future<Output = ()> + use<S>
 where
     S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
 {
-    let served = house.server.clone().serve(stream, client).await;
-    if let Err(error) = house.see_off(served).await {
-        tracing::debug!(peer = %client.peer, %error, "client connection ended");
+    let Accepted {
+        stream,
+        peer,
+        local,
+        mover,
+    } = accepted;
+    let client = ClientAddr { peer, local };
+    let carried = Carried::new(&house.tally, &house.origin, mover, client);
+    let house = Rc::clone(house);
+    async move {
+        let carriage: Rc<dyn Carriage> = Rc::<Carried>::clone(&carried);
+        let served = house.server.clone().serve(carriage, stream, client).await;
+        // Not before: a service that nothing moves of lets go of its carriage at once.
+        drop(carried);
+        house.end(client, served).await;
     }
 }

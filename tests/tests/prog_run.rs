@@ -142,7 +142,8 @@ impl Kernel {
     }
 
     fn move_to_stack<K: Pod>(&mut self, name: &str, keys: &[K]) {
-        let mut flows = HashMap::try_from(self.ebpf.map_mut(name).unwrap()).unwrap();
+        let map = self.ebpf.map_mut(name).unwrap();
+        let mut flows = HashMap::<_, K, u32>::try_from(map).unwrap();
         for key in keys {
             flows.insert(key, STACK_FLOW_MOVED, 0).unwrap();
         }

@@ -10,6 +10,10 @@
 
 #[path = "repair/dump.rs"]
 mod dump;
+#[path = "repair/selftest.rs"]
+mod selftest;
+#[path = "repair/start.rs"]
+mod start;
 #[path = "repair/world.rs"]
 mod world;
 
@@ -51,9 +55,13 @@ fn a_moved_connection_loses_no_byte_in_either_direction() {
                 eprintln!("{ip}, {moment:?}, without {off:?}");
                 let mut ends = world.connect(ip);
                 let rest = prepare(&world, &mut ends, moment);
-                let (moved, client) = move_it(&world, ends);
-                check_mss(&moved.released.socket, ip.is_ipv6(), off);
-                finish(moved, client, rest);
+                let client = ends.client.try_clone().unwrap();
+                let dumped = move_out(&world, ends);
+                check_in_flight(&dumped, moment);
+                let released = move_in(&world, &dumped);
+                check_mss(&released.socket, ip.is_ipv6(), off);
+                assert!(dump::adapts_buffers(&released.socket));
+                finish(released, dumped.snapshot.unread, client, rest);
             }
         }
         world.switch_on(off);
@@ -106,34 +114,37 @@ fn prepare(world: &World, ends: &mut Ends, moment: Moment) -> Rest {
     rest
 }
 
-/// A connection that has moved.
-struct Moved {
-    released: Released,
-    unread: Vec<u8>,
+/// Takes a connection out of its socket, of which the client must not learn.
+fn move_out(world: &World, ends: Ends) -> Dumped {
+    world.block();
+    dump(ends.server)
 }
 
-/// Makes the socket twice: the first one is dropped, of which the peer must not learn.
-fn move_it(world: &World, ends: Ends) -> (Moved, TcpStream) {
-    world.block();
+/// Makes the socket again and again: one that is dropped leaves no trace.
+fn move_in(world: &World, dumped: &Dumped) -> Released {
     let sent = world.sent();
-    let dumped = dump(ends.server);
     for _ in 0..2 {
-        drop(repaired(world, &dumped));
+        drop(repaired(world, dumped));
     }
-    let repaired = repaired(world, &dumped);
+    let repaired = repaired(world, dumped);
     assert_eq!(world.sent(), sent, "nothing leaves before the release");
     world.unblock();
-    let moved = Moved {
-        released: world.in_edge(|| repaired.release().unwrap()),
-        unread: dumped.snapshot.unread,
-    };
+    let released = world.in_edge(|| repaired.release().unwrap());
     assert!(world.sent() > sent, "the probe of the window leaves");
-    (moved, ends.client)
+    released
 }
 
 fn repaired(world: &World, dumped: &Dumped) -> Repaired {
     let options = Options::default();
     world.in_edge(|| Repaired::new(&dumped.key, &dumped.snapshot, dumped.clock, &options).unwrap())
+}
+
+fn check_in_flight(dumped: &Dumped, moment: Moment) {
+    let in_flight = dumped.snapshot.nxt.since(dumped.snapshot.una);
+    match moment {
+        Moment::InFlight => assert!(in_flight >= MUCH, "a new socket's buffer would do"),
+        Moment::Idle | Moment::Unread => assert_eq!(in_flight, 0),
+    }
 }
 
 /// Segments are as large as before, from the first one on.
@@ -148,14 +159,14 @@ fn check_mss(socket: &TcpStream, is_ipv6: bool, off: &[&str]) {
 }
 
 /// The rest in both directions at once, and FIN in both.
-fn finish(moved: Moved, client: TcpStream, rest: Rest) {
+fn finish(released: Released, unread: Vec<u8>, client: TcpStream, rest: Rest) {
     let text = pattern(LENGTH);
-    let Released { socket, unsent } = moved.released;
+    let Released { socket, unsent } = released;
     socket.set_nonblocking(false).unwrap();
     let (mut server_reads, mut server_writes) = (socket.try_clone().unwrap(), socket);
     let (mut client_reads, mut client_writes) = (client.try_clone().unwrap(), client);
-    assert_eq!(moved.unread, text[rest.read_up..][..moved.unread.len()]);
-    let read_up = rest.read_up + moved.unread.len();
+    let read_up = rest.read_up + unread.len();
+    assert!(unread == text[rest.read_up..read_up], "other bytes unread");
     thread::scope(|scope| {
         scope.spawn(|| {
             server_writes.write_all(&unsent).unwrap();
@@ -183,6 +194,20 @@ fn expect_end(from: &mut TcpStream, text: &[u8]) {
     from.read_to_end(&mut got).unwrap();
     assert_eq!(got.len(), text.len());
     assert!(got == text, "other bytes");
+}
+
+/// The kernel lets a listener have the port of a connection only if both are willing, and leaving repair makes a socket unwilling.
+#[test]
+fn beside_a_moved_connection_there_can_be_a_new_listener() {
+    let mut world = World::new();
+    for ip in families() {
+        let ends = world.connect(ip);
+        let _client = ends.client.try_clone().unwrap();
+        let dumped = move_out(&world, ends);
+        let moved = move_in(&world, &dumped);
+        world.listen_again();
+        drop(moved);
+    }
 }
 
 /// What was behind a gap is the socket's, and need not come again: the peer sends other bytes for it than those that the server reads.
@@ -239,6 +264,8 @@ fn reinject(dumped: &Dumped) -> usize {
 const LENGTH: usize = 4 << 20;
 /// Bytes before the move.
 const WARM: usize = 1 << 20;
+/// More than a new socket's buffer takes.
+const MUCH: u32 = 50_000;
 /// A request's worth.
 const SOME: usize = 4000;
 /// Bytes of a segment that is lost, and of those behind it.

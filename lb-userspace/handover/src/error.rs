@@ -40,6 +40,8 @@ pub enum Step {
     Window,
     /// Bytes in flight.
     SendQueue,
+    /// The peer's last acknowledgement, again.
+    History,
     /// Leaving repair.
     Release,
     /// Bytes that wait to be sent. The peer may have reset the connection since.
@@ -73,6 +75,7 @@ impl fmt::Display for Step {
             Self::Timestamp => "setting the clock of timestamps",
             Self::Window => "setting the windows",
             Self::SendQueue => "queueing bytes in flight",
+            Self::History => "repeating the last acknowledgement",
             Self::Release => "leaving repair mode",
             Self::Unsent => "sending what waited",
         })

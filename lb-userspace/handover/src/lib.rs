@@ -24,11 +24,15 @@
 //! (`lb-userspace`).
 
 mod error;
+mod history;
 mod plan;
 mod reinject;
 mod repaired;
 mod segments;
+pub mod selftest;
 mod sys;
+#[cfg(test)]
+mod tests;
 
 pub use error::{MoveError, Step};
 pub use plan::{Keepalive, Options};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lb_tcp::{Seq, Snapshot};
 
 use crate::error::{MoveError, Step};
+use crate::history::History;
 
 /// What a moved socket is told beside its connection's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +48,8 @@ pub struct Keepalive {
 pub(crate) struct Plan<'a> {
     /// `SO_SNDBUFFORCE`, if the bytes in flight may not fit a new socket's buffer.
     pub(crate) send_buffer: Option<u32>,
-    /// `TCP_QUEUE_SEQ` of the send queue.
-    pub(crate) una: u32,
+    /// `TCP_QUEUE_SEQ` of the send queue: SND.UNA, or before it if there is a history.
+    pub(crate) start: u32,
     /// `TCP_QUEUE_SEQ` of the receive queue.
     pub(crate) rcv_nxt: u32,
     /// `TCP_MAXSEG`. Before `connect`: the MSS among the repair options doesn't reach the size that segments are cut to, which stays
@@ -60,6 +61,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) clock: Option<u32>,
     /// `TCP_REPAIR_WINDOW`.
     pub(crate) window: Window,
+    /// Segments that were acknowledged, if the socket is to know of some.
+    pub(crate) history: Option<History>,
     /// Bytes in flight.
     pub(crate) sent: &'a [u8],
     /// Bytes that wait.
@@ -117,7 +120,7 @@ impl<'a> Plan<'a> {
         }
         Ok(Self {
             send_buffer: send_buffer(sent.len()),
-            una: snapshot.una.0,
+            start: snapshot.una.0,
             rcv_nxt: snapshot.rcv_nxt.0,
             mss: snapshot.mss.into(),
             negotiated: Negotiated {
@@ -128,9 +131,21 @@ impl<'a> Plan<'a> {
             },
             clock: snapshot.timestamps.map(|_| even(clock)),
             window: Window::new(snapshot)?,
+            history: None,
             sent,
             unsent,
         })
+    }
+
+    /// With what the peer has acknowledged last, if that says something.
+    pub(crate) fn with_history(mut self, snapshot: &Snapshot) -> Self {
+        let history = self.clock.and_then(|clock| History::new(snapshot, clock));
+        if let Some(History { len, .. }) = history {
+            self.start = (snapshot.una - len).0;
+            self.send_buffer = send_buffer(len as usize + self.sent.len());
+        }
+        self.history = history;
+        self
     }
 }
 

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::error::{MoveError, Step};
 use crate::plan::{Options, Plan};
+use crate::reinject::Reinjector;
 use crate::sys::{self, Queue, Repair};
 
 /// A connection as a socket in repair. Dropped, it is gone without a trace.
@@ -45,18 +46,48 @@ impl Repaired {
         clock: u32,
         options: &Options,
     ) -> Result<Self, MoveError> {
-        let plan = Plan::new(snapshot, clock)?;
+        Self::of(key, &Plan::new(snapshot, clock)?, options)
+    }
+
+    /// As [`new`](Self::new), of a connection whose past the socket learns: the round trip, and how much may be in flight. Without
+    /// timestamps, or before the first round trip, there is nothing to learn.
+    ///
+    /// It is told by a packet, so that nothing else may be re-injected before, and netfilter must let it through (as
+    /// [`selftest`](crate::selftest) finds out): otherwise the socket waits with new segments until the peer has answered the probe.
+    pub fn with_history(
+        key: &FlowKey,
+        snapshot: &Snapshot,
+        clock: u32,
+        options: &Options,
+        reinjector: &Reinjector,
+    ) -> Result<Self, MoveError> {
+        let plan = Plan::new(snapshot, clock)?.with_history(snapshot);
+        let repaired = Self::of(key, &plan, options)?;
+        if let Some(history) = &plan.history {
+            reinjector
+                .inject(key, &history.acknowledgement, &[])
+                .map_err(|error| Step::History.failed(error))?;
+        }
+        Ok(repaired)
+    }
+
+    fn of(key: &FlowKey, plan: &Plan<'_>, options: &Options) -> Result<Self, MoveError> {
         let socket = begin(key.local).map_err(|error| Step::Socket.failed(error))?;
         // First of all: from here on nothing leaves, whatever fails.
         sys::repair(socket.as_fd(), Repair::On).map_err(|error| Step::Repair.failed(error))?;
         configure(&socket, options).map_err(|error| Step::Configure.failed(error))?;
-        connect(&socket, key, &plan)?;
-        negotiate(&socket, &plan)?;
-        put_in_flight(&socket, &plan).map_err(|error| Step::SendQueue.failed(error))?;
+        connect(&socket, key, plan)?;
+        negotiate(&socket, plan)?;
+        put_in_flight(&socket, plan).map_err(|error| Step::SendQueue.failed(error))?;
         Ok(Self {
             socket,
             unsent: plan.unsent.to_vec(),
         })
+    }
+
+    /// Segments that have been received for it, for the self-test.
+    pub(crate) fn segments_in(&self) -> io::Result<u32> {
+        sys::segments_in(self.socket.as_fd())
     }
 
     /// Lets the socket go. From here on the connection is the kernel's: an error means that it is over.
@@ -123,7 +154,7 @@ fn connect(socket: &Socket, key: &FlowKey, plan: &Plan<'_>) -> Result<(), MoveEr
 
 fn number(socket: &Socket, plan: &Plan<'_>) -> io::Result<()> {
     let fd = socket.as_fd();
-    for (queue, seq) in [(Queue::Send, plan.una), (Queue::Receive, plan.rcv_nxt)] {
+    for (queue, seq) in [(Queue::Send, plan.start), (Queue::Receive, plan.rcv_nxt)] {
         sys::choose(fd, queue)?;
         sys::queue_seq(fd, seq)?;
     }
@@ -143,8 +174,12 @@ fn negotiate(socket: &Socket, plan: &Plan<'_>) -> Result<(), MoveError> {
 fn put_in_flight(socket: &Socket, plan: &Plan<'_>) -> io::Result<()> {
     let fd = socket.as_fd();
     sys::choose(fd, Queue::Send)?;
-    if send(socket, plan.sent)? < plan.sent.len() {
-        return Err(io::ErrorKind::WouldBlock.into());
+    // Each in segments of its own: what is acknowledged must end where the acknowledgement does.
+    let history = plan.history.map_or(0, |history| history.len as usize);
+    for bytes in [&vec![0; history], plan.sent] {
+        if send(socket, bytes)? < bytes.len() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
     }
     sys::choose(fd, Queue::None)?;
     if plan.send_buffer.is_some() {

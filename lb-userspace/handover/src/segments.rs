@@ -3,6 +3,7 @@
 //! The kernel has no option for them, and they must not be forgotten: the peer may have been told that they are here (SACK), and need not
 //! send them again before a timeout.
 
+use crate::history::window;
 use lb_tcp::{Flags, Header, Options, Seq, Snapshot, Timestamps};
 
 /// Segments that carry what was received behind gaps, in order, the peer's FIN included: for
@@ -41,12 +42,11 @@ fn cut(start: Seq, bytes: &[u8], size: usize) -> impl Iterator<Item = (Seq, &[u8
 }
 
 fn header(snapshot: &Snapshot, seq: Seq) -> Header {
-    let shift = snapshot.shifts.map_or(0, |(send, _)| send);
     Header {
         seq,
         ack: snapshot.una,
         flags: Flags::ACK,
-        window: u16::try_from(snapshot.wnd >> shift).unwrap_or(u16::MAX),
+        window: window(snapshot),
         options: Options {
             timestamps: snapshot.timestamps.map(|(recent, _)| Timestamps {
                 value: recent,

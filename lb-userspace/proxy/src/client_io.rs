@@ -5,17 +5,18 @@
 //! up: a client that has asked for all that it wants may close its sending side and read on (RFC 9293 section 3.6). Before
 //! the response's head it counts as the client being gone (`Proxy::serve` says why).
 //!
-//! Invariant: bytes are never changed or reordered here, and none is buffered but what came with the stream; the only bytes that hyper writes and the client
-//! does not get, or gets later, are the ones that the gate catches.
+//! Invariant: bytes are never changed or reordered here, nor buffered, but for what ends a rest; the only bytes that hyper
+//! writes and the client does not get, or gets later, are the ones that the gate catches.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -38,11 +39,13 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
     pub(crate) pace: Pace,
-    /// Whether the connection may be given back between two requests.
-    pub(crate) may_part: Cell<bool>,
     /// Of the connection, also on one of its streams.
     pub(crate) freight: Freight,
+    /// Whether the connection may be given back between two requests.
+    pub(crate) may_part: Cell<bool>,
     is_flushed: Cell<bool>,
+    /// Whether the last read found nothing.
+    is_dry: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
     /// Whoever is to learn of the client's end when the response is through.
     awaits_end: RefCell<Option<Waker>>,
@@ -67,18 +70,19 @@ impl Shared {
             gate: Arc::default(),
             leftover: Leftover::default(),
             pace: Pace::default(),
-            may_part: Cell::new(false),
             freight,
+            may_part: Cell::new(false),
             is_flushed: Cell::new(true),
+            is_dry: Cell::new(false),
             awaits_flush: RefCell::default(),
             awaits_end: RefCell::default(),
         })
     }
 
-    /// Says how a connection begins: new, or resumed with what was read of the next request.
-    pub(crate) fn begin(&self, parting: Parting, is_new: bool, early: &[u8]) {
+    /// Says how a connection begins: new, or resumed between two requests.
+    pub(crate) fn begin(&self, parting: Parting, is_new: bool) {
         self.may_part.set(parting == Parting::BetweenRequests);
-        if !is_new && early.is_empty() {
+        if !is_new {
             self.activity.resumed();
         }
     }
@@ -100,9 +104,19 @@ impl Shared {
         }
     }
 
-    /// Whether no exchange is under way, and nothing that hyper was given is still to be written.
-    pub(crate) fn is_at_rest(&self) -> bool {
+    /// Whether no exchange is under way, and nothing that hyper was given is still to be written; the next head may have begun.
+    pub(crate) fn is_between(&self) -> bool {
         self.activity.is_between() && self.is_flushed.get()
+    }
+
+    /// Whether nothing is under way: the client has every response, and has sent nothing since.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.activity.is_idle() && self.is_flushed.get()
+    }
+
+    /// Whether there was a read since the last call, and nothing to read.
+    pub(crate) fn take_dry(&self) -> bool {
+        self.is_dry.take()
     }
 
     /// Whether this is one of several exchanges on a connection.
@@ -143,40 +157,67 @@ impl Shared {
 /// The wrapped stream.
 pub(crate) struct ClientIo<S> {
     stream: S,
-    /// Read before this began, and not yet by hyper.
-    early: Bytes,
     shared: Rc<Shared>,
     /// The client sends nothing more.
     has_ended: bool,
+    /// What ended a rest, for the next read.
+    news: Option<io::Result<Bytes>>,
 }
 
+/// Bytes that end a rest and are kept for the next read; what is more stays in the stream. Most heads fit.
+const NEWS: usize = 4 << 10;
+
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
-    pub(crate) fn new(stream: S, early: Bytes, shared: Rc<Shared>) -> Self {
+    pub(crate) fn new(stream: S, shared: Rc<Shared>) -> Self {
         Self {
             stream,
-            early,
             shared,
             has_ended: false,
+            news: None,
         }
     }
 
     /// Gives the stream back, of which hyper has read so much more than it needed.
     pub(crate) fn part(self, read: &[u8], client: ClientAddr) -> Parted<S> {
+        // An error of the stream comes again.
+        let news = self.news.and_then(Result::ok).unwrap_or_default();
         Parted {
             stream: self.stream,
-            early: Bytes::from([read, &self.early].concat()),
+            early: Bytes::from([read, &news].concat()),
             client,
         }
     }
 
-    /// Reads what was read before, then the stream.
-    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.early.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+    /// Waits, without a buffer, until there is something to read: bytes, the end, or an error.
+    pub(crate) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.news.is_none() {
+            let mut space = [MaybeUninit::uninit(); NEWS];
+            let mut space = ReadBuf::uninit(&mut space);
+            let outcome = ready!(Pin::new(&mut *self).poll_read(cx, &mut space));
+            self.news = Some(outcome.map(|()| Bytes::copy_from_slice(space.filled())));
         }
-        let count = self.early.len().min(buf.remaining());
-        buf.put_slice(&self.early.split_to(count));
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
+    }
+
+    /// Takes back bytes that were read and not used.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.shared.activity.received(Instant::now());
+            self.news = Some(Ok(bytes));
+        }
+    }
+
+    /// Hands out what ended a rest; whether there was anything.
+    fn tell_news(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let Some(mut news) = self.news.take().transpose()? else {
+            return Ok(false);
+        };
+        let count = news.len().min(buf.remaining());
+        buf.put_slice(&news.split_to(count));
+        if news.has_remaining() {
+            self.news = Some(Ok(news));
+        }
+        Ok(count > 0)
     }
 
     /// Writes what is due of a `100 Continue`; afterwards none is.
@@ -219,9 +260,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
         // hyper reads while it waits for the body, and so this is where a 100 from the server wakes us. A client
         // that doesn't take the line is still read from.
         let _ = self.poll_continue(cx)?;
+        if self.tell_news(buf)? {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         if !self.has_ended {
-            ready!(self.poll_bytes(cx, buf))?;
+            let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+            self.shared.is_dry.set(read.is_pending());
+            ready!(read)?;
         }
         let count = buf.filled().len() - before;
         if count > 0 {

@@ -7,21 +7,18 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::balance::Balancer;
-use crate::body::BUFFER;
 use crate::carriage::{Carriage, Freight};
 use crate::client_certificate::Shown;
 use crate::client_io::{ClientIo, Shared};
@@ -29,6 +26,7 @@ use crate::entrance::shake_hands;
 use crate::error::{Error, Kind};
 use crate::forward::forward;
 use crate::headers::HeaderMode;
+use crate::http1::{Between, Http1};
 use crate::http2;
 use crate::identity::PersistentAuth;
 use crate::parting::{Order, Parted, Parting, orders};
@@ -200,13 +198,14 @@ impl Proxy {
             let visit = Visit::new(stream, client, Shown::default(), freight, parting);
             return self.serve_http(visit).await;
         };
-        let stream = shake_hands(tls, stream, service.timeouts.tls_handshake).await?;
+        // Boxed, all three: a connection's future has room for its largest part for as long as it lasts. 7 KB less.
+        let handshake = Box::pin(shake_hands(tls, stream, service.timeouts.tls_handshake));
+        let stream = Box::new(handshake.await?);
         let tls = stream.get_ref().1;
         let shown = Shown::on(tls);
         if tls.alpn_protocol() == Some(http2::ALPN) {
-            return http2::serve(self, stream, client, shown, freight)
-                .await
-                .map(|()| None);
+            let served = Box::pin(http2::serve(self, stream, client, shown, freight));
+            return served.await.map(|()| None);
         }
         let visit = Visit::new(stream, client, shown, freight, Parting::Never);
         self.serve_http(visit).await.map(|_| None)
@@ -219,74 +218,66 @@ impl Proxy {
         let timeouts = self.service.timeouts;
         let client = visit.client;
         let shared = Shared::new(timeouts, visit.freight);
-        shared.begin(visit.parting, visit.is_new, &visit.early);
-        let io = TokioIo::new(ClientIo::new(visit.stream, visit.early, Rc::clone(&shared)));
-        let (mut leave, mut stop) = (pin!(self.told(Order::Leave)), pin!(self.told(Order::Drain)));
+        shared.begin(visit.parting, visit.is_new);
+        let mut io = ClientIo::new(visit.stream, Rc::clone(&shared));
+        io.unread(visit.early);
+        let mut leave = pin!(self.told(Order::Leave));
+        let mut stop = pin!(self.told(Order::Drain));
         let session = Session::new(self, client, visit.shown, shared);
         let requests = Rc::clone(&session);
-        let mut builder = http1::Builder::new();
-        session.proxy.limit_heads(&mut builder);
-        let connection = builder
-            .max_buf_size(BUFFER)
-            .preserve_header_case(true)
-            // For headers that we add; those of the server keep their case.
-            .title_case_headers(true)
-            // A response without `Date` is the server's decision.
-            .auto_date_header(false)
-            // It would also run between requests; `activity` keeps the time instead.
-            .header_read_timeout(None)
-            .serve_connection(io, service_fn(move |r| forward(Rc::clone(&requests), r)));
-
-        let mut connection = connection;
+        let answer = service_fn(move |request| forward(Rc::clone(&requests), request));
+        let mut http = Http1::new(io, Rc::clone(&session), answer);
         let (mut leaving, mut stopping) = (false, false);
         let mut alarm = pin!(sleep_until(Instant::now() + timeouts.idle));
         let end = poll_fn(|cx| {
             loop {
-                if let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx) {
+                if let Poll::Ready(outcome) = http.poll(cx) {
                     return Poll::Ready(outcome.or_else(ended).map(|()| End::Over));
                 }
                 leaving = leaving || leave.as_mut().poll(cx).is_ready();
-                if leaving && !stopping && session.parts_now() {
-                    return Poll::Ready(Ok(End::Parted));
+                if leaving && session.parts_now() {
+                    match http.between(cx) {
+                        Between::Yes => return Poll::Ready(Ok(End::Parted)),
+                        Between::No => {}
+                        Between::Over(outcome) => {
+                            return Poll::Ready(outcome.or_else(ended).map(|()| End::Over));
+                        }
+                    }
                 }
                 let stop_now = !stopping
                     && (session.poll_pinned_closed(cx).is_ready()
                         || stop.as_mut().poll(cx).is_ready());
-                if !stop_now {
-                    break;
+                if stop_now {
+                    stopping = true;
+                    http.graceful_shutdown();
+                    continue;
                 }
-                stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                if session.shared.leftover.poll(cx).is_ready() {
+                    session.shared.activity.request_done(Instant::now());
+                }
+                match ready!(session.poll_deadline(cx, alarm.as_mut(), http.rests_at())) {
+                    Ok(()) => http.let_rest(),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
             }
-            if session.shared.leftover.poll(cx).is_ready() {
-                session.shared.activity.request_done(Instant::now());
-            }
-            session.poll_deadline(cx, alarm.as_mut()).map(Err)
         })
         .await?;
-        let rest = connection.into_parts();
-        let io = rest.io.into_inner();
+        let Some((io, early)) = http.into_parts() else {
+            return Ok(None);
+        };
         if let End::Parted = end {
-            return Ok(Some(io.part(&rest.read_buf, client)));
+            return Ok(Some(io.part(&early, client)));
         }
         let Some(tunnel) = session.tunnel.take().filter(|_| !stopping) else {
             return Ok(None);
         };
-        let relay = tunnel.relay(io, rest.read_buf);
+        // Boxed: 3 KB that every connection would have room for, as above.
+        let relay = Box::pin(session.within_deadline(tunnel.relay(io, early), alarm));
         let outcome = tokio::select! {
-            outcome = session.within_deadline(relay, alarm) => outcome,
+            outcome = relay => outcome,
             () = stop => Ok(()),
         };
         outcome.map(|()| None)
-    }
-
-    fn limit_heads(&self, builder: &mut http1::Builder) {
-        if let Some(limit) = self.service.max_headers {
-            builder.max_headers(limit);
-        }
-        if let Some(limit) = self.service.max_header_bytes {
-            builder.max_header_size(limit);
-        }
     }
 
     /// Counts `Persistent-Auth`, and says once what a `false` means, which may be that the server got a `Via` (`via`).

@@ -19,7 +19,6 @@ use crate::balance::{Ask, Balancer, Server};
 use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::client_certificate;
 use crate::connection::Backends;
-use crate::session::Session;
 use crate::error::{Error, Kind};
 use crate::expect::{self, ExpectMode};
 use crate::guard;
@@ -28,6 +27,7 @@ use crate::identity::{self, PinReason};
 use crate::record::Record;
 use crate::rules::{Asked, Facts};
 use crate::service::Forwarding;
+use crate::session::Session;
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Lease, Sent, connect};
 
@@ -400,7 +400,7 @@ impl Exchange<'_> {
         session.proxy.service.counters.tunnels.increment();
         headers::clean_response(&mut head.headers);
         wanted.say(&mut head.headers);
-        session.tunnel.replace(Some(tunnel));
+        session.tunnel.replace(Some(Box::new(tunnel)));
         Response::from_parts(head, ResponseBody::Tunnel)
     }
 }

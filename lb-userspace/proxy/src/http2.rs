@@ -16,7 +16,6 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -63,7 +62,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let shared = Shared::new(proxy.service.timeouts, freight);
-    let io = TokioIo::new(ClientIo::new(stream, Bytes::new(), Rc::clone(&shared)));
+    let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())

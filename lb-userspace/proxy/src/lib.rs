@@ -28,6 +28,7 @@ mod expect;
 mod forward;
 mod guard;
 mod headers;
+mod http1;
 mod http2;
 mod identity;
 mod leftover;

@@ -80,7 +80,7 @@ impl Proxy {
 impl Session {
     /// Whether the connection can be given back now.
     pub(crate) fn parts_now(&self) -> bool {
-        self.shared.may_part.get() && self.shared.is_at_rest() && !self.has_pinned()
+        self.shared.may_part.get() && self.shared.is_between() && !self.has_pinned()
     }
 
     /// Says in a response that it is the last one, if the worker is leaving and can't give the connection to anybody. Never in

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use http::HeaderMap;
 use http::header::STRICT_TRANSPORT_SECURITY;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::balance::Server;
 use crate::client_certificate::Shown;
@@ -39,7 +39,7 @@ pub(crate) struct Session {
     /// One at most for the servers of a route.
     pinned: RefCell<Vec<(Pinned, PinReason)>>,
     /// What the connection becomes once hyper is done with it.
-    pub(crate) tunnel: RefCell<Option<Tunnel>>,
+    pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 impl Session {
@@ -175,24 +175,27 @@ impl Session {
             if relay.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            self.poll_deadline(cx, alarm.as_mut()).map(Err)
+            self.poll_deadline(cx, alarm.as_mut(), None)
         })
         .await
     }
 
-    /// Ready with the reason when the connection's time is up.
+    /// Ready with the reason when the connection's time is up, or without when it is time to rest.
     pub(crate) fn poll_deadline(
         &self,
         cx: &mut Context<'_>,
         mut alarm: Pin<&mut Sleep>,
-    ) -> Poll<Error> {
+        rest: Option<Instant>,
+    ) -> Poll<Result<(), Error>> {
         loop {
             let timeouts = self.shared.timeouts.get();
             let of_body = self.shared.pace.deadline(cx.waker());
             let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
             let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
-            let first = deadlines.into_iter().flatten().min_by_key(|(at, _)| *at);
-            let Some((deadline, kind)) = first else {
+            let deadlines = deadlines.into_iter().flatten();
+            let deadlines = deadlines.map(|(at, kind)| (at, Some(kind)));
+            let all = deadlines.chain(rest.map(|at| (at, None)));
+            let Some((deadline, kind)) = all.min_by_key(|(at, _)| *at) else {
                 return Poll::Pending;
             };
             // Most of the time the deadline moves away with each byte; the alarm follows only when it rings.
@@ -201,7 +204,8 @@ impl Session {
             }
             ready!(alarm.as_mut().poll(cx));
             if deadline <= alarm.deadline() {
-                return Poll::Ready(Error::new(kind, "the client's time is up"));
+                let over = kind.map(|kind| Error::new(kind, "the client's time is up"));
+                return Poll::Ready(over.map_or(Ok(()), Err));
             }
             alarm.as_mut().reset(deadline);
         }

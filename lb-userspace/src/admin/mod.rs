@@ -5,6 +5,7 @@
 //! Whoever may open the socket may read and order: it is made with mode 0600 by the daemon's user. The client half
 //! serves `lb status`, `lb doctor`, `lb flows`, `lb explain`, `lb drain` and `lb undrain`.
 
+mod handover;
 mod status;
 
 use std::borrow::Cow;
@@ -33,6 +34,7 @@ use crate::explain::{Outcome, Question};
 use crate::flows::{Flows, Query};
 use crate::succession::{self, Door};
 
+pub(crate) use handover::HandoverStatus;
 pub(crate) use status::{
     CertificateStatus, Counter, InterfaceStatus, ReasonStatus, RouteStatus, SeenCertificate,
     ServerStatus, ServiceStatus, Status,

@@ -19,6 +19,7 @@ use lb_ebpf::abi::{
     MAX_STACK_FLOWS, STACK_FLOW_BEGUN, STACK_FLOW_MOVED, StackFlowKey, StackFlowKey6,
 };
 use lb_tcp::FlowKey;
+use lb_transport::Steering;
 
 use super::maps::{MapAccessError, take};
 
@@ -39,6 +40,7 @@ pub(crate) struct StackFlow {
 }
 
 impl StackFlows {
+    /// Takes the maps out of the loaded object.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, MapAccessError> {
         Ok(Self {
             v4: Tuples::of(take(ebpf, "STACK_FLOWS")?),
@@ -46,35 +48,14 @@ impl StackFlows {
         })
     }
 
-    /// Has the program pass the packets of a connection to the stack, from the next one on that it sees.
-    ///
-    /// # Errors
-    /// What the kernel said; the connection's packets go to its worker then, as before.
-    pub(crate) fn to_stack(&self, flow: &FlowKey) -> io::Result<()> {
-        match Tuple::of(flow)? {
-            Tuple::V4(key) => self.v4.insert(&key),
-            Tuple::V6(key) => self.v6.insert(&key),
-        }
-    }
-
-    /// Has the program forget a connection that is over.
-    pub(crate) fn forget(&self, flow: &FlowKey) {
-        let forgotten = Tuple::of(flow).and_then(|tuple| match tuple {
-            Tuple::V4(key) => self.v4.remove(&key),
-            Tuple::V6(key) => self.v6.remove(&key),
-        });
-        match forgotten {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // Of no consequence: the next SYN of the tuple meets the listener that the stack has for it.
-            Err(error) => tracing::debug!(%error, ?flow, "a connection is not forgotten"),
-        }
-    }
-
     /// Those that are known now. While others come and go, some may be missing, and some be there twice.
     ///
     /// # Errors
     /// What the kernel said.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for `lb flows`, which does not ask yet")
+    )]
     pub(crate) fn all(&self) -> io::Result<Vec<StackFlow>> {
         let mut all = self.v4.all(|key| FlowKey {
             local: end(key.local, key.local_port),
@@ -91,16 +72,44 @@ impl StackFlows {
     ///
     /// # Errors
     /// What the kernel said.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for `lb flows`, which does not ask yet")
+    )]
     pub(crate) fn count(&self) -> io::Result<usize> {
         Ok(self.v4.count()? + self.v6.count()?)
     }
 
+    /// Whether the program would find this key.
     pub(super) fn holds(&self, key: &StackFlowKey) -> bool {
         self.v4.holds(key)
     }
 
+    /// As [`holds`](Self::holds).
     pub(super) fn holds6(&self, key: &StackFlowKey6) -> bool {
         self.v6.holds(key)
+    }
+}
+
+impl Steering for StackFlows {
+    fn to_stack(&self, flow: &FlowKey) -> io::Result<()> {
+        match Tuple::of(flow)? {
+            Tuple::V4(key) => self.v4.insert(&key),
+            Tuple::V6(key) => self.v6.insert(&key),
+        }
+    }
+
+    fn forget(&self, flow: &FlowKey) {
+        let forgotten = Tuple::of(flow).and_then(|tuple| match tuple {
+            Tuple::V4(key) => self.v4.remove(&key),
+            Tuple::V6(key) => self.v6.remove(&key),
+        });
+        match forgotten {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Of no consequence: the next SYN of the tuple meets the listener that the stack has for it.
+            Err(error) => tracing::debug!(%error, ?flow, "a connection is not forgotten"),
+        }
     }
 }
 

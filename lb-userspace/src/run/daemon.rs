@@ -17,13 +17,13 @@ use tokio::time::{Instant, sleep};
 
 use super::signals::Signals;
 use crate::compose::Plan;
-use crate::control::{self, Control, drift, files, health};
+use crate::control::{self, Control, begin, drift, files, health};
 use crate::dataplane::{Dataplane, Pins, Resolver};
 use crate::report::{Desk, Reporter};
 use crate::succession::{
     Door, Estate, Leaver, Legacy, Listeners, PATIENCE, Predecessor, Successor,
 };
-use crate::worker::{Adopters, Workers};
+use crate::worker::{Adopters, Carrier, Workers};
 use crate::{admin, carrier, host};
 
 /// Changes of health that may wait for the control loop; a probe waits when there are more.
@@ -33,6 +33,8 @@ const HEALTH_BACKLOG: usize = 64;
 pub(super) struct Daemon<'a> {
     plan: &'a Plan,
     pin: Option<&'a Path>,
+    /// The transport of each service.
+    carriers: Vec<Option<Carrier>>,
     workers: Workers,
     control: Rc<RefCell<Control>>,
     resolver: Resolver,
@@ -88,9 +90,10 @@ impl<'a> Daemon<'a> {
         let mut decision = carrier::decide(&plan.config, &resolver).await?;
         let reporter = Reporter::new(plan, &decision);
         super::connect_sockets(&mut dataplane, &decision)?;
-        let carriers = super::carriers(&decision);
+        let carriers = decision.carriers();
         let mut listeners = Listeners::new(estate.listeners);
-        let plans = super::worker_plans(plan, &mut decision, &mut listeners)?;
+        let steering = dataplane.stack_flows();
+        let plans = super::worker_plans(plan, &mut decision, &steering, &mut listeners)?;
         let workers = Workers::start(plans).await?;
         let mut control = super::start_control(plan, dataplane, &carriers, &estate.servers)?;
         if predecessor.is_some() {
@@ -128,6 +131,7 @@ impl<'a> Daemon<'a> {
         Ok(Self {
             plan,
             pin,
+            carriers,
             workers,
             control,
             resolver,
@@ -146,6 +150,7 @@ impl<'a> Daemon<'a> {
         let (drift_board, file_problems) = (reporter.drift(), reporter.problems());
         let (changes, received) = mpsc::channel(HEALTH_BACKLOG);
         let (plan, control) = (self.plan, &self.control);
+        let inquiry = self.workers.inquiry();
         // Who comes out first ends all of them: a successor finds a control loop that writes nothing any more.
         tokio::select! {
             () = signals.any() => Ok(End::Stop),
@@ -154,6 +159,7 @@ impl<'a> Daemon<'a> {
             Err(error) = control::tick(control) => Err(error.into()),
             Err(error) = control::follow_health(control, received) => Err(error.into()),
             Err(error) = control::follow_neighbours(control, &self.resolver) => Err(error.into()),
+            Err(error) = begin::follow(control, inquiry, plan.adaptive(&self.carriers)) => Err(error.into()),
             () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
             () = drift::monitor(plan.drift_watches(), drift_board) => Err(anyhow::anyhow!("the look at servers' certificates ended")),
             () = files::follow(plan.watched_files(), file_problems) => Err(anyhow::anyhow!("the look at files ended")),
@@ -170,6 +176,12 @@ impl<'a> Daemon<'a> {
         tracing::info!("another lb takes over");
         let servers = {
             let mut control = self.control.borrow_mut();
+            // New connections find the kernel while nobody is on the rx queues.
+            for (position, carrier) in self.carriers.iter().enumerate() {
+                if *carrier == Some(Carrier::Both) {
+                    control.begin_on_stack(position, true)?;
+                }
+            }
             control.fall_silent(PATIENCE)?;
             control.known_servers()
         };

@@ -5,20 +5,24 @@
 //! channel (`succession`).
 
 use std::cell::{Cell, OnceCell};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_proxy::{ClientAddr, Error, Parted, Parting};
-use lb_transport::IntoSocket;
+use lb_transport::af_xdp::Engine;
+use lb_transport::{IntoSocket, Why};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::Server;
+use super::carried::{Carried, Origin};
+use super::{Server, Tally, wait_while};
 use crate::succession::{Adopted, Channel, ClientEnds, MAX_EARLY, Way};
 
 /// What all workers are doing.
@@ -113,27 +117,39 @@ impl Orders {
     }
 }
 
-/// One service on one worker, with all that the end of its clients' connections needs.
+/// One service on one worker, and where the connections come from that a listener of it takes.
 #[derive(Clone)]
 pub(super) struct House {
     pub(super) server: Server,
     /// Address of the service, by which the successor knows it.
     pub(super) service: SocketAddr,
     pub(super) orders: Orders,
+    pub(super) tally: Arc<Tally>,
+    pub(super) origin: Origin,
 }
 
 impl House {
-    /// Gives a client away that was given back, or serves it to its end.
-    pub(super) async fn see_off<S>(
-        &self,
-        served: Result<Option<Parted<S>>, Error>,
-    ) -> anyhow::Result<()>
+    /// What becomes of a client that was served: that is over, or it was given back.
+    pub(super) async fn end<S>(&self, client: ClientAddr, served: Result<Option<Parted<S>>, Error>)
     where
         S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
     {
-        let Some(parted) = served? else {
-            return Ok(());
+        let outcome = match served {
+            Ok(None) => return,
+            // Boxed: every connection would have room for a second life, for as long as the first one lasts.
+            Ok(Some(parted)) => Box::pin(self.see_off(parted)).await,
+            Err(error) => Err(error.into()),
         };
+        if let Err(error) = outcome {
+            tracing::debug!(peer = %client.peer, %error, "client connection ended");
+        }
+    }
+
+    /// Gives a client away that was given back, or serves it to its end.
+    async fn see_off<S>(&self, parted: Parted<S>) -> anyhow::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
+    {
         let Parted {
             stream,
             mut early,
@@ -199,7 +215,7 @@ impl House {
     }
 
     /// Serves a client that another daemon gave away.
-    async fn adopt(self, adopted: Adopted) {
+    async fn adopt(self: Rc<Self>, adopted: Adopted) {
         let Adopted {
             ends,
             early,
@@ -209,19 +225,23 @@ impl House {
             peer: ends.peer,
             local: ends.local,
         };
-        let served = async {
-            let parted = Parted {
-                stream: TcpStream::from_std(socket)?,
-                early: early.into(),
-                client,
-            };
-            let parting = Parting::BetweenRequests;
-            let served = self.server.clone().resume(parted, parting).await;
-            self.see_off(served).await
+        let carried = Carried::new(&self.tally, &self.origin, None, client);
+        let stream = match TcpStream::from_std(socket) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(peer = %client.peer, %error, "a client is lost");
+                return;
+            }
         };
-        if let Err(error) = served.await {
-            tracing::debug!(peer = %client.peer, %error, "client connection ended");
-        }
+        let parted = Parted {
+            stream,
+            early: early.into(),
+            client,
+        };
+        let parting = Parting::BetweenRequests;
+        let served = self.server.clone().resume(parted, parting).await;
+        drop(carried);
+        self.end(client, served).await;
     }
 
     /// Ends with the last client: as soon as each can do without us, and within the time of a stop once that is wanted.
@@ -248,7 +268,7 @@ async fn all_gone(clients: &mut JoinSet<()>) {
 
 /// Serves the clients that other daemons give away, until this one has a successor itself.
 pub(super) async fn adopt(
-    houses: Vec<House>,
+    houses: Vec<Rc<House>>,
     mut arrivals: mpsc::UnboundedReceiver<Adopted>,
     orders: Orders,
 ) -> anyhow::Result<()> {
@@ -266,7 +286,7 @@ pub(super) async fn adopt(
         };
         // Reaps what has ended.
         while clients.try_join_next().is_some() {}
-        clients.spawn_local(house.clone().adopt(adopted));
+        clients.spawn_local(Rc::clone(house).adopt(adopted));
     };
     let mut over = std::pin::pin!(orders.over());
     loop {
@@ -283,4 +303,51 @@ pub(super) async fn adopt(
         .map(|(house, clients)| async move { house.empty(clients).await });
     futures_util::future::join_all(emptied).await;
     Ok(())
+}
+
+/// How long connections may take to get into a state in which they can be moved: a handshake, or the end of a close.
+const LAST_MOVES: Duration = Duration::from_millis(500);
+
+/// Runs the engine; when asked to, gives its connections to the kernel and the rx queue to whoever wants it, and says how many
+/// connections were lost with it.
+pub(super) async fn run_engine(
+    engine: Engine,
+    mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>,
+) -> io::Result<Infallible> {
+    let handle = engine.handle();
+    let mut engine = Box::pin(engine.run());
+    let asked = tokio::select! {
+        ended = &mut engine => return ended,
+        Some(asked) = room.recv() => asked,
+    };
+    handle.stop();
+    let moved = async {
+        // Asked again and again: one that can't be moved now can be a moment later.
+        let over = tokio::time::Instant::now() + LAST_MOVES;
+        while handle.counters().flows > 0 && tokio::time::Instant::now() < over {
+            handle.move_all(Why::Stop);
+            wait_while(LOOK, || handle.counters().flows > 0).await;
+        }
+    };
+    tokio::select! {
+        ended = &mut engine => return ended,
+        () = moved => {}
+    }
+    let lost = handle.counters().flows;
+    // Resets them, and closes the sockets.
+    drop(engine);
+    // Whoever asked may be gone.
+    let _ = asked.send(lost);
+    std::future::pending().await
+}
+
+/// Between two looks at what is still there.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// There is room where no rx queue is used.
+pub(super) async fn have_room(mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>) {
+    while let Some(asked) = room.recv().await {
+        // Whoever asked may be gone.
+        let _ = asked.send(0);
+    }
 }

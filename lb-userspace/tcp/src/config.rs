@@ -59,10 +59,6 @@ pub struct Config {
     pub time_wait: Duration,
     /// TIME-WAIT records at most; above that the oldest go. 262,144, as `tcp_max_tw_buckets` on a large host.
     pub max_time_wait: usize,
-    /// Whether the kernel's TCP has connections on the same addresses and ports, so that a segment which is of no connection and
-    /// opens none may be one of those: it is [`Disposition::Elsewhere`](crate::Disposition::Elsewhere) then, and not refused.
-    /// False.
-    pub shares_ports: bool,
 }
 
 impl Default for Config {
@@ -91,7 +87,6 @@ impl Default for Config {
             orphan_timeout: Duration::from_mins(1),
             time_wait: Duration::from_mins(1),
             max_time_wait: 1 << 18,
-            shares_ports: false,
         }
     }
 }

@@ -107,8 +107,8 @@ pub trait Output<R> {
 pub enum Disposition {
     /// This endpoint's: it has done with it what was to be done, which may be nothing.
     Taken,
-    /// Somebody else's: of a connection that has [moved](Endpoint::moved), or, with [`Config::shares_ports`], of none that is known
-    /// here. It was left alone and not answered.
+    /// Somebody else's: of a connection that has [moved](Endpoint::moved), or, if [ports are shared](Endpoint::share_ports), of none that is
+    /// known here. It was left alone and not answered.
     Elsewhere,
 }
 
@@ -135,6 +135,8 @@ pub struct Endpoint<R, A> {
     line: VecDeque<u32>,
     wheel: Wheel,
     is_stopping: bool,
+    /// See [`share_ports`](Self::share_ports).
+    shares_ports: bool,
     shared: Shared,
 }
 
@@ -190,6 +192,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             line: VecDeque::new(),
             wheel: Wheel::new(now),
             is_stopping: false,
+            shares_ports: false,
             shared: Shared {
                 now,
                 config,
@@ -221,9 +224,10 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         self.time_wait.len()
     }
 
-    /// From now on the kernel's TCP has connections on the same addresses and ports: see [`Config::shares_ports`].
+    /// From now on the kernel's TCP has connections on the same addresses and ports: a segment that is of no connection and opens none may
+    /// be of one of those, so it is [`Disposition::Elsewhere`] and not refused.
     pub fn share_ports(&mut self) {
-        self.shared.config.shares_ports = true;
+        self.shares_ports = true;
     }
 
     /// Moves the clock and lets timers fire. If more are due than one turn may take, [`next_timer`](Self::next_timer) is in the

@@ -9,7 +9,8 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::af_xdp::moves::{Moves, Residence};
+use crate::af_xdp::moves::Moves;
+use crate::af_xdp::residence::Residence;
 
 /// Why a connection moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

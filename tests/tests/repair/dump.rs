@@ -130,6 +130,12 @@ pub(crate) fn clock(socket: &TcpStream) -> u32 {
     get(socket, libc::TCP_TIMESTAMP)
 }
 
+/// Whether the kernel adapts the sizes of a socket's buffers.
+pub(crate) fn adapts_buffers(socket: &TcpStream) -> bool {
+    const SO_BUF_LOCK: i32 = 72;
+    get_at::<u32>(socket, libc::SOL_SOCKET, SO_BUF_LOCK) == 0
+}
+
 /// `struct tcp_repair_window`.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -188,13 +194,17 @@ impl Integers for Window {}
 impl Integers for Info {}
 
 fn get<T: Integers>(socket: &TcpStream, option: i32) -> T {
+    get_at(socket, libc::IPPROTO_TCP, option)
+}
+
+fn get_at<T: Integers>(socket: &TcpStream, level: i32, option: i32) -> T {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut len = size_of::<T>().try_into().unwrap();
     // SAFETY: the kernel writes no more than `len` bytes, the size of `value`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
+            level,
             option,
             value.as_mut_ptr().cast(),
             &raw mut len,

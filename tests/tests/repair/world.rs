@@ -12,6 +12,7 @@ use lb_tests::{
     address::{VIP_HTTP, ipv6},
     lab::{Lab, Size},
 };
+use socket2::SockRef;
 
 /// The lab.
 pub(crate) struct World {
@@ -43,9 +44,18 @@ impl World {
             "add table inet repair
              add chain inet repair wire { type filter hook prerouting priority -300; }",
         );
-        let listen = || families().map(|ip| TcpListener::bind((ip, PORT)).unwrap());
-        let listeners = lab.edge().run(listen).unwrap().into();
-        Self { lab, listeners }
+        let mut world = Self {
+            lab,
+            listeners: Vec::new(),
+        };
+        world.listen_again();
+        world
+    }
+
+    /// Other listeners than before.
+    pub(crate) fn listen_again(&mut self) {
+        self.listeners.clear();
+        self.listeners = self.in_edge(|| families().map(listen)).into();
     }
 
     pub(crate) fn connect(&self, ip: IpAddr) -> Ends {
@@ -121,6 +131,14 @@ pub(crate) fn nft(lab: &Lab, rules: &str) {
         .write_all(rules.as_bytes())
         .unwrap();
     assert!(nft.wait().unwrap().success(), "{rules}");
+}
+
+/// With cubic: how much is in flight at a moment should not depend on how fast the machine is, as it does with BBR.
+fn listen(ip: IpAddr) -> TcpListener {
+    let listener = TcpListener::bind((ip, PORT)).unwrap();
+    let socket = SockRef::from(&listener);
+    socket.set_tcp_congestion(b"cubic").unwrap();
+    listener
 }
 
 /// Where the server listens.

@@ -8,6 +8,7 @@ use aya::maps::{HashMap, MapData, MapError};
 use lb_ebpf::abi::STACK_FLOW_BEGUN;
 use lb_ebpf::family::{Family, V4, V6};
 use lb_tcp::FlowKey;
+use lb_transport::Steering as _;
 
 use super::{StackFlow, StackFlows, Tuple, Tuples};
 

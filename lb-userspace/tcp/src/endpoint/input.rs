@@ -155,7 +155,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
     fn nobodys(&mut self, arrival: &Arrival<'_, R>) -> Disposition {
         // A SYN would wait there for who comes after us; here it is ignored, so that it finds the next process as well.
         let is_for_the_next = self.is_stopping && arrival.segment.opens();
-        if self.shared.config.shares_ports && !is_for_the_next {
+        if self.shares_ports && !is_for_the_next {
             return Disposition::Elsewhere;
         }
         self.shared.counters.no_listener += 1;
@@ -164,7 +164,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
 
     /// A segment that opens nothing, of no connection. A RST is never answered (RFC 9293 §3.10.7.1).
     fn refuse(&mut self, arrival: &Arrival<'_, R>, out: &mut impl Output<R>) -> Disposition {
-        if self.shared.config.shares_ports {
+        if self.shares_ports {
             return Disposition::Elsewhere;
         }
         if !arrival.segment.has(Flags::RST) {

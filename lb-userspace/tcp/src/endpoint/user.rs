@@ -241,8 +241,8 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
     /// Forgets a connection that goes on elsewhere, from its latest [`snapshot`](Self::snapshot). Whoever waits for it is told.
     ///
     /// What still arrives for it is [`Disposition::Elsewhere`](super::Disposition::Elsewhere), a SYN too, for as long as TIME-WAIT
-    /// lasts or until [`forget_moved`](Self::forget_moved). With [`Config::shares_ports`](crate::Config::shares_ports) that matters
-    /// for SYNs alone; without, an answer of ours would later end the connection at its new place.
+    /// lasts or until [`forget_moved`](Self::forget_moved). If [ports are shared](Self::share_ports), that matters for SYNs alone; if not,
+    /// an answer of ours would later end the connection at its new place.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "the right to use the flow ends here"

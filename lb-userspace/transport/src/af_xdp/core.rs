@@ -18,11 +18,13 @@ use lb_tcp::{
 };
 
 use super::frames::{Frames, Receive, Transmit};
-use super::moves::{Moves, Residence};
+use super::moves::Moves;
 use super::output::{AllPorts, OnePort, Port, Route};
 use super::packet::icmp::{IcmpError, IcmpKind};
 use super::packet::{self, Packet, Reject};
+use super::residence::Residence;
 use super::{Counters, EngineConfig, PortConfig};
+use crate::Mover;
 
 /// Errors about connections that are not here, kept until the driver passes them on; more in one turn are a flood.
 const MAX_STRAYS: usize = 16;
@@ -392,7 +394,7 @@ impl Core {
     }
 
     /// A place for an accepted connection, which it may leave if there is somebody to ask.
-    pub(super) fn house(&mut self, id: FlowId) -> (Rc<Residence>, Option<Rc<Moves>>) {
+    pub(super) fn house(&mut self, id: FlowId) -> (Rc<Residence>, Option<Mover>) {
         let Some(moves) = &self.moves else {
             return (Rc::new(Residence::new(id)), None);
         };
@@ -402,7 +404,8 @@ impl Core {
             }
             Residence::new(id)
         });
-        (residence, Some(Rc::clone(moves)))
+        let asks = Mover::new(Rc::clone(&residence), Rc::clone(moves));
+        (residence, Some(asks))
     }
 
     /// Every connection that could be asked to move.

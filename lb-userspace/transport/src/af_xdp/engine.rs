@@ -341,7 +341,9 @@ impl Handle {
         let mut core = self.core.borrow_mut();
         let residences = core.residences();
         if let Some(moves) = core.moves() {
-            residences.iter().for_each(|it| moves.ask(it, why));
+            for it in &residences {
+                moves.ask(it, why);
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::moves::Lease;
+use super::residence::Lease;
 
 /// A connection on the kernel.
 pub(super) struct Landed {

@@ -19,6 +19,7 @@
 //! Deliberately not here: XDP programs and maps, ARP and ICMP echo (the host answers both), routes, VLAN tags,
 //! IP fragments and IPv6 extension headers (dropped and counted; the XDP program sends none here).
 
+mod bucket;
 mod core;
 mod engine;
 mod frames;
@@ -27,6 +28,7 @@ pub(crate) mod moves;
 mod moving;
 mod output;
 mod packet;
+pub(crate) mod residence;
 mod spin;
 mod stream;
 mod train;

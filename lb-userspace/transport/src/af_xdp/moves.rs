@@ -6,9 +6,9 @@
 //! * A tuple is known here, and the kernel has its packets, from the moment in which the engine gives a connection away until some seconds
 //!   after its socket was closed.
 //!
-//! Deliberately not here: the move (`moving`), the socket after it (`landed`).
+//! Deliberately not here: the move (`moving`), a single connection's place (`residence`).
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -17,12 +17,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use lb_handover::{Options, Reinjector};
-use lb_tcp::{FlowId, FlowKey, Segment};
+use lb_tcp::{FlowKey, Segment};
 
+use super::bucket::Bucket;
 use super::engine::now;
-use super::landed::Landed;
+use super::residence::{Carrier, Lease, Residence};
+use crate::Why;
 use crate::steering::Steering;
-use crate::{Place, Why};
 
 /// Packets of a closed socket go to the kernel for so long: its FIN and what is behind it have an answer then, in all likelihood. What comes
 /// later is re-injected, which only costs more.
@@ -96,69 +97,6 @@ impl MoveCounters {
             ),
         ]
         .into_iter()
-    }
-}
-
-/// Where a connection lives: what its stream, its movers and the driver share.
-pub(crate) struct Residence {
-    carrier: RefCell<Carrier>,
-    place: Cell<Place>,
-    asked: Cell<Option<Why>>,
-}
-
-/// What carries the bytes.
-pub(super) enum Carrier {
-    /// The engine.
-    Engine(FlowId),
-    /// The kernel.
-    Kernel(Box<Landed>),
-    /// Nothing any more: it got lost on its way.
-    Failed(io::ErrorKind),
-    /// Nothing any more: its stream was dropped.
-    Over,
-}
-
-impl Residence {
-    pub(super) fn new(id: FlowId) -> Self {
-        Self {
-            carrier: RefCell::new(Carrier::Engine(id)),
-            place: Cell::new(Place::AfXdp),
-            asked: Cell::new(None),
-        }
-    }
-
-    pub(crate) fn place(&self) -> Place {
-        self.place.get()
-    }
-
-    pub(super) fn carrier(&self) -> RefMut<'_, Carrier> {
-        self.carrier.borrow_mut()
-    }
-
-    /// Whether a wish is undecided.
-    pub(super) fn is_asked(&self) -> bool {
-        self.asked.get().is_some()
-    }
-
-    /// The wish, which is decided from now on.
-    pub(super) fn decide(&self) -> Option<Why> {
-        self.asked.take()
-    }
-
-    /// The kernel's from now on.
-    pub(super) fn land(&self, landed: Landed) {
-        self.place.set(Place::Kernel(landed.lease().why));
-        *self.carrier() = Carrier::Kernel(Box::new(landed));
-    }
-
-    /// It got lost.
-    pub(super) fn fail(&self, kind: io::ErrorKind) {
-        *self.carrier() = Carrier::Failed(kind);
-    }
-
-    /// The stream is dropped.
-    pub(super) fn leave(&self) -> Carrier {
-        self.carrier.replace(Carrier::Over)
     }
 }
 
@@ -243,7 +181,7 @@ impl Moves {
         {
             return;
         }
-        residence.asked.set(Some(why));
+        residence.wish(why);
         self.line.borrow_mut().push_back(Rc::clone(residence));
         self.driver.take().into_iter().for_each(Waker::wake);
     }
@@ -395,75 +333,5 @@ impl Moves {
             Ok(()) => counters.reinjected += 1,
             Err(_) => counters.not_reinjected += 1,
         });
-    }
-}
-
-/// The right of a socket to the packets between its ends.
-pub(super) struct Lease {
-    pub(super) key: FlowKey,
-    pub(super) why: Why,
-    pub(super) since: Instant,
-    /// Another process goes on with the connection, and its packets go to the stack for as long as that takes.
-    pub(super) is_passed: bool,
-    pub(super) moves: Rc<Moves>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.is_passed {
-            self.moves.pass(&self.key);
-        } else {
-            self.moves.end(&self.key);
-        }
-    }
-}
-
-/// So many moves a second.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// What has been saved up: time, a second at most.
-    saved: Duration,
-    since: Instant,
-}
-
-impl Bucket {
-    const DEPTH: Duration = Duration::from_secs(1);
-
-    fn full(now: Instant) -> Self {
-        Self {
-            saved: Self::DEPTH,
-            since: now,
-        }
-    }
-
-    fn take(&mut self, per_second: u32, now: Instant) -> bool {
-        let more = now.saturating_duration_since(self.since);
-        self.saved = self.saved.saturating_add(more).min(Self::DEPTH);
-        self.since = now;
-        let left = Self::DEPTH
-            .checked_div(per_second)
-            .and_then(|cost| self.saved.checked_sub(cost));
-        self.saved = left.unwrap_or(self.saved);
-        left.is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_of_moves_is_saved_up_and_no_more() {
-        let mut now = Instant::now();
-        let mut bucket = Bucket::full(now);
-        let taken = |bucket: &mut Bucket, now| (0..100).filter(|_| bucket.take(10, now)).count();
-        assert_eq!(taken(&mut bucket, now), 10);
-        now += Duration::from_millis(250);
-        assert_eq!(taken(&mut bucket, now), 2);
-        now += Duration::from_millis(50);
-        assert_eq!(taken(&mut bucket, now), 1, "halves are kept");
-        now += Duration::from_secs(60);
-        assert_eq!(taken(&mut bucket, now), 10);
-        assert!(!bucket.take(0, now + Duration::from_secs(60)), "none");
     }
 }

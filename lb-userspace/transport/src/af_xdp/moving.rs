@@ -29,7 +29,8 @@ use super::core::Core;
 use super::engine::{Engine, now};
 use super::frames::Frames;
 use super::landed::Landed;
-use super::moves::{Carrier, Lease, Moves, Residence};
+use super::moves::Moves;
+use super::residence::{Carrier, Lease, Residence};
 use crate::Why;
 
 /// Connections that move in one turn: a quarter of a millisecond.

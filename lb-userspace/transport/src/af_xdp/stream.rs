@@ -15,8 +15,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::Core;
-use super::moves::{Carrier, Residence};
-use crate::{Accepted, IntoSocket, Mover};
+use super::residence::{Carrier, Residence};
+use crate::{Accepted, IntoSocket};
 
 /// A TCP connection of an [`Engine`](super::Engine), or one that was and has moved to the kernel: see [`Mover`].
 ///
@@ -149,8 +149,7 @@ impl crate::Listener for Listener {
     async fn accept(&mut self) -> io::Result<Accepted<Stream>> {
         let (id, key) =
             poll_fn(|context| self.core.borrow_mut().poll_accept(self.address, context)).await;
-        let (home, moves) = self.core.borrow_mut().house(id);
-        let mover = moves.map(|moves| Mover::new(Rc::clone(&home), moves));
+        let (home, mover) = self.core.borrow_mut().house(id);
         let stream = Stream {
             core: Rc::clone(&self.core),
             home,

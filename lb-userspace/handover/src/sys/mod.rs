@@ -1,12 +1,14 @@
-//! System calls of the repair mode, with Rust types; nothing here knows what a connection is.
+//! System calls of the repair mode and of the self-test, with Rust types; nothing here knows what a connection is.
 //!
 //! JUSTIFICATION, of each block in here: options that neither `std` nor `socket2` have a safe form of.
 //!
-//! Called by `repaired`.
+//! Called by `repaired` and `selftest`.
 #![expect(
     unsafe_code,
     reason = "system calls that libc offers only as unsafe functions"
 )]
+
+pub(crate) mod bpf;
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -114,6 +116,27 @@ pub(crate) fn unlock_buffers(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Linux 5.14; libc does not have it for this target.
 const SO_BUF_LOCK: i32 = 72;
 
+/// Segments that a connection has received (`tcpi_segs_in` of `TCP_INFO`).
+pub(crate) fn segments_in(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // libc's `tcp_info` ends before this field of it, which is its last one here.
+    const AT: usize = 140;
+    let mut info = [0_u8; AT + 4];
+    let mut len = socklen(&info);
+    // JUSTIFICATION: as this module says.
+    // SAFETY: the kernel writes at most `len` bytes, the length of `info`.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    })?;
+    let [.., a, b, c, d] = info;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
+}
+
 /// `setsockopt` of a value that is made of integers.
 fn set<T: Integers + ?Sized>(
     fd: BorrowedFd<'_>,
@@ -121,16 +144,24 @@ fn set<T: Integers + ?Sized>(
     option: i32,
     value: &T,
 ) -> io::Result<()> {
-    let len = libc::socklen_t::try_from(size_of_val(value)).unwrap_or(libc::socklen_t::MAX);
+    let len = socklen(value);
     let value: *const T = value;
     // JUSTIFICATION: as this module says.
     // SAFETY: the kernel reads `len` bytes, the size of what the reference leads to.
-    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.cast(), len) };
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.cast(), len) })
+}
+
+fn check(result: i32) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
     }
+}
+
+fn socklen<T: ?Sized>(value: &T) -> libc::socklen_t {
+    // Values here have less than a hundred bytes, and a `TCP_INFO` not many more.
+    libc::socklen_t::try_from(size_of_val(value)).unwrap_or(0)
 }
 
 /// Types without padding, so that no byte of them is undefined to the kernel that reads them.
