@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::balance::{Ask, Balancer, Server};
 use crate::body::{BodyError, RequestBody, ResponseBody};
 use crate::client_certificate;
-use crate::connection::{Backends, Session};
+use crate::connection::Backends;
 use crate::error::{Error, Kind};
 use crate::expect::{self, ExpectMode};
 use crate::guard;
@@ -27,6 +27,7 @@ use crate::identity::{self, PinReason};
 use crate::record::Record;
 use crate::rules::{Asked, Facts};
 use crate::service::Forwarding;
+use crate::session::Session;
 use crate::tunnel::{self, Tunnel};
 use crate::upstream::{Lease, Sent, connect};
 

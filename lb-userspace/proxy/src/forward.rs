@@ -10,7 +10,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request}
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
-use crate::connection::Session;
 use crate::error::{Error, Kind};
 use crate::exchange::Exchange;
 use crate::guard;
@@ -20,6 +19,7 @@ use crate::pages::Page;
 use crate::record::Record;
 use crate::route::{self, Action};
 use crate::service::Service;
+use crate::session::Session;
 
 /// Answers `request`; an error closes the client's connection without an answer.
 pub(crate) async fn forward(
@@ -31,11 +31,13 @@ pub(crate) async fn forward(
     let (head, incoming) = request.into_parts();
     let mut record = Record::new(&session.proxy.service, session.client, &head);
     let body = RequestBody::new(incoming, Rc::clone(&session.shared));
-    match answer(&session, head, body, &mut record).await {
-        Ok(Answer::Relayed(exchange, answer)) => Ok(exchange.relay(answer, record)),
-        Ok(Answer::Own(own)) => Ok(respond(&session, own, record)),
-        Err(error) => refuse(&session, error, record),
-    }
+    let mut response = match answer(&session, head, body, &mut record).await {
+        Ok(Answer::Relayed(exchange, answer)) => exchange.relay(answer, record),
+        Ok(Answer::Own(own)) => respond(&session, own, record),
+        Err(error) => refuse(&session, error, record)?,
+    };
+    session.say_last(&mut response);
+    Ok(response)
 }
 
 /// What the client gets.

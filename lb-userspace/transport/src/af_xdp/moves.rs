@@ -260,6 +260,11 @@ impl Moves {
         }
     }
 
+    /// A socket is another process's. That its ends stay in the map costs an entry, until the map forgets what it has no room for.
+    pub(super) fn pass(&self, key: &FlowKey) {
+        self.live.borrow_mut().remove(key);
+    }
+
     /// When [`forget`](Self::forget) has work.
     pub(super) fn next_due(&self) -> Option<Instant> {
         Some(self.leaving.borrow().front()?.0)

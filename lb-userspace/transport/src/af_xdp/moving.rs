@@ -151,6 +151,7 @@ fn finish(moves: &Rc<Moves>, it: Moving, since: Instant) {
         key,
         why,
         since,
+        is_passed: false,
         moves: Rc::clone(moves),
     };
     match let_go(socket) {

@@ -87,11 +87,17 @@ pub(super) struct Lease {
     pub(super) key: FlowKey,
     pub(super) why: Why,
     pub(super) since: Instant,
+    /// Another process goes on with the connection, and its packets go to the stack for as long as that takes.
+    pub(super) is_passed: bool,
     pub(super) moves: Rc<Moves>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.moves.end(&self.key);
+        if self.is_passed {
+            self.moves.pass(&self.key);
+        } else {
+            self.moves.end(&self.key);
+        }
     }
 }

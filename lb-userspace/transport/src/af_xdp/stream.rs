@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::Core;
 use super::residence::{Carrier, Residence};
-use crate::Accepted;
+use crate::{Accepted, IntoSocket};
 
 /// A TCP connection of an [`Engine`](super::Engine), or one that was and has moved to the kernel: see [`Mover`].
 ///
@@ -112,6 +113,17 @@ impl Drop for Stream {
             // Dropped, a socket closes.
             Carrier::Kernel(_) | Carrier::Failed(_) | Carrier::Over => {}
         }
+    }
+}
+
+/// One that has moved is a socket; one of an engine is none.
+impl IntoSocket for Stream {
+    fn into_socket(self) -> Result<(OwnedFd, Vec<u8>), Self> {
+        let passed = match &mut *self.home.carrier() {
+            Carrier::Kernel(landed) => landed.pass(),
+            Carrier::Engine(_) | Carrier::Failed(_) | Carrier::Over => None,
+        };
+        passed.ok_or(self)
     }
 }
 
