@@ -240,11 +240,11 @@ impl Moves {
         let now = now();
         for (key, residence) in &*self.live.borrow() {
             if let Some(residence) = residence.upgrade()
-                && let Carrier::Kernel(landed) = &*residence.carrier()
+                && let Carrier::Kernel(tenancy) = &*residence.carrier()
             {
-                let Lease { why, since, .. } = *landed.lease();
+                let Lease { why, since, .. } = tenancy.lease;
                 let age = now.saturating_duration_since(since);
-                tell(key, why, age, landed.as_fd());
+                tell(key, why, age, tenancy.landed.as_fd());
             }
         }
     }

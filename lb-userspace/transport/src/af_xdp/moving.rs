@@ -156,7 +156,7 @@ fn finish(moves: &Rc<Moves>, it: Moving, since: Instant) {
     };
     match let_go(socket) {
         Ok((socket, unsent)) => {
-            residence.land(Landed::new(socket, unread, unsent, lease));
+            residence.land(Landed::new(socket, unread, unsent), lease);
             moves.count(|counters| counters.moved[why as usize] += 1);
         }
         Err(error) => {

@@ -26,7 +26,7 @@ pub(super) enum Carrier {
     /// The engine.
     Engine(FlowId),
     /// The kernel.
-    Kernel(Box<Landed>),
+    Kernel(Box<Tenancy>),
     /// Nothing any more: it got lost on its way.
     Failed(io::ErrorKind),
     /// Nothing any more: its stream was dropped.
@@ -66,9 +66,9 @@ impl Residence {
     }
 
     /// The kernel's from now on.
-    pub(super) fn land(&self, landed: Landed) {
-        self.place.set(Place::Kernel(landed.lease().why));
-        *self.carrier() = Carrier::Kernel(Box::new(landed));
+    pub(super) fn land(&self, landed: Landed, lease: Lease) {
+        self.place.set(Place::Kernel(lease.why));
+        *self.carrier() = Carrier::Kernel(Box::new(Tenancy { landed, lease }));
     }
 
     /// It got lost.
@@ -80,6 +80,12 @@ impl Residence {
     pub(super) fn leave(&self) -> Carrier {
         self.carrier.replace(Carrier::Over)
     }
+}
+
+/// A socket, and its right to packets, which outlives it: fields are dropped in order.
+pub(super) struct Tenancy {
+    pub(super) landed: Landed,
+    pub(super) lease: Lease,
 }
 
 /// The right of a socket to the packets between its ends.

@@ -49,7 +49,7 @@ impl AsyncRead for Stream {
                     .poll_read(id, room, context)
                     .map_ok(|count| buffer.advance(count))
             }
-            Carrier::Kernel(landed) => landed.poll_read(context, buffer),
+            Carrier::Kernel(tenancy) => tenancy.landed.poll_read(context, buffer),
             Carrier::Failed(kind) => Poll::Ready(Err((*kind).into())),
             Carrier::Over => Poll::Ready(Ok(())),
         }
@@ -79,7 +79,7 @@ impl AsyncWrite for Stream {
                 Poll::Pending
             }
             Carrier::Engine(id) => self.core.borrow_mut().poll_write(id, bytes, context),
-            Carrier::Kernel(landed) => landed.poll_write(context, bytes),
+            Carrier::Kernel(tenancy) => tenancy.landed.poll_write(context, bytes),
             Carrier::Failed(kind) => Poll::Ready(Err((*kind).into())),
             Carrier::Over => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
@@ -100,7 +100,7 @@ impl AsyncWrite for Stream {
                 self.core.borrow_mut().shutdown(id);
                 Poll::Ready(Ok(()))
             }
-            Carrier::Kernel(landed) => landed.poll_shutdown(context),
+            Carrier::Kernel(tenancy) => tenancy.landed.poll_shutdown(context),
             Carrier::Failed(_) | Carrier::Over => Poll::Ready(Ok(())),
         }
     }
