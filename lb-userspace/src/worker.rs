@@ -315,7 +315,8 @@ impl Server {
     {
         match self {
             Self::Http(proxy) => proxy.serve(stream, client).await,
-            Self::Tcp(relay) => relay.serve(stream, client).await,
+            // Boxed: the larger of the two would be the size of both.
+            Self::Tcp(relay) => Box::pin(relay.serve(stream, client)).await,
         }
     }
 }

@@ -261,7 +261,10 @@ impl Exchange<'_> {
             let Some(server) = route.servers.get(index) else {
                 return Err(Error::new(Kind::NoServer, "a place without a server"));
             };
-            match connect(route, server, session.client, &service.counters).await {
+            // In a box, because every client connection has room for its request's future, which is copied for each request,
+            // and few of them open a connection.
+            let opening = Box::pin(connect(route, server, session.client, &service.counters));
+            match opening.await {
                 Ok(clean) => {
                     route.balancing.connected(server);
                     return Ok(backends.pool.lease(clean, slot));
