@@ -20,9 +20,9 @@ use lb_proxy::{ClientAddr, Error, Proxy, Relay, RelayService, Service};
 use lb_transport::af_xdp::{Engine, EngineConfig, Handle, PortConfig};
 use lb_transport::{Accepted, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet, LocalSet};
+use tokio::task::{JoinHandle, JoinSet};
 
 use inquiry::Inbox;
 pub(crate) use inquiry::Inquiry;
@@ -189,8 +189,11 @@ struct Ties {
 }
 
 fn run(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(plan, ready, ties))
+    // Not a `LocalSet`, which is a second scheduler inside of the first: each wake-up would pass through both.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(serve(plan, ready, ties))
 }
 
 async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {

@@ -96,7 +96,7 @@ impl Proxy {
         self.draining.send_replace(true);
     }
 
-    /// Serves one client connection until it ends. Must run inside a `LocalSet`; dropping the future closes the
+    /// Serves one client connection until it ends. Must run where tasks can be spawned locally; dropping the future closes the
     /// connection and its upstream one.
     ///
     /// An end of the stream before a response's head counts as the client being gone, also if only its sending side is
