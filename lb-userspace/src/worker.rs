@@ -342,9 +342,10 @@ where
                 let Accepted { stream, peer, local } = accepted?;
                 let client = ClientAddr { peer, local };
                 clients.spawn_local(serve_client(server.clone(), stream, client));
+                // Reaps what has ended, or the set would grow with each connection ever made. Here, and not by waiting for it,
+                // which would wake this loop once more for each of them.
+                while clients.try_join_next().is_some() {}
             }
-            // Reaps what has ended; without it the set would grow with each connection ever made.
-            Some(_) = clients.join_next() => {}
         }
     }
     server.drain();
