@@ -42,13 +42,13 @@ impl AsyncRead for Stream {
         let Some(id) = &self.id else {
             return Poll::Ready(Ok(()));
         };
-        let room = buffer.initialize_unfilled();
-        self.core
-            .borrow_mut()
-            .poll_read(id, room, context)
-            .map_ok(|count| {
-                buffer.advance(count);
-            })
+        let mut core = self.core.borrow_mut();
+        // Only as much is initialised as will be written: hyper offers 8 KiB and more, mostly to find nothing.
+        let count = core.readable(id).clamp(1, buffer.remaining());
+        let room = buffer.initialize_unfilled_to(count);
+        core.poll_read(id, room, context).map_ok(|count| {
+            buffer.advance(count);
+        })
     }
 }
 
