@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::admission::Pace;
+use crate::alarm::Alarm;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
 use crate::service::ClientTimeouts;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
     pub(crate) pace: Pace,
+    /// How long the head of a response is awaited.
+    pub(crate) patience: RefCell<Alarm>,
     is_flushed: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
     /// Whoever is to learn of the client's end when the response is through.
@@ -60,6 +63,7 @@ impl Shared {
             gate: Arc::default(),
             leftover: Leftover::default(),
             pace: Pace::default(),
+            patience: RefCell::default(),
             is_flushed: Cell::new(true),
             awaits_flush: RefCell::default(),
             awaits_end: RefCell::default(),

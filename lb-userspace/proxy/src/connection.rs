@@ -11,7 +11,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::HeaderMap;
 use http::header::STRICT_TRANSPORT_SECURITY;
@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::alarm::poll_until;
 use crate::balance::{Balancer, Server};
 use crate::body::BUFFER;
 use crate::client_io::{ClientIo, Shared};
@@ -459,25 +460,15 @@ impl Session {
     }
 
     /// Ready with the reason when the connection's time is up.
-    fn poll_deadline(&self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<Error> {
-        loop {
-            let timeouts = self.shared.timeouts.get();
-            let of_body = self.shared.pace.deadline(cx.waker());
-            let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
-            let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
-            let first = deadlines.into_iter().flatten().min_by_key(|(at, _)| *at);
-            let Some((deadline, kind)) = first else {
-                return Poll::Pending;
-            };
-            // Most of the time the deadline moves away with each byte; the alarm follows only when it rings.
-            if deadline < alarm.deadline() {
-                alarm.as_mut().reset(deadline);
-            }
-            ready!(alarm.as_mut().poll(cx));
-            if deadline <= alarm.deadline() {
-                return Poll::Ready(Error::new(kind, "the client's time is up"));
-            }
-            alarm.as_mut().reset(deadline);
-        }
+    fn poll_deadline(&self, cx: &mut Context<'_>, alarm: Pin<&mut Sleep>) -> Poll<Error> {
+        let timeouts = self.shared.timeouts.get();
+        let of_body = self.shared.pace.deadline(cx.waker());
+        let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
+        let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
+        let first = deadlines.into_iter().flatten().min_by_key(|(at, _)| *at);
+        let Some((deadline, kind)) = first else {
+            return Poll::Pending;
+        };
+        poll_until(cx, alarm, deadline).map(|()| Error::new(kind, "the client's time is up"))
     }
 }

@@ -14,6 +14,7 @@
 
 mod activity;
 mod admission;
+mod alarm;
 mod balance;
 mod body;
 mod client_certificate;
