@@ -12,7 +12,7 @@ use crate::layout::{FragmentKey, Handover};
 /// Version of everything in this module and of the flow entries. Userspace does not reuse a pinned map
 /// whose [`Settings::abi_version`] differs, and the program passes all packets while it does: zero,
 /// for instance, before userspace has written anything.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Slots of one Maglev table: prime, and more than 100 times the servers we expect in one pool, which
 /// keeps the imbalance below 1 % (Eisenbud et al., "Maglev", NSDI 2016, §5.3).
@@ -50,6 +50,10 @@ pub const MAX_VLANS: u32 = 256;
 
 /// Datagrams of which fragments are under way at once; of each family.
 pub const MAX_FRAGMENTED: u32 = 8192;
+
+/// Connections of workers' services that are known to live on the host's stack; of each family. Beyond that the least recently
+/// seen is forgotten, which costs its packets the way by a worker.
+pub const MAX_STACK_FLOWS: u32 = 65_536;
 
 /// Slots of the `AF_XDP` socket map: `Interface::xsk_base + rx queue`.
 pub const MAX_XSKS: u32 = 256;
@@ -192,6 +196,44 @@ pub const SERVICE_FLAG_PASS_IF_ORPHANED: u8 = 4;
 pub const SERVICE_FLAG_LISTED: u8 = 8;
 /// The list for all services, [`ACCESS_GLOBAL`], holds for this one.
 pub const SERVICE_FLAG_LISTED_GLOBALLY: u8 = 16;
+/// Of [`SERVICE_KIND_WORKER`]: some of its connections may live on the host's stack, and map `STACK_FLOWS` says which.
+pub const SERVICE_FLAG_MOVES: u8 = 32;
+/// With [`SERVICE_FLAG_MOVES`]: new connections begin on the host's stack. A SYN is noted in map `STACK_FLOWS` and passed.
+pub const SERVICE_FLAG_BEGINS_ON_STACK: u8 = 64;
+
+/// Key of map `STACK_FLOWS`: the ends of a connection of a worker's service. Aligned, because the program makes it on its stack,
+/// where the verifier refuses misaligned stores.
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StackFlowKey {
+    /// Address of the client.
+    pub remote: [u8; 4],
+    /// Virtual address.
+    pub local: [u8; 4],
+    /// Port of the client.
+    pub remote_port: [u8; 2],
+    /// Virtual port.
+    pub local_port: [u8; 2],
+}
+
+/// Key of map `STACK_FLOWS6`, fields as in [`StackFlowKey`].
+#[repr(C, align(4))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StackFlowKey6 {
+    /// Address of the client.
+    pub remote: [u8; 16],
+    /// Virtual address.
+    pub local: [u8; 16],
+    /// Port of the client.
+    pub remote_port: [u8; 2],
+    /// Virtual port.
+    pub local_port: [u8; 2],
+}
+
+/// Value of map `STACK_FLOWS`: the connection began with a worker and moved. The program makes no difference; people do.
+pub const STACK_FLOW_MOVED: u32 = 1;
+/// Value of map `STACK_FLOWS`: it began on the stack ([`SERVICE_FLAG_BEGINS_ON_STACK`]).
+pub const STACK_FLOW_BEGUN: u32 = 2;
 
 /// Key of map `ACCESS`, which finds the longest prefix of it.
 #[repr(C)]
@@ -360,6 +402,8 @@ pod! {
     Settings: 152,
     ServiceKey: 8,
     ServiceKey6: 20,
+    StackFlowKey: 12,
+    StackFlowKey6: 36,
     AccessKey: 20,
     Service: 16,
     Backend: 64,

@@ -5,7 +5,7 @@
 //!    │               │                   │ miss, or a SYN
 //!    ▼               ▼                   ▼
 //!  Pass            Pass        service? ─┬─ none ──────▶ Pass
-//!                                        ├─ WORKER ────▶ Worker
+//!                                        ├─ WORKER ────▶ Worker, or Pass if its connection lives on the stack
 //!                                        ├─ STACK ─────▶ Pass
 //!                                        └─ L4, opens ─▶ ring ─▶ server ─▶ tuple ─▶ insert ─▶ rewrite …
 //! ```
@@ -22,6 +22,7 @@
 //! | packet | file |
 //! |---|---|
 //! | plain, of a flow | this one |
+//! | of a worker's connection that lives on the stack | `stack` |
 //! | of no flow yet | `new`, and for what is not as usual `unknown`, and `open` for what becomes one |
 //! | with tags, options, extension headers, in pieces | `extended` |
 //! | ready to be rewritten | `leave` |
@@ -42,6 +43,7 @@ mod new;
 mod open;
 mod orphan;
 mod parse;
+mod stack;
 mod tables;
 mod unknown;
 

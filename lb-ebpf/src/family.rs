@@ -33,6 +33,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     type Cells: Default;
     /// Key of the map of services.
     type ServiceKey: Copy + Debug + Eq + Hash;
+    /// Key of the map of connections on the host's stack.
+    type StackFlowKey: Copy + Debug + Eq + Hash;
     /// What a frame says it carries.
     const ETHERTYPE: [u8; 2];
     /// What an IP header says it carries if that is a packet of this family.
@@ -135,6 +137,8 @@ pub trait Family: Copy + Debug + Default + Eq + Hash + sealed::Sealed + 'static 
     fn prefilter_bit(address: Self::Address) -> (u32, u32);
     /// The service at an address and port.
     fn service_key(address: Self::Address, port: [u8; 2], protocol: u8) -> Self::ServiceKey;
+    /// The connection whose client sends packets with these addresses, and ports as in [`crate::wire::Tcp::ports`].
+    fn stack_flow_key(addresses: Self::Addresses, ports: u32) -> Self::StackFlowKey;
     /// Number of sets of the family's flow table, minus one.
     fn set_mask(settings: &Settings) -> u32;
     /// What use is made of the table's core.

@@ -254,11 +254,12 @@ reasons! {
     IcmpQuote "icmp_quote" "Passed: an ICMP error that quotes too little, or a packet that its receiver has not sent."
     WorkerGone "worker_gone" "Passed: of a connection that ended with its worker; the stack, which has none, resets it."
     Denied "denied" "Dropped: the client's address is kept out by `allow` or `deny` of its service, or of all services."
+    StackFlow "stack_flow" "Passed: of a connection that moved from its worker to the host's stack, or begins there."
 }
 
 impl Reason {
     /// Number of reasons, and so of counters.
-    pub const COUNT: u32 = Self::Denied as u32 + 1;
+    pub const COUNT: u32 = Self::StackFlow as u32 + 1;
 }
 
 const _: () = assert!(Reason::ALL.len() == Reason::COUNT as usize);

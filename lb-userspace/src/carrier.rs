@@ -4,8 +4,11 @@
 //! without one could only be dropped. So either all are bound or none is used, and the reason is
 //! kept for the log and `lb status`.
 
+use std::net::SocketAddr;
+
 use anyhow::Context as _;
-use lb_config::Transport;
+use lb_config::{Begin, Transport};
+use lb_handover::selftest::{self, SelfTest};
 use lb_transport::af_xdp::{PortConfig, RxChecksums};
 use lb_xsk::{Socket, SocketConfig};
 
@@ -32,8 +35,38 @@ pub(crate) struct Port {
 pub(crate) struct Decision {
     /// Interfaces in the order of the configuration.
     pub(crate) ports: Vec<Port>,
-    /// One for each service: its transport, and why; `None` for L4.
-    pub(crate) carriers: Vec<Option<(Carrier, String)>>,
+    /// One for each service; `None` for L4.
+    pub(crate) carriers: Vec<Option<Chosen>>,
+}
+
+/// What was decided for one service.
+pub(crate) struct Chosen {
+    /// Its transport.
+    pub(crate) carrier: Carrier,
+    /// Why this one.
+    pub(crate) why: String,
+    /// Why connections stay where they are that should move to the kernel when they carry bulk; `None` if they do, or need not.
+    pub(crate) stays: Option<String>,
+}
+
+impl Chosen {
+    fn new(carrier: Carrier, why: impl Into<String>) -> Self {
+        Self {
+            carrier,
+            why: why.into(),
+            stays: None,
+        }
+    }
+}
+
+impl Decision {
+    /// One for each service; `None` for L4.
+    pub(crate) fn carriers(&self) -> Vec<Option<Carrier>> {
+        let carriers = self.carriers.iter();
+        carriers
+            .map(|chosen| chosen.as_ref().map(|chosen| chosen.carrier))
+            .collect()
+    }
 }
 
 /// Binds what the services ask for, and decides what `auto` becomes.
@@ -51,7 +84,8 @@ pub(crate) async fn decide(
         let Some(transport) = service.transport() else {
             return Ok(None);
         };
-        choose(transport, &bound).map(Some).with_context(|| {
+        let chosen = choose(transport, &bound).map(|chosen| may_move(chosen, service, &ports));
+        chosen.map(Some).with_context(|| {
             format!(
                 "service {:?}: transport = \"af_xdp\"",
                 service.name.as_str()
@@ -69,20 +103,52 @@ fn transports(config: &lb_config::Config) -> impl Iterator<Item = Transport> {
         .filter_map(lb_config::Service::transport)
 }
 
-fn choose(
-    transport: Transport,
-    bound: &Result<(), lb_xsk::Error>,
-) -> anyhow::Result<(Carrier, String)> {
-    match (transport, bound) {
-        (Transport::Kernel, _) => Ok((Carrier::Kernel, "as configured".to_owned())),
-        (Transport::AfXdp, Ok(())) => Ok((Carrier::AfXdp, "as configured".to_owned())),
+fn choose(transport: Transport, bound: &Result<(), lb_xsk::Error>) -> anyhow::Result<Chosen> {
+    Ok(match (transport, bound) {
+        (Transport::Kernel, _) => Chosen::new(Carrier::Kernel, "as configured"),
+        (Transport::AfXdp, Ok(())) => Chosen::new(Carrier::AfXdp, "as configured"),
         (Transport::AfXdp, Err(error)) => anyhow::bail!("{error}"),
-        (Transport::Auto, Ok(())) => Ok((
+        (Transport::Auto, Ok(())) => Chosen::new(
             Carrier::AfXdp,
-            "auto: native XDP, and a socket on every rx queue".to_owned(),
-        )),
-        (Transport::Auto, Err(error)) => Ok((Carrier::Kernel, format!("auto: no AF_XDP: {error}"))),
+            "auto: native XDP, and a socket on every rx queue",
+        ),
+        (Transport::Auto, Err(error)) => {
+            Chosen::new(Carrier::Kernel, format!("auto: no AF_XDP: {error}"))
+        }
+    })
+}
+
+/// Lets connections of a service on `AF_XDP` move to the kernel, if they shall and this host can.
+fn may_move(chosen: Chosen, service: &lb_config::Service, ports: &[Port]) -> Chosen {
+    let (Carrier::AfXdp, Some(handover)) = (chosen.carrier, service.handover()) else {
+        return chosen;
+    };
+    match (self_test(service.listen, ports), handover.begin) {
+        (Ok(()), _) => Chosen {
+            carrier: Carrier::Both,
+            ..chosen
+        },
+        // It needs no move, but packets that go astray have to be given back, which is part of the test.
+        (Err(reason), Begin::Kernel) => Chosen::new(
+            Carrier::Kernel,
+            format!("auto: connections begin on the kernel, and none can be moved there: {reason}"),
+        ),
+        (Err(reason), Begin::Adaptive | Begin::AfXdp) => Chosen {
+            stays: Some(reason),
+            ..chosen
+        },
     }
+}
+
+/// Whether connections to `listen` can move to the kernel on this host, or why not. Clients come in by the first interface.
+fn self_test(listen: SocketAddr, ports: &[Port]) -> Result<(), String> {
+    let front = ports.first().ok_or("there is no interface")?;
+    let test = SelfTest {
+        listen,
+        interface_index: front.ifindex,
+        interface_name: front.name.clone(),
+    };
+    selftest::run(&test).map_err(|reason| reason.to_string())
 }
 
 async fn port(name: &str, resolver: &Resolver) -> anyhow::Result<Port> {

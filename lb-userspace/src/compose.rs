@@ -6,6 +6,7 @@
 mod admission;
 mod balance;
 mod controlled;
+mod handover;
 mod relay;
 mod routes;
 mod rules;
@@ -16,13 +17,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use lb_config::{AfXdp, Check, Config, Health, Http, Mode, PoolOf, WhenDaemonGone};
+use lb_config::{Check, Config, Health, Http, Mode, PoolOf, WhenDaemonGone};
 use lb_ebpf::abi::{
     ACCESS_GLOBAL, AccessPrefix, SERVICE_FLAG_LISTED, SERVICE_FLAG_LISTED_GLOBALLY,
 };
 use lb_proxy::tls::{Alpn, Error};
 use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service};
-use lb_transport::af_xdp::EngineConfig;
 
 pub(crate) use admission::Lists;
 
@@ -33,7 +33,7 @@ use crate::control::health::{Probe, Target};
 use crate::control::{Controlled, DesiredService};
 use crate::dataplane::Sizing;
 use crate::keys;
-use crate::worker::Carrier;
+use crate::worker::{Carrier, Tally};
 
 /// A configuration with everything that it names read in.
 pub(crate) struct Plan {
@@ -54,6 +54,8 @@ pub(crate) struct PlannedService {
     pub(crate) tcp: Option<Arc<RelayService>>,
     /// Who may connect to it.
     pub(crate) lists: Lists,
+    /// What becomes of its connections.
+    pub(crate) tally: Arc<Tally>,
     /// Of each of its pools.
     probes: Vec<Option<Probe>>,
 }
@@ -163,6 +165,7 @@ fn planned(
         http,
         tcp,
         lists,
+        tally: Arc::default(),
         probes: probes.collect::<Result<_, _>>()?,
     })
 }
@@ -224,26 +227,11 @@ fn http_service(
         requests: admission::requests(&limits.requests),
         hsts: http.hsts.as_ref().map(rules::hsts),
         error_pages: rules::error_pages(&http.error_pages, directory)?,
+        bulk: http.handover.map(handover::bulk),
     })
 }
 
 impl Plan {
-    /// Rules of the workers' TCP.
-    pub(crate) fn engine(&self) -> EngineConfig {
-        let AfXdp {
-            connections,
-            memory_mib,
-            spin,
-        } = self.config.af_xdp;
-        let mut engine = EngineConfig {
-            spin,
-            ..EngineConfig::default()
-        };
-        engine.tcp.max_flows = usize::try_from(connections.get()).unwrap_or(usize::MAX);
-        engine.tcp.memory = usize::try_from(memory_mib).map_or(usize::MAX, |mib| mib << 20);
-        engine
-    }
-
     /// How large the tables must be.
     pub(crate) fn sizing(&self) -> Sizing {
         Sizing {
@@ -351,7 +339,7 @@ impl Plan {
         let file = self.config.warnings.iter().map(ToString::to_string);
         let services = self.config.services.iter().zip(&self.services);
         let of_tls = services.flat_map(|(service, planned)| tls::warnings(service, planned));
-        file.chain(of_tls).collect()
+        file.chain(of_tls).chain(self.few_files()).collect()
     }
 
     /// Everything that is made anew when files change.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::admin::{CertificateStatus, ServerStatus, ServiceStatus, Status};
+use crate::admin::{CertificateStatus, HandoverStatus, ServerStatus, ServiceStatus, Status};
 use crate::control::drift;
 
 /// Days before its end from which a certificate is wrong.
@@ -28,7 +28,7 @@ pub(crate) struct Diagnosis {
 pub(crate) struct Finding {
     /// How bad it is.
     pub(crate) verdict: Verdict,
-    /// What was looked at: `certificate-drift`, `certificate-expiry`, `certificate-files`, `persistent-auth`, `health`,
+    /// What was looked at: `certificate-drift`, `certificate-expiry`, `certificate-files`, `persistent-auth`, `health`, `handover`,
     /// `configuration`.
     pub(crate) check: String,
     /// Of what: a service, or `service/server`.
@@ -88,6 +88,9 @@ pub(crate) fn diagnose(status: &Status, warnings: &[String]) -> Diagnosis {
             if server.certificate.is_some() {
                 diagnosis.check(certificate_drift(&label, server));
             }
+        }
+        if let Some(handover) = &service.handover {
+            diagnosis.check(moves(service, handover));
         }
         if !service.http.is_empty() {
             diagnosis.check(persistent_auth(service));
@@ -156,6 +159,18 @@ fn certificate_drift(label: &str, server: &ServerStatus) -> Option<Finding> {
 
 fn health(label: &str, server: &ServerStatus) -> Option<Finding> {
     (!server.up).then(|| finding(Verdict::Wrong, "health", label, &server.reason))
+}
+
+fn moves(service: &ServiceStatus, handover: &HandoverStatus) -> Option<Finding> {
+    let reason = handover.unfit.as_ref()?;
+    let detail = format!(
+        "big connections stay on af_xdp, where they are slower, because they can't move to the kernel's TCP: {reason}"
+    );
+    let remedy = "see to that and start lb again, or say handover = \"off\", or transport = \"kernel\" if most connections are big";
+    Some(Finding {
+        remedy: remedy.to_owned(),
+        ..finding(Verdict::Note, "handover", &service.name, &detail)
+    })
 }
 
 fn persistent_auth(service: &ServiceStatus) -> Option<Finding> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use forwarded::{Addressed, tuple};
 pub(crate) use query::Query;
-pub(crate) use terminated::{Names, terminated};
+pub(crate) use terminated::{Names, reason, terminated};
 
 use crate::control::Control;
 
@@ -43,13 +43,13 @@ pub(crate) struct Flow {
     pub(crate) service: String,
     /// `tcp` or `udp`.
     pub(crate) protocol: String,
-    /// `nat`, `dsr`, `ipip` or `gue`: in all but the first the server answers by itself, and nothing is counted out. `af_xdp`: it ends
-    /// in a worker's TCP, which counts neither packets nor bytes.
+    /// `nat`, `dsr`, `ipip` or `gue`: in all but the first the server answers by itself, and nothing is counted out. A connection that
+    /// ends here lives in a worker's TCP, `af_xdp`, or in the kernel's, `kernel`; of both neither packets nor bytes are known.
     pub(crate) forward: String,
     /// `half-open`, `established`, `closing` or `closed`.
     pub(crate) state: String,
-    /// Seconds since the last packet in either direction.
-    pub(crate) idle_seconds: u32,
+    /// Seconds since the last packet in either direction; none where only the kernel knows.
+    pub(crate) idle_seconds: Option<u32>,
     /// Packets to the server, modulo 2³².
     pub(crate) packets_in: u32,
     /// Bytes of them, Ethernet headers included.
@@ -58,9 +58,21 @@ pub(crate) struct Flow {
     pub(crate) packets_out: u32,
     /// Bytes of them, Ethernet headers included.
     pub(crate) bytes_out: u64,
-    /// Of a connection that ends here.
+    /// Of a connection that has moved from `af_xdp` to `kernel`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moved: Option<Moved>,
+    /// Of a connection that ends in a worker's TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tcp: Option<Tcp>,
+}
+
+/// When and why a connection has moved to the kernel's TCP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    /// `response`, `upload`, `streamed`, `tunnel`: what it carries; or `stop`: its worker was about to end.
+    pub(crate) why: String,
+    /// How long ago.
+    pub(crate) seconds: u64,
 }
 
 /// What our TCP knows of a connection, named like Linux' `tcp_info`: windows in bytes, what is in flight in segments.
@@ -171,9 +183,15 @@ impl fmt::Display for Flow {
         if source != client {
             write!(f, "  nat {source}")?;
         }
-        write!(f, "  idle {idle_seconds} s")?;
+        if let Some(Moved { why, seconds }) = &self.moved {
+            write!(f, "  moved ({why}) {seconds} s ago")?;
+        }
+        if let Some(idle_seconds) = idle_seconds {
+            write!(f, "  idle {idle_seconds} s")?;
+        }
         match &self.tcp {
             Some(tcp) => write!(f, "  {tcp}"),
+            None if self.server.is_none() => Ok(()),
             None => write!(
                 f,
                 "  in {} packets {} bytes  out {} packets {} bytes",
@@ -215,11 +233,12 @@ mod tests {
             protocol: "tcp".to_owned(),
             forward: "nat".to_owned(),
             state: "established".to_owned(),
-            idle_seconds: 3,
+            idle_seconds: Some(3),
             packets_in: 4,
             bytes_in: 500,
             packets_out: 6,
             bytes_out: 700,
+            moved: None,
             tcp: None,
         }
     }
@@ -292,6 +311,28 @@ mod tests {
             sample().to_string(),
             "tcp 192.0.2.1:40000 > 198.51.100.1:25 > 203.0.113.2:25  smtp  established  nat 203.0.113.9:1025  \
              idle 3 s  in 4 packets 500 bytes  out 6 packets 700 bytes"
+        );
+    }
+
+    #[test]
+    fn a_line_says_where_a_connection_lives_and_why() {
+        let ends_here = Flow {
+            server: None,
+            source: sample().client,
+            forward: "kernel".to_owned(),
+            idle_seconds: None,
+            ..sample()
+        };
+        let began = "tcp 192.0.2.1:40000 > 198.51.100.1:25  smtp  established  kernel";
+        assert_eq!(ends_here.to_string(), began);
+        let moved = Some(Moved {
+            why: "upload".to_owned(),
+            seconds: 7,
+        });
+        let moved = Flow { moved, ..ends_here };
+        assert_eq!(
+            moved.to_string(),
+            format!("{began}  moved (upload) 7 s ago")
         );
     }
 

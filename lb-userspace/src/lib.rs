@@ -11,6 +11,7 @@
 //! stop. Protocols are elsewhere: packets in `lb-ebpf`, TCP in `lb-transport`, HTTP in `lb-proxy`.
 
 mod admin;
+mod budget;
 mod carrier;
 pub mod cli;
 mod compose;

@@ -2,32 +2,34 @@
 //! flow table.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use lb_config::Mode;
+use lb_config::{Begin, Mode};
 use lb_proxy::tls::Shown;
 use lb_proxy::{Action, Counters, Kind, Queue, RelayService, Route, Service};
-use lb_transport::af_xdp::{self, Handle};
+use lb_transport::{Why, af_xdp};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
 
 use crate::admin::{
-    Answers, CertificateStatus, Counter, InterfaceStatus, ReasonStatus, RouteStatus,
-    SeenCertificate, ServerStatus, ServiceStatus, Status,
+    Answers, CertificateStatus, Counter, HandoverStatus, InterfaceStatus, ReasonStatus,
+    RouteStatus, SeenCertificate, ServerStatus, ServiceStatus, Status,
 };
-use crate::carrier::Decision;
-use crate::compose::Plan;
+use crate::carrier::{Chosen, Decision};
+use crate::compose::{Plan, PlannedService};
 use crate::control::drift::Board;
 use crate::control::files::Problems;
 use crate::control::{Control, Controlled, Done, Order};
 use crate::doctor::{self, Diagnosis};
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{self, Flows, Names, Query};
-use crate::worker::{Carrier, Inquiry};
+use crate::worker::{Carrier, Inquiry, Inside, Tally};
 
 /// What doesn't change while the daemon runs, and where to read what does.
 pub(crate) struct Reporter {
@@ -73,6 +75,37 @@ struct Reported {
     transport_reason: Option<String>,
     http: Option<Arc<Service>>,
     tcp: Option<Arc<RelayService>>,
+    tally: Arc<Tally>,
+    /// Where connections begin that may move; `None` if they don't.
+    begin: Option<Begin>,
+    /// Why none can although they should.
+    stays: Option<String>,
+}
+
+/// What one worker says for the status.
+struct Told {
+    counters: af_xdp::Counters,
+    /// Connections that have moved and are not over, by the address that they were made to.
+    moved: HashMap<SocketAddr, Moves>,
+}
+
+/// How many, in the order of [`Why::ALL`].
+type Moves = [u64; Why::ALL.len()];
+
+impl Told {
+    fn by(worker: &Inside) -> Self {
+        let mut moved: HashMap<SocketAddr, Moves> = HashMap::new();
+        worker.engine.for_each_moved(|key, why, _, _| {
+            let moves = moved.entry(key.local).or_default();
+            if let Some(count) = moves.get_mut(why as usize) {
+                *count += 1;
+            }
+        });
+        Self {
+            counters: worker.engine.counters(),
+            moved,
+        }
+    }
 }
 
 impl Reported {
@@ -87,6 +120,32 @@ impl Reported {
             bytes.into_iter().chain(counters(&tcp.counters))
         });
         http.chain(tcp).collect()
+    }
+
+    fn handover(&self, controlled: &Controlled, workers: &[Told]) -> Option<HandoverStatus> {
+        let begin = self.begin?;
+        let listen = controlled.desired.listen;
+        let mut moved = self.tally.moved();
+        for moves in workers.iter().filter_map(|told| told.moved.get(&listen)) {
+            moved
+                .iter_mut()
+                .zip(moves)
+                .for_each(|(all, more)| *all += more);
+        }
+        let counter = |(why, value)| Counter {
+            name: flows::reason(why).to_owned(),
+            value,
+        };
+        let on_kernel = controlled.desired.begins_on_stack;
+        Some(HandoverStatus {
+            begins_on: if on_kernel { "kernel" } else { "af_xdp" }.to_owned(),
+            adaptive: begin == Begin::Adaptive,
+            unfit: self.stays.clone(),
+            moved: Why::ALL.into_iter().zip(moved).map(counter).collect(),
+            stayed: self.tally.stayed(),
+            ended: self.tally.ended(),
+            bulk: self.tally.bulk(),
+        })
     }
 
     fn routes(&self, controlled: &Controlled) -> Vec<RouteStatus> {
@@ -110,9 +169,9 @@ impl Reported {
 /// What is done with a service's connections, and how they get here.
 pub(crate) fn mode(service: &lb_config::Service, carrier: Option<Carrier>) -> &'static str {
     match (&service.mode, carrier) {
-        (Mode::Tcp(_), Some(Carrier::AfXdp)) => "tcp/af_xdp",
+        (Mode::Tcp(_), Some(Carrier::AfXdp | Carrier::Both)) => "tcp/af_xdp",
         (Mode::Tcp(_), Some(Carrier::Kernel)) => "tcp/kernel",
-        (_, Some(Carrier::AfXdp)) => "http/af_xdp",
+        (_, Some(Carrier::AfXdp | Carrier::Both)) => "http/af_xdp",
         (_, Some(Carrier::Kernel)) => "http/kernel",
         (_, None) => "l4",
     }
@@ -132,12 +191,7 @@ impl Reporter {
             .iter()
             .zip(&plan.config.services)
             .zip(&decision.carriers)
-            .map(|((planned, service), carrier)| Reported {
-                mode: mode(service, carrier.as_ref().map(|(carrier, _)| *carrier)),
-                transport_reason: carrier.as_ref().map(|(_, why)| why.clone()),
-                http: planned.http.clone(),
-                tcp: planned.tcp.clone(),
-            });
+            .map(|((planned, service), chosen)| reported(planned, service, chosen.as_ref()));
         Self {
             started: Instant::now(),
             interfaces: interfaces.collect(),
@@ -208,7 +262,7 @@ impl Reporter {
         proxy.into_iter().chain(drifts).collect()
     }
 
-    fn status(&self, control: &Control, workers: &[af_xdp::Counters]) -> anyhow::Result<Status> {
+    fn status(&self, control: &Control, workers: &[Told]) -> anyhow::Result<Status> {
         let dataplane = control.dataplane();
         let mut services = Vec::new();
         let pairs = self.services.iter().zip(control.services());
@@ -220,6 +274,7 @@ impl Reporter {
                 listen: controlled.desired.listen,
                 mode: reported.mode.to_owned(),
                 transport_reason: reported.transport_reason.clone(),
+                handover: reported.handover(controlled, workers),
                 servers: self.servers(position, controlled),
                 packets: counted.packets,
                 bytes: counted.bytes,
@@ -267,7 +322,7 @@ pub(crate) struct Desk {
 
 impl Answers for Desk {
     async fn status(&self) -> anyhow::Result<Status> {
-        let workers = self.inquiry.ask(Handle::counters).await?;
+        let workers = self.inquiry.ask(Told::by).await?;
         self.reporter.status(&self.control.borrow(), &workers)
     }
 
@@ -280,7 +335,7 @@ impl Answers for Desk {
 
     async fn flows(&self, query: &Query) -> anyhow::Result<Flows> {
         let (asked, names) = (query.clone(), Arc::clone(&self.reporter.names));
-        let question = move |engine: &Handle| flows::terminated(engine, &asked, &names);
+        let question = move |worker: &Inside| flows::terminated(worker, &asked, &names);
         let of_workers = self.inquiry.ask(question).await?;
         flows::list(&self.control.borrow(), query, of_workers)
     }
@@ -293,6 +348,25 @@ impl Answers for Desk {
         let interfaces = self.reporter.interfaces.iter();
         let interfaces = interfaces.map(|interface| (interface.name.as_str(), interface.ifindex));
         explain::answer(&self.control.borrow(), interfaces, question)
+    }
+}
+
+/// What doesn't change of a service.
+fn reported(
+    planned: &PlannedService,
+    service: &lb_config::Service,
+    chosen: Option<&Chosen>,
+) -> Reported {
+    let begin = service.handover().map(|handover| handover.begin);
+    let on_kernel = chosen.is_some_and(|chosen| chosen.carrier == Carrier::Kernel);
+    Reported {
+        mode: mode(service, chosen.map(|chosen| chosen.carrier)),
+        transport_reason: chosen.map(|chosen| chosen.why.clone()),
+        http: planned.http.clone(),
+        tcp: planned.tcp.clone(),
+        tally: Arc::clone(&planned.tally),
+        begin: begin.filter(|_| !on_kernel),
+        stays: chosen.and_then(|chosen| chosen.stays.clone()),
     }
 }
 
@@ -347,9 +421,10 @@ fn queue(route: &Route) -> Option<&Queue> {
 }
 
 /// Counters of all workers' TCP together; those that are 0 are left out.
-fn tcp_counters(workers: &[af_xdp::Counters]) -> Vec<Counter> {
+fn tcp_counters(workers: &[Told]) -> Vec<Counter> {
     let mut all: Vec<Counter> = Vec::new();
-    for (place, (name, value)) in workers.iter().flat_map(|worker| worker.named().enumerate()) {
+    let named = workers.iter().map(|told| told.counters.named().enumerate());
+    for (place, (name, value)) in named.flatten() {
         match all.get_mut(place) {
             Some(counter) => counter.value += value,
             None => all.push(Counter {
@@ -372,6 +447,9 @@ fn counters(counters: &Counters) -> Vec<Counter> {
         ("persistent_auth_true", &counters.persistent_auth_true),
         ("persistent_auth_false", &counters.persistent_auth_false),
         ("continues_relayed", &counters.continues_relayed),
+        ("tunnels", &counters.tunnels),
+        ("tunnel_bytes_received", &counters.tunnel_bytes_received),
+        ("tunnel_bytes_sent", &counters.tunnel_bytes_sent),
     ];
     let named = named.map(|(name, counter)| (name.to_owned(), counter.get()));
     let classes = (1..=5)

@@ -8,6 +8,7 @@ use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use lb_config::{Forward, Mode, Source};
@@ -22,11 +23,13 @@ use tokio::task::LocalSet;
 use crate::carrier::{self, Decision};
 use crate::cli::Failure;
 use crate::compose::{Plan, PlannedService};
-use crate::control::{self, Before, Control, Controlled, InUse, Numbers, drift, files, health};
-use crate::dataplane::{Dataplane, Pins, Resolver, possible_cpus};
+use crate::control::{
+    self, Before, Control, Controlled, InUse, Numbers, begin, drift, files, health,
+};
+use crate::dataplane::{Dataplane, Pins, Resolver, StackFlows, possible_cpus};
 use crate::report::{self, Desk, Reporter};
-use crate::worker::{self, ListenerPlan, Served, Workers};
-use crate::{admin, host, keys};
+use crate::worker::{self, Carrier, ListenerPlan, Served, Workers};
+use crate::{admin, budget, host, keys};
 
 /// Changes of health that may wait for the control loop; a probe waits when there are more.
 const HEALTH_BACKLOG: usize = 64;
@@ -36,6 +39,9 @@ pub(crate) fn run(plan: &Plan, pin: Option<&Path>) -> Result<(), Failure> {
     init_log();
     for warning in plan.warnings() {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = budget::raise_open_files() {
+        tracing::warn!(%error, "the daemon has to do with the files that it may have open");
     }
     if pin.is_none() && plan.asks_for_stack() {
         tracing::warn!(
@@ -81,12 +87,9 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
     let mut decision = carrier::decide(&plan.config, &resolver).await?;
     let reporter = Reporter::new(plan, &decision);
     connect_sockets(&mut dataplane, &decision)?;
-    let carriers: Vec<_> = decision
-        .carriers
-        .iter()
-        .map(|carrier| carrier.as_ref().map(|(carrier, _)| *carrier))
-        .collect();
-    let mut workers = Workers::start(worker_plans(plan, &mut decision)).await?;
+    let carriers = decision.carriers();
+    let steering = dataplane.stack_flows();
+    let mut workers = Workers::start(worker_plans(plan, &mut decision, &steering)).await?;
 
     let control = Rc::new(RefCell::new(start_control(plan, dataplane, &carriers)?));
     warn_of_hidden_tags(plan, &resolver).await?;
@@ -98,6 +101,7 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
         control: Rc::clone(&control),
         inquiry: workers.inquiry(),
     };
+    let inquiry = workers.inquiry();
     let result = tokio::select! {
         _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); Ok(()) }
@@ -105,6 +109,7 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
         Err(error) = control::tick(&control) => Err(error.into()),
         Err(error) = control::follow_health(&control, received) => Err(error.into()),
         Err(error) = control::follow_neighbours(&control, &resolver) => Err(error.into()),
+        Err(error) = begin::follow(&control, inquiry, plan.adaptive(&carriers)) => Err(error.into()),
         () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
         () = drift::monitor(watches, drift_board) => Err(anyhow::anyhow!("the look at servers' certificates ended")),
         () = files::follow(plan.watched_files(), file_problems) => Err(anyhow::anyhow!("the look at files ended")),
@@ -182,19 +187,21 @@ fn connect_sockets(dataplane: &mut Dataplane, decision: &Decision) -> anyhow::Re
 }
 
 /// One worker per queue number; it takes the socket of that queue of every interface.
-fn worker_plans(plan: &Plan, decision: &mut Decision) -> Vec<worker::Plan> {
+fn worker_plans(plan: &Plan, decision: &mut Decision, steering: &StackFlows) -> Vec<worker::Plan> {
     let workers = decision
         .ports
         .iter()
         .map(|port| port.queues)
         .max()
         .unwrap_or(1);
+    let moves = decision.carriers().contains(&Some(Carrier::Both));
     let mut plans: Vec<_> = (0..workers)
         .map(|queue| worker::Plan {
             queue,
             sockets: Vec::new(),
             listeners: listeners(plan, decision),
-            engine: plan.engine(),
+            engine: plan.engine(workers),
+            steering: moves.then(|| steering.clone()),
         })
         .collect();
     for port in &mut decision.ports {
@@ -217,7 +224,8 @@ fn listeners(plan: &Plan, decision: &Decision) -> Vec<ListenerPlan> {
             Some(ListenerPlan {
                 served: served(planned)?,
                 address: config.listen,
-                carrier: carrier.as_ref()?.0,
+                carrier: carrier.as_ref()?.carrier,
+                tally: Arc::clone(&planned.tally),
             })
         })
         .collect()
@@ -233,7 +241,7 @@ fn served(planned: &PlannedService) -> Option<Served> {
 fn start_control(
     plan: &Plan,
     mut dataplane: Dataplane,
-    carriers: &[Option<worker::Carrier>],
+    carriers: &[Option<Carrier>],
 ) -> anyhow::Result<Control> {
     let config = &plan.config;
     dataplane.set_snat_addresses(&config.nat.addresses)?;
@@ -333,8 +341,16 @@ fn settings(plan: &Plan, flags: u32, before: Option<&Settings>) -> anyhow::Resul
 fn log_ready(plan: &Plan, decision: &Decision) {
     for (service, carrier) in plan.config.services.iter().zip(&decision.carriers) {
         let carrier = carrier.as_ref();
-        let mode = report::mode(service, carrier.map(|(carrier, _)| *carrier));
-        let why = carrier.map_or("", |(_, why)| why.as_str());
+        let mode = report::mode(service, carrier.map(|chosen| chosen.carrier));
+        let why = carrier.map_or("", |chosen| chosen.why.as_str());
+        let stays = carrier.and_then(|chosen| chosen.stays.as_ref());
+        if let Some(reason) = stays {
+            tracing::warn!(
+                service = service.name.as_str(),
+                reason,
+                "big connections stay on af_xdp"
+            );
+        }
         tracing::info!(service = service.name.as_str(), listen = %service.listen, mode, why, "serving");
     }
     tracing::info!("ready");

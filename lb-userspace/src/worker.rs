@@ -5,6 +5,7 @@
 //! up/down flags) and relaxed counters. A worker that ends while the daemon runs, even by a panic,
 //! ends the daemon: see [`Workers::failed`].
 
+mod carried;
 mod inquiry;
 
 use std::convert::Infallible;
@@ -16,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_proxy::{ClientAddr, Error, Proxy, Relay, RelayService, Service};
+use lb_proxy::{Carriage, ClientAddr, Error, Proxy, Relay, RelayService, Service};
 use lb_transport::af_xdp::{Engine, EngineConfig, Handle, PortConfig};
 use lb_transport::{Accepted, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,8 +25,12 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub(crate) use carried::Tally;
+use carried::{Begun, Carried, Origin};
 use inquiry::Inbox;
-pub(crate) use inquiry::Inquiry;
+pub(crate) use inquiry::{Inquiry, Inside};
+
+use crate::dataplane::StackFlows;
 
 /// How long requests in flight may take to finish after a stop. `ActiveSync` holds requests for up
 /// to an hour, so there has to be an end.
@@ -48,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<ListenerPlan>,
     /// Rules of its engine.
     pub(crate) engine: EngineConfig,
+    /// Turns packets of connections that move to the stack; `None` if none may.
+    pub(crate) steering: Option<StackFlows>,
 }
 
 /// One service on one worker.
@@ -58,6 +65,8 @@ pub(crate) struct ListenerPlan {
     pub(crate) address: SocketAddr,
     /// How its packets get here.
     pub(crate) carrier: Carrier,
+    /// Counts what becomes of its connections.
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// What is done with the connections of a service.
@@ -74,6 +83,8 @@ pub(crate) enum Served {
 pub(crate) enum Carrier {
     /// Frames and userspace TCP.
     AfXdp,
+    /// As long as a connection is small frames and userspace TCP, and then a kernel socket.
+    Both,
     /// Kernel sockets.
     Kernel,
 }
@@ -207,30 +218,21 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
     let mut engine = Engine::new(plan.sockets, plan.engine)?;
     // Network cards spread ICMP errors by the address of the router that has sent them.
     engine.pass_on(move |error| {
-        inquiry.tell_others(position, &move |other: &Handle| other.icmp(&error));
+        inquiry.tell_others(position, &move |other: &Inside| other.engine.icmp(&error));
     });
+    if let Some(steering) = plan.steering {
+        let steered = engine.steer(Box::new(steering));
+        steered.context("making the raw sockets that packets are given back to the kernel by")?;
+    }
     let handle = engine.handle();
-    tokio::task::spawn_local(inbox.answer(handle.clone()));
+    let begun = Rc::new(Begun::default());
+    tokio::task::spawn_local(inbox.answer(Inside {
+        engine: handle.clone(),
+        begun: Rc::clone(&begun),
+    }));
     let mut services = JoinSet::new();
-    for ListenerPlan {
-        served,
-        address,
-        carrier,
-    } in plan.listeners
-    {
-        let server = Server::new(served);
-        let stopping = stopping.clone();
-        match carrier {
-            Carrier::AfXdp => {
-                let listener = handle.listen(address)?;
-                services.spawn_local(accept(listener, server, stopping));
-            }
-            Carrier::Kernel => {
-                let listener = kernel::Listener::bind(address)
-                    .with_context(|| format!("listening on {address}"))?;
-                services.spawn_local(accept(listener, server, stopping));
-            }
-        }
+    for plan in plan.listeners {
+        listen(plan, &handle, &begun, &stopping, &mut services)?;
     }
     // The receiver is gone when another worker failed to start; this one is about to be stopped.
     let _ = ready.send(());
@@ -258,6 +260,41 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
         result = all_done => result,
         ended = ended(&mut engine) => Err(ended),
     }
+}
+
+/// Listens for one service on all that carries it, and serves whoever comes.
+fn listen(
+    plan: ListenerPlan,
+    engine: &Handle,
+    begun: &Rc<Begun>,
+    stopping: &watch::Receiver<bool>,
+    services: &mut JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let ListenerPlan {
+        served,
+        address,
+        carrier,
+        tally,
+    } = plan;
+    let service = OneService {
+        server: Server::new(served),
+        tally,
+        origin: Origin::AfXdp,
+    };
+    if carrier != Carrier::Kernel {
+        let listener = engine.listen(address)?;
+        services.spawn_local(accept(listener, service.clone(), stopping.clone()));
+    }
+    if carrier != Carrier::AfXdp {
+        let listener =
+            kernel::Listener::bind(address).with_context(|| format!("listening on {address}"))?;
+        let service = OneService {
+            origin: Origin::Kernel(Rc::clone(begun)),
+            ..service
+        };
+        services.spawn_local(accept(listener, service, stopping.clone()));
+    }
+    Ok(())
 }
 
 /// How the engine ended, which it never should; without an engine, never.
@@ -290,7 +327,7 @@ async fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
     let _ = tokio::time::timeout(limit, over).await;
 }
 
-/// One service on one worker.
+/// What is done with the connections of one service on one worker.
 #[derive(Clone)]
 enum Server {
     Http(Rc<Proxy>),
@@ -312,22 +349,35 @@ impl Server {
         }
     }
 
-    async fn serve<S>(self, stream: S, client: ClientAddr) -> Result<(), Error>
+    async fn serve<S>(
+        self,
+        carriage: Rc<dyn Carriage>,
+        stream: S,
+        client: ClientAddr,
+    ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         match self {
-            Self::Http(proxy) => proxy.serve(stream, client).await,
+            Self::Http(proxy) => proxy.serve_on(Some(carriage), stream, client).await,
             // Boxed: the larger of the two would be the size of both.
-            Self::Tcp(relay) => Box::pin(relay.serve(stream, client)).await,
+            Self::Tcp(relay) => Box::pin(relay.serve_on(Some(carriage), stream, client)).await,
         }
     }
+}
+
+/// One service on one worker, and where the connections come from that a listener of it takes.
+#[derive(Clone)]
+struct OneService {
+    server: Server,
+    tally: Arc<Tally>,
+    origin: Origin,
 }
 
 /// Serves the clients of one listener until told to stop, then drains.
 async fn accept<L>(
     mut listener: L,
-    server: Server,
+    service: OneService,
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()>
 where
@@ -339,16 +389,14 @@ where
         tokio::select! {
             () = stop.as_mut() => break,
             accepted = listener.accept() => {
-                let Accepted { stream, peer, local } = accepted?;
-                let client = ClientAddr { peer, local };
-                clients.spawn_local(serve_client(server.clone(), stream, client));
+                clients.spawn_local(serve_client(&service, accepted?));
                 // Reaps what has ended, or the set would grow with each connection ever made. Here, and not by waiting for it,
                 // which would wake this loop once more for each of them.
                 while clients.try_join_next().is_some() {}
             }
         }
     }
-    server.drain();
+    service.server.drain();
     let drained = async { while clients.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!(listen = %listener.local_addr(), left = clients.len(), "requests still in flight are cut off");
@@ -357,12 +405,26 @@ where
 }
 
 /// One client, from the first byte to the last. How it ended matters to this client alone.
-async fn serve_client<S>(server: Server, stream: S, client: ClientAddr)
+fn serve_client<S>(service: &OneService, accepted: Accepted<S>) -> impl Future<Output = ()> + use<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    if let Err(error) = server.serve(stream, client).await {
-        tracing::debug!(peer = %client.peer, %error, "client connection ended");
+    let Accepted {
+        stream,
+        peer,
+        local,
+        mover,
+    } = accepted;
+    let client = ClientAddr { peer, local };
+    let carried = Carried::new(&service.tally, &service.origin, mover, client);
+    let server = service.server.clone();
+    async move {
+        let carriage: Rc<dyn Carriage> = Rc::<Carried>::clone(&carried);
+        if let Err(error) = server.serve(carriage, stream, client).await {
+            tracing::debug!(peer = %client.peer, %error, "client connection ended");
+        }
+        // Not before: a service that nothing moves of lets go of its carriage at once.
+        drop(carried);
     }
 }
 

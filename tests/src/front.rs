@@ -13,7 +13,8 @@ use aya::{
 };
 use lb_ebpf::{
     abi::{
-        ABI_VERSION, Interface, SERVICE_KIND_WORKER, Service, ServiceKey, ServiceKey6, Settings,
+        ABI_VERSION, Interface, SERVICE_FLAG_MOVES, SERVICE_KIND_WORKER, Service, ServiceKey,
+        ServiceKey6, Settings,
     },
     flow::{prefilter_bit, prefilter_bit6},
     wire::PROTOCOL_TCP,
@@ -21,6 +22,10 @@ use lb_ebpf::{
 use lb_xsk::{Socket, SocketConfig};
 
 use crate::{lossy::Lossy, stages};
+
+pub use self::steer::Steer;
+
+mod steer;
 
 /// The interface towards clients.
 pub const FRONT: &str = "lb-front";
@@ -77,6 +82,11 @@ impl Front {
         })
     }
 
+    /// The map of connections that have moved to the stack; once.
+    pub fn steer(&mut self) -> Result<Steer> {
+        Steer::take(&mut self.ebpf)
+    }
+
     /// Attaches it in native mode.
     pub fn attach(&mut self) -> Result<()> {
         program(&mut self.ebpf)?
@@ -109,6 +119,7 @@ fn filter(ebpf: &mut Ebpf, addresses: &[SocketAddr]) -> Result<()> {
 fn serve(ebpf: &mut Ebpf, address: SocketAddr) -> Result<()> {
     let service = Service {
         kind: SERVICE_KIND_WORKER,
+        flags: SERVICE_FLAG_MOVES,
         ..Service::default()
     };
     let (port, protocol, zero) = (address.port().to_be_bytes(), PROTOCOL_TCP, 0);

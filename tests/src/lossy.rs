@@ -24,7 +24,7 @@ pub struct Lossy {
 }
 
 /// What went over the wire since [`Lossy::lose`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Data segments that came.
     pub seen: u64,

@@ -18,11 +18,11 @@ mod sharing;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuValues, ProgramArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, Pod};
 use lb_ebpf::abi::{
     AccessKey, Backend, CORE_FIRST, CORE_SPREAD, Interface, MAX_SERVICES, PREFILTER_WORDS,
-    RING_SIZE, RING_SLOTS, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan,
-    VlanKey,
+    RING_SIZE, RING_SLOTS, STACK_FLOW_MOVED, Service, ServiceCounters, ServiceKey, ServiceKey6,
+    Settings, StackFlowKey, StackFlowKey6, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{WATCH_EVERY, decide_fully};
 use lb_ebpf::family::{Family, V4, V6};
@@ -137,6 +137,16 @@ impl Kernel {
         for (index, vlan) in (0_u32..).zip(&world.vlans) {
             ids.insert(vlan.key(), index, 0).unwrap();
         }
+        self.move_to_stack("STACK_FLOWS", &world.stack_flows);
+        self.move_to_stack("STACK_FLOWS6", &world.stack_flows6);
+    }
+
+    fn move_to_stack<K: Pod>(&mut self, name: &str, keys: &[K]) {
+        let map = self.ebpf.map_mut(name).unwrap();
+        let mut flows = HashMap::<_, K, u32>::try_from(map).unwrap();
+        for key in keys {
+            flows.insert(key, STACK_FLOW_MOVED, 0).unwrap();
+        }
     }
 
     /// Undoes what `world` and the packets in it have written, so that the next one needs no other program: loading takes
@@ -195,24 +205,24 @@ impl Kernel {
         for vlan in &world.vlans {
             ids.remove(&vlan.key()).unwrap();
         }
-        self.forget_fragments::<V4>("FRAGMENTS");
-        self.forget_fragments::<V6>("FRAGMENTS6");
+        self.empty::<FragmentKey<V4>>("FRAGMENTS");
+        self.empty::<FragmentKey<V6>>("FRAGMENTS6");
+        self.empty::<StackFlowKey>("STACK_FLOWS");
+        self.empty::<StackFlowKey6>("STACK_FLOWS6");
     }
 
-    fn forget_fragments<F: Family>(&mut self, name: &str)
-    where
-        FragmentKey<F>: aya::Pod,
-    {
+    /// Takes out what packets have put in, too.
+    fn empty<K: Pod>(&mut self, name: &str) {
         let map = self.ebpf.map_mut(name).unwrap();
-        let mut fragments = HashMap::<_, FragmentKey<F>, u32>::try_from(map).unwrap();
-        let keys: Vec<_> = fragments.keys().map(Result::unwrap).collect();
+        let mut map = HashMap::<_, K, u32>::try_from(map).unwrap();
+        let keys: Vec<_> = map.keys().map(Result::unwrap).collect();
         for key in keys {
-            fragments.remove(&key).unwrap();
+            map.remove(&key).unwrap();
         }
     }
 
     /// Writes `value` for all CPUs into the only element of a map.
-    fn per_cpu<T: aya::Pod>(&mut self, name: &str, value: T) {
+    fn per_cpu<T: Pod>(&mut self, name: &str, value: T) {
         let map = self.ebpf.map_mut(name).unwrap();
         let mut map = PerCpuArray::<_, T>::try_from(map).unwrap();
         let values = vec![value; aya::util::nr_cpus().unwrap()];
@@ -224,7 +234,7 @@ impl Kernel {
         LpmTrie::try_from(self.ebpf.map_mut("ACCESS").unwrap()).unwrap()
     }
 
-    fn array<T: aya::Pod>(&mut self, name: &str) -> Array<&mut MapData, T> {
+    fn array<T: Pod>(&mut self, name: &str) -> Array<&mut MapData, T> {
         Array::try_from(self.ebpf.map_mut(name).unwrap()).unwrap()
     }
 

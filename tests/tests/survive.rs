@@ -31,6 +31,8 @@ use lb_tests::{
 };
 use serde_json::Value;
 
+#[path = "survive/on_the_stack.rs"]
+mod on_the_stack;
 #[path = "survive/other_program.rs"]
 mod other_program;
 

@@ -16,11 +16,12 @@ use std::{
     fs,
     io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    process::Command,
     thread,
     time::Duration,
 };
 
-use edge::{Running, Service, Wires, families, while_serving};
+use edge::{Conditions, Running, Service, Wires, families, while_serving, while_serving_under};
 use lb_tests::tcp_server::{pattern, pattern_at};
 use socket2::SockRef;
 
@@ -66,6 +67,155 @@ fn without_any_option_every_byte_arrives() {
     transfers(10, 1 << 20, &all);
 }
 
+/// In the middle of uploads, downloads and echoes, at full rate and all at once: each moves, and no client notices.
+#[test]
+fn connections_that_move_to_the_kernel_lose_nothing() {
+    let wires = moving(MOVES, 20);
+    assert_eq!(moved(&wires), 2 * 20 * AT_ONCE, "{wires:?}");
+}
+
+#[test]
+fn at_one_percent_loss_connections_that_move_lose_nothing() {
+    let conditions = Conditions {
+        permille: 10,
+        ..MOVES
+    };
+    let wires = moving(conditions, 5);
+    assert_eq!(moved(&wires), 2 * 5 * AT_ONCE, "{wires:?}");
+    assert!(wires.to_client.lost > 0 && wires.to_edge.lost > 0);
+}
+
+/// What the engine has taken and not sent is more than a new socket has room for.
+#[test]
+fn a_connection_that_moves_with_megabytes_unsent_sends_them_all() {
+    let conditions = Conditions {
+        move_at: Some(3 * MEGABYTE),
+        ..MOVES
+    };
+    let wires = while_serving_under(conditions, |running| {
+        for ip in families() {
+            in_client(running, || {
+                let mut stream = connect(Service::Download.at(ip));
+                ask(&mut stream, 3 * MEGABYTE);
+                // The engine's buffer fills while nobody reads.
+                thread::sleep(SHORT);
+                expect_pattern(&mut stream, 3 * MEGABYTE);
+            });
+        }
+    });
+    assert_eq!(moved(&wires), 2, "{wires:?}");
+}
+
+#[test]
+fn connections_that_may_not_move_stay_and_lose_nothing() {
+    let conditions = Conditions {
+        moved_at_most: 0,
+        ..MOVES
+    };
+    let wires = moving(conditions, 1);
+    assert_eq!(moved(&wires), 0);
+    let moves = wires.counters.moves;
+    assert!(moves.refused_connections >= 2 * AT_ONCE as u64, "{moves:?}");
+    assert_eq!(moves.reinjected, 0, "{moves:?}");
+}
+
+/// A kernel socket can't be bound to an address that is none of this host.
+#[test]
+fn connections_whose_move_fails_stay_and_lose_nothing() {
+    let wires = while_serving_under(MOVES, |running| {
+        let edge = lb_tests::lab::Namespace::edge();
+        for ip in families() {
+            // So that both know each other's hardware address: without its own, the edge doesn't tell it any more.
+            in_client(running, || upload(ip, 1));
+            edge.run(|| ip_tool(&["address", "del", &host(ip), "dev", lb_tests::front::FRONT]))
+                .unwrap();
+            in_client(running, || mixed(ip));
+        }
+    });
+    assert_eq!(moved(&wires), 0);
+    let moves = wires.counters.moves;
+    assert!(moves.failed >= 2 * AT_ONCE as u64, "{moves:?}");
+    assert_eq!(moves.reinjected, 0, "{moves:?}");
+}
+
+#[test]
+fn a_moved_connection_closes_as_any_other() {
+    let conditions = Conditions {
+        move_at: Some(LENGTH / 2),
+        ..MOVES
+    };
+    let wires = while_serving_under(conditions, |running| {
+        for ip in families() {
+            for client in [client_closes, server_closes, client_half_closes] {
+                let (service, count) = in_client(running, || client(ip));
+                let outcome = running.outcomes.recv_timeout(PATIENCE).unwrap();
+                assert_eq!(outcome, (service, Ok(count)), "{ip}");
+            }
+        }
+    });
+    // One that the client has half closed stays where it is.
+    assert!(moved(&wires) >= 2 * 2, "{wires:?}");
+}
+
+#[test]
+fn a_moved_connection_with_unread_bytes_resets_its_client() {
+    let wires = while_serving_under(MOVES, |running| abandon(running));
+    assert_eq!(moved(&wires), 2, "{wires:?}");
+}
+
+/// So many rounds of connections in each family, which ask to move.
+fn moving(conditions: Conditions, rounds: usize) -> Wires {
+    let wires = while_serving_under(conditions, |running| {
+        for ip in (0..rounds).flat_map(|_| families()) {
+            in_client(running, || mixed(ip));
+            for _ in 0..AT_ONCE {
+                let (service, outcome) = running.outcomes.recv_timeout(PATIENCE).unwrap();
+                assert!(outcome.is_ok(), "{ip}, {service:?}: {outcome:?}");
+            }
+        }
+    });
+    eprintln!("{:?}", wires.counters.moves);
+    wires
+}
+
+/// How many connections have moved; none got lost.
+fn moved(wires: &Wires) -> usize {
+    let moves = wires.counters.moves;
+    assert_eq!(moves.lost, 0, "{moves:?}");
+    usize::try_from(moves.moved.iter().sum::<u64>()).unwrap()
+}
+
+/// Uploads, downloads and echoes of a megabyte at once.
+fn mixed(ip: IpAddr) {
+    let start = |number: usize| {
+        thread::spawn(move || match number % 3 {
+            0 => upload(ip, MEGABYTE),
+            1 => {
+                let mut stream = connect(Service::Download.at(ip));
+                ask(&mut stream, MEGABYTE);
+                expect_pattern(&mut stream, MEGABYTE);
+            }
+            _ => echo(ip, MEGABYTE),
+        })
+    };
+    let clients: Vec<_> = (0..AT_ONCE).map(start).collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+}
+
+/// Sends and receives at the same time.
+fn echo(ip: IpAddr, length: usize) {
+    let mut stream = connect(Service::Echo.at(ip));
+    let mut writer = stream.try_clone().unwrap();
+    let writing = thread::spawn(move || {
+        writer.write_all(&pattern(length)).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    expect_pattern(&mut stream, length);
+    writing.join().unwrap();
+}
+
 /// The wire of these tests does lose: a handshake gets through, and then nothing does.
 #[test]
 fn where_all_data_is_lost_none_arrives() {
@@ -94,36 +244,17 @@ fn where_all_data_is_lost_none_arrives() {
 
 #[test]
 fn the_client_may_close_first() {
-    closing(|ip| {
-        // FIN in each direction is answered by the other's; `Echo` sends its own last.
-        let mut stream = connect(Service::Echo.at(ip));
-        stream.write_all(&pattern(LENGTH)).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        expect_pattern(&mut stream, LENGTH);
-        (Service::Echo, LENGTH)
-    });
+    closing(client_closes);
 }
 
 #[test]
 fn the_server_may_close_first() {
-    closing(|ip| {
-        let mut stream = connect(Service::Download.at(ip));
-        ask(&mut stream, LENGTH);
-        expect_pattern(&mut stream, LENGTH);
-        drop(stream);
-        (Service::Download, 0)
-    });
+    closing(server_closes);
 }
 
 #[test]
 fn a_half_closed_client_still_gets_all() {
-    closing(|ip| {
-        let mut stream = connect(Service::Download.at(ip));
-        ask(&mut stream, LENGTH);
-        stream.shutdown(Shutdown::Write).unwrap();
-        expect_pattern(&mut stream, LENGTH);
-        (Service::Download, 0)
-    });
+    closing(client_half_closes);
 }
 
 #[test]
@@ -163,16 +294,43 @@ fn a_reset_by_the_client_is_an_error_of_the_service() {
 
 #[test]
 fn a_service_that_abandons_bytes_resets_the_client() {
-    while_serving(0, |running| {
-        in_client(running, || {
-            for ip in families() {
-                let mut stream = connect(Service::Abandon.at(ip));
-                stream.write_all(&pattern(1000)).unwrap();
-                let read = stream.read(&mut [0]);
-                assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset, "{ip}");
-            }
-        });
+    while_serving(0, |running| abandon(running));
+}
+
+fn abandon(running: &Running<'_>) {
+    in_client(running, || {
+        for ip in families() {
+            let mut stream = connect(Service::Abandon.at(ip));
+            stream.write_all(&pattern(1000)).unwrap();
+            let read = stream.read(&mut [0]);
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset, "{ip}");
+        }
     });
+}
+
+/// FIN in each direction is answered by the other's; `Echo` sends its own last.
+fn client_closes(ip: IpAddr) -> (Service, usize) {
+    let mut stream = connect(Service::Echo.at(ip));
+    stream.write_all(&pattern(LENGTH)).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    expect_pattern(&mut stream, LENGTH);
+    (Service::Echo, LENGTH)
+}
+
+fn server_closes(ip: IpAddr) -> (Service, usize) {
+    let mut stream = connect(Service::Download.at(ip));
+    ask(&mut stream, LENGTH);
+    expect_pattern(&mut stream, LENGTH);
+    drop(stream);
+    (Service::Download, 0)
+}
+
+fn client_half_closes(ip: IpAddr) -> (Service, usize) {
+    let mut stream = connect(Service::Download.at(ip));
+    ask(&mut stream, LENGTH);
+    stream.shutdown(Shutdown::Write).unwrap();
+    expect_pattern(&mut stream, LENGTH);
+    (Service::Download, 0)
 }
 
 /// Uploads and downloads of `length` bytes at once, in each family, with these options of the client off.
@@ -238,6 +396,16 @@ fn closing(client: impl Fn(IpAddr) -> (Service, usize) + Sync) {
     });
 }
 
+/// An address with the length of its own prefix.
+fn host(ip: IpAddr) -> String {
+    format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 })
+}
+
+fn ip_tool(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().unwrap();
+    assert!(status.success(), "{arguments:?}");
+}
+
 fn in_client<T: Send>(running: &Running<'_>, work: impl FnOnce() -> T + Send) -> T {
     running.lab.client().run(work).unwrap()
 }
@@ -263,6 +431,14 @@ fn expect_pattern(stream: &mut TcpStream, length: usize) {
 
 /// Bytes of a connection whose end is what matters: more than a window.
 const LENGTH: usize = 100_000;
+/// Bytes of a connection that moves.
+const MEGABYTE: usize = 1 << 20;
+/// Each connection moves in the first third of them.
+const MOVES: Conditions = Conditions {
+    permille: 0,
+    move_at: Some(300_000),
+    moved_at_most: 1000,
+};
 /// Longer than any retransmission takes; only a connection that is stuck runs into it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough for what isn't lost.

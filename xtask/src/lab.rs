@@ -1,4 +1,4 @@
-//! `lab`, `demo`, `bench` and `soak identity`: prepare everything, then hand over to a program of `lb-tests`.
+//! `lab`, `demo`, `bench`, and soaks in a lab: prepare everything, then hand over to a program of `lb-tests`.
 //!
 //! What these commands do is theirs to say (`--help` is passed on); here is only what must be
 //! there before they can start.

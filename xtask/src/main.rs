@@ -46,7 +46,8 @@ enum Xtask {
     Ci(test::Options),
     /// Fuzz what reads foreign bytes: `fuzz`, `fuzz decide --seconds 3600`.
     Fuzz(fuzz::Options),
-    /// For long: TCP over simulated faulty links (`soak tcp --minutes 60`), identities in a lab (`soak identity`).
+    /// For long: TCP over simulated faulty links (`soak tcp --minutes 60`), identities in a lab (`soak identity`), moves of
+    /// connections (`soak moves`).
     Soak(soak::Options),
     /// Check the house rules that no compiler checks.
     Tidy,
@@ -54,7 +55,7 @@ enum Xtask {
     Lab(lab::Arguments),
     /// Show lb in front of a simulated Exchange pool, from nothing to a result table.
     Demo(lab::Arguments),
-    /// Measure: `bench l7`, `bench l4`, `bench tcp`, `bench identity`.
+    /// Measure: `bench l7`, `bench l4`, `bench tcp`, `bench handover`, `bench identity`.
     Bench(lab::Arguments),
     /// Try the packet path and real traffic on other kernels: `vm 6.1 6.12 host`, or all of them.
     Vm(vm::Options),

@@ -1,5 +1,5 @@
-//! `soak`: the TCP simulator, or users in front of a pool whose servers die, for as long as one likes, with other seeds than
-//! those of every test.
+//! `soak`: the TCP simulator, users in front of a pool whose servers die, or connections that move to the kernel, for as long as one
+//! likes, with other seeds than those of every test.
 //!
 //! Seeds begin where the clock says, so that no two soaks are the same, and each failure names the command that repeats it.
 
@@ -31,6 +31,8 @@ enum What {
     Tcp,
     /// Fifty users with every kind of login, 100,000 requests a round and transport: `tests/src/soak`. Needs root.
     Identity,
+    /// 10,000 connections a round that move to the kernel in mid-transfer: `tests/src/moves`. Needs root.
+    Moves,
 }
 
 /// Seeds of a round, for each fault. Some tens of seconds.
@@ -43,15 +45,16 @@ const ROUND: u64 = 1000;
 pub(crate) fn run(options: &Options) -> Result<()> {
     match options.what {
         What::Tcp => tcp(options),
-        What::Identity => identity(options),
+        What::Identity => in_lab("identity", options),
+        What::Moves => in_lab("moves", options),
     }
 }
 
 /// Ends as `lb-soak` does.
-fn identity(options: &Options) -> Result<()> {
+fn in_lab(what: &str, options: &Options) -> Result<()> {
     let first = options.first.map_or_else(seed_of_now, Ok)?.to_string();
     let minutes = options.minutes.to_string();
-    let words = ["identity", "--minutes", &minutes, "--first", &first];
+    let words = [what, "--minutes", &minutes, "--first", &first];
     lab::run("lb-soak", &lab::Arguments::new(&words))
 }
 

@@ -5,7 +5,8 @@
 //!    │             │                       │                        │                    else: to the server, as it is
 //!    ▼             ▼                       ▼                        ▼ miss
 //!  Pass      Pass, of a tunnel           Pass            service? one way ─▶ ring ─▶ to the server
-//!                                                                 worker ─▶ as it is, to that of the queue
+//!                                                                 worker ─▶ as it is, to that of the queue,
+//!                                                                           or Pass if the stack has the connection
 //! ```
 //!
 //! Servers and routers answer what NAT has sent with errors about a packet that no client knows; and routers on the
@@ -24,6 +25,7 @@
 //! Deliberately not here: echo, which the stack answers for virtual addresses, for they are local.
 
 use super::open::{before_change, may_adopt, would_hold};
+use super::stack::is_on_stack;
 use super::unknown::to_worker;
 use super::{Egress, Ingress, Shared, Tables, counters_of, in_prefilter, may_be_ours, settings};
 use crate::abi::{
@@ -37,7 +39,7 @@ use crate::tcp::Flags;
 use crate::verdict::Part;
 use crate::verdict::Reason::{
     Fragment, GueChecksum, Icmp as NotForUs, IcmpQuote, Ipv6Extension, Malformed, NoHeadroom,
-    Orphaned, TooBigUnanswered, TtlExpired, TunnelIcmp, VlanGone, WorkerIcmp,
+    Orphaned, StackFlow, TooBigUnanswered, TtlExpired, TunnelIcmp, VlanGone, WorkerIcmp,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::{Icmp, PROTOCOL_FRAGMENT, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Udp, is_extension};
@@ -304,6 +306,9 @@ where
                 return Err(Pass(Orphaned));
             }
             Shared::count(table.sets, counters_of(service), error.counters(0));
+            if is_on_stack(table.sets, service, &error.key) {
+                return Err(Pass(StackFlow));
+            }
             Ok(None)
         }
         SERVICE_KIND_L4 if may_adopt(service, Flags::ACK) => {

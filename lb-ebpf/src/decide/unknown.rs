@@ -3,6 +3,7 @@
 use super::access::admit;
 use super::open::{adopt, may_adopt, open, touch_both};
 use super::parse::Segment;
+use super::stack::goes_to_stack;
 use super::{Ingress, Shared, Tables, counters_of, enter, is_reopened, settings};
 use crate::abi::{SERVICE_KIND_L4, SERVICE_KIND_NONE, SERVICE_KIND_STACK, SERVICE_KIND_WORKER};
 use crate::family::Family;
@@ -10,7 +11,7 @@ use crate::flow::Table;
 use crate::layout::{Handover, Piece};
 use crate::verdict::Part;
 use crate::verdict::Reason::{
-    Malformed, NoFlow, NoWorker, StackService, WorkerFragment, WorkerHeaders,
+    Malformed, NoFlow, NoWorker, StackFlow, StackService, WorkerFragment, WorkerHeaders,
 };
 use crate::verdict::Verdict::{self, Drop, Pass};
 use crate::wire::Packet;
@@ -84,6 +85,8 @@ where
         // Without a flow there is no server to send it to. The stack, which has no such connection
         // either, answers with RST: the client learns at once what a drop would tell it by timeout.
         SERVICE_KIND_L4 => Err(Pass(NoFlow)),
+        // Before its headers are looked at: the stack reads more than a worker's TCP does.
+        SERVICE_KIND_WORKER if goes_to_stack(tables, service, &segment) => Err(Pass(StackFlow)),
         SERVICE_KIND_WORKER => {
             let part = if segment.opens() {
                 Part::Opening

@@ -1,7 +1,7 @@
 //! What is particular to IPv4 (RFC 791).
 
 use super::{Family, V4, high, low};
-use crate::abi::{HASH_KEYS, ServiceKey, Settings, mapped, unmapped};
+use crate::abi::{HASH_KEYS, ServiceKey, Settings, StackFlowKey, mapped, unmapped};
 use crate::cell::Cell64;
 use crate::checksum::Update;
 use crate::layout::Layout;
@@ -15,6 +15,7 @@ impl Family for V4 {
     type Addresses = u64;
     type Cells = Cell64;
     type ServiceKey = ServiceKey;
+    type StackFlowKey = StackFlowKey;
     const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV4;
     const TUNNELLED: u8 = 4;
     const FIRST: Stage = Stage::Ipv4;
@@ -230,6 +231,18 @@ impl Family for V4 {
             port,
             protocol,
             zero: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn stack_flow_key(addresses: u64, ports: u32) -> StackFlowKey {
+        let [a, b, c, d, e, f, g, h] = addresses.to_ne_bytes();
+        let [i, j, k, l] = ports.to_ne_bytes();
+        StackFlowKey {
+            remote: [a, b, c, d],
+            local: [e, f, g, h],
+            remote_port: [i, j],
+            local_port: [k, l],
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is particular to IPv6 (RFC 8200).
 
 use super::{Family, V4, V6, high, low};
-use crate::abi::{HASH_KEYS, ServiceKey6, Settings};
+use crate::abi::{HASH_KEYS, ServiceKey6, Settings, StackFlowKey6};
 use crate::cell::Cell64;
 use crate::checksum::Update;
 use crate::layout::{Layout, Piece};
@@ -15,6 +15,7 @@ impl Family for V6 {
     type Addresses = [u64; 4];
     type Cells = [Cell64; 4];
     type ServiceKey = ServiceKey6;
+    type StackFlowKey = StackFlowKey6;
     const ETHERTYPE: [u8; 2] = ETHERTYPE_IPV6;
     const TUNNELLED: u8 = 41;
     const FIRST: Stage = Stage::Ipv6;
@@ -252,6 +253,17 @@ impl Family for V6 {
             port,
             protocol,
             zero: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn stack_flow_key(addresses: [u64; 4], ports: u32) -> StackFlowKey6 {
+        let [a, b, c, d] = ports.to_ne_bytes();
+        StackFlowKey6 {
+            remote: Self::wide_source(addresses),
+            local: Self::destination(addresses),
+            remote_port: [a, b],
+            local_port: [c, d],
         }
     }
 

@@ -8,8 +8,9 @@ use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, Progr
 use aya_ebpf::macros::btf_map;
 use lb_ebpf::abi::{
     AccessKey, BACKEND_IDS, Backend, Interface, MAX_FRAGMENTED, MAX_INTERFACES, MAX_PREFIXES,
-    MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS, RING_SIZE, RING_SLOTS,
-    SERVICE_IDS, Service, ServiceCounters, ServiceKey, ServiceKey6, Settings, Vlan, VlanKey,
+    MAX_SERVICES, MAX_SNAT_ADDRESSES, MAX_STACK_FLOWS, MAX_VLANS, MAX_XSKS, PREFILTER_WORDS,
+    RING_SIZE, RING_SLOTS, SERVICE_IDS, Service, ServiceCounters, ServiceKey, ServiceKey6,
+    Settings, StackFlowKey, StackFlowKey6, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{Answers, Haste};
 use lb_ebpf::family::{V4, V6};
@@ -67,6 +68,16 @@ pub(super) static FRAGMENTS: LruHashMap<FragmentKey<V4>, u32, { MAX_FRAGMENTED a
 /// As `FRAGMENTS`.
 #[btf_map]
 pub(super) static FRAGMENTS6: LruHashMap<FragmentKey<V6>, u32, { MAX_FRAGMENTED as usize }> =
+    LruHashMap::new();
+
+/// What is forgotten here goes to a worker, who gives it back to the stack.
+#[btf_map]
+pub(super) static STACK_FLOWS: LruHashMap<StackFlowKey, u32, { MAX_STACK_FLOWS as usize }> =
+    LruHashMap::new();
+
+/// As `STACK_FLOWS`.
+#[btf_map]
+pub(super) static STACK_FLOWS6: LruHashMap<StackFlowKey6, u32, { MAX_STACK_FLOWS as usize }> =
     LruHashMap::new();
 
 #[btf_map]

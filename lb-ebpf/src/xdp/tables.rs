@@ -7,13 +7,13 @@
 use super::maps::{
     ACCESS, ANSWERS, BACKENDS, COUNTERS, FLOWS, FLOWS6, FRAGMENTS, FRAGMENTS6, HANDOVER, HASTE,
     INTERFACES, PREFILTER, REWRITE, REWRITE6, RINGS, SERVICE_COUNTERS, SERVICES, SERVICES6,
-    SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6, VLAN_IDS, VLANS,
+    SETTINGS, SNAT_ADDRESSES, SNAT_ADDRESSES6, STACK_FLOWS, STACK_FLOWS6, VLAN_IDS, VLANS,
 };
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use lb_ebpf::abi::{
-    ACCESS_BITS, AccessKey, Backend, Interface, RING_SLOTS, Service, ServiceCounters, ServiceKey,
-    ServiceKey6, Settings, Vlan, VlanKey,
+    ACCESS_BITS, AccessKey, Backend, Interface, RING_SLOTS, STACK_FLOW_BEGUN, Service,
+    ServiceCounters, ServiceKey, ServiceKey6, Settings, StackFlowKey, StackFlowKey6, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{Answers, Haste, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
@@ -158,6 +158,16 @@ impl Tables<V4> for Maps {
     }
 
     #[inline(always)]
+    fn is_stack_flow(&self, key: &StackFlowKey) -> bool {
+        STACK_FLOWS.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn begin_stack_flow(&self, key: &StackFlowKey) -> bool {
+        STACK_FLOWS.insert(key, STACK_FLOW_BEGUN, 0).is_ok()
+    }
+
+    #[inline(always)]
     fn note_rewrite(&self, rewrite: &Rewrite<V4>) {
         if let Some(element) = REWRITE.get_ptr_mut(0) {
             // SAFETY: as in `count`.
@@ -207,6 +217,16 @@ impl Tables<V6> for Maps {
     fn remember_fragment(&self, key: &FragmentKey<V6>, ports: u32) {
         // If it fails, the pieces that follow are passed like those of a datagram that nobody knows.
         let _ = FRAGMENTS6.insert(key, ports, 0);
+    }
+
+    #[inline(always)]
+    fn is_stack_flow(&self, key: &StackFlowKey6) -> bool {
+        STACK_FLOWS6.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn begin_stack_flow(&self, key: &StackFlowKey6) -> bool {
+        STACK_FLOWS6.insert(key, STACK_FLOW_BEGUN, 0).is_ok()
     }
 
     #[inline(always)]

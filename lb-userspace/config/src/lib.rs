@@ -16,6 +16,8 @@
 //! | `af_xdp.connections` | connections of each worker's own TCP, at most [`MAX_CONNECTIONS`]; SYNs above that are not answered | [`DEFAULT_CONNECTIONS`] |
 //! | `af_xdp.memory_mib` | bytes of all their buffers together, 16 to 65536 MiB: windows shrink when half is used, SYNs are not answered when an eighth is left | 256 |
 //! | `af_xdp.spin_us` | how long an idle worker looks for packets before it sleeps, up to 1000 µs: 20 to 50 are worth it on a CPU of its own | 0 |
+//! | `af_xdp.moves_per_second` | connections that each worker moves to the kernel's TCP in a second, at most [`MAX_MOVES_PER_SECOND`]; more stay (`handover` of a service) | [`DEFAULT_MOVES_PER_SECOND`] |
+//! | `af_xdp.moved_connections` | connections of each worker that have moved and are still there, at most [`MAX_MOVED_CONNECTIONS`]; more stay. Each is an open file of the daemon | half of the open files that the daemon may have, shared by the workers |
 //! | `flows.max` | L4 flows of each family that must fit, at most [`MAX_FLOWS`] | [`DEFAULT_FLOWS`] |
 //! | `flows.hash_key` | secret of at least [`MIN_HASH_KEY`] bytes; hosts with the same one and the same services choose the same server for every flow | random for each start |
 //! | `flows.orphaned_after` | with `lb run --pin`: how long no daemon may be there before services that ask for it (`when_daemon_gone`, and all that are proxied by `AF_XDP`) are left to the host's stack, 2 s to 24 h | [`DEFAULT_ORPHANED_AFTER`] |
@@ -57,7 +59,7 @@
 //! | `minimum_healthy` | fewer servers up than this, backups not counted, are logged once and shown by `lb status`; nothing else changes | no warning |
 //! | `retries` | how often a request of which no server has seen anything is tried again, 0 to 10 | [`DEFAULT_RETRIES`] |
 //!
-//! **`mode = "tcp"`** has these, `transport`, `tls` and `upstream_tls` (as in `mode = "http"`, each optional), and what all modes have. It is
+//! **`mode = "tcp"`** has these, `transport`, `handover` (of which `streamed` and `begin`), `tls` and `upstream_tls` (as in `mode = "http"`, each optional), and what all modes have. It is
 //! for protocols in which the server may speak first, such as SMTP, IMAP and POP. `STARTTLS` passes through it from client to server and is
 //! never ended here: LoadMaster's STARTTLS modes have no counterpart.
 //!
@@ -68,6 +70,7 @@
 //! | `profile` | `"exchange"`, `"plain"` | `"plain"` |
 //! | `headers` | [`HeaderMode`]: `"none"`, `"x-forwarded-for"`, `"x-forwarded-for+via"`, `"x-clientside"`, `"x-clientside+via"`, `"via"`, `"legacy"` | exchange: `"none"`; plain: `"x-forwarded-for"` |
 //! | `transport` | `"auto"`, `"af_xdp"`, `"kernel"` | `"auto"` |
+//! | `handover` | only with `transport = "auto"`: when a connection moves from the worker's TCP to the kernel's; see below | as below |
 //! | `tls` | `{ certificate, key }`: PEM files, shown to clients; see below for more | plain HTTP |
 //! | `upstream_tls` | `{ server_name, ca }`: what servers must prove; `verify = "none"` in place of `ca` accepts anyone | plain HTTP |
 //! | `response_timeout` | longest wait for a response's head, 1 s to 24 h | [`EXCHANGE_RESPONSE_TIMEOUT`], [`PLAIN_RESPONSE_TIMEOUT`] |
@@ -96,6 +99,18 @@
 //! | `header` | list of `{ name, value }`; without `value` any will do | any |
 //! | `redirect` | `{ to, status }`: URL or path with `{host}`, `{path}` (and query), `{query}` of the request; 301, 302, 303, 307, 308 | status 302 |
 //! | `respond` | `{ status, body }` | |
+//!
+//! **`handover`**: with `transport = "auto"` on `AF_XDP`, small connections live on the workers' TCP and big ones on the kernel's, to which
+//! they move without their client noticing. `"off"` leaves all where they began, on the workers'. Bytes are from [`MIN_BULK`] to [`MAX_BULK`].
+//!
+//! | key | value | default |
+//! |---|---|---|
+//! | `response` | (http) a connection moves at the head of a response that announces so many bytes | [`DEFAULT_BULK_RESPONSE`] |
+//! | `upload` | (http) at the head of a request that announces so many bytes | [`DEFAULT_BULK_UPLOAD`] |
+//! | `streamed` | once so many bytes of a body of unknown length have passed; of a relay, in both directions together | [`DEFAULT_BULK_STREAMED`] |
+//! | `begin` | which TCP takes new connections: `"af_xdp"` (the workers'), `"kernel"`, `"adaptive"` (the kernel's while more than three in five of a service's connections turn out to be bulk, and never under a flood of SYNs) | `"adaptive"` |
+//!
+//! Connections that change to another protocol (`upgrade`, `connect`) move when they do.
 //!
 //! **`tls`**: all its files are read again when they change, without a restart; what is wrong with them is logged, and what was good stays.
 //!
@@ -194,15 +209,15 @@ use toml::de::DeTable;
 
 pub use error::{Cost, Error, Errors, Place, Problem, Warning};
 pub use model::{
-    Access, Action, AfXdp, Affinity, BalanceMethod, Balancing, BodyLimits, BodyRate,
+    Access, Action, AfXdp, Affinity, BalanceMethod, Balancing, Begin, BodyLimits, BodyRate,
     CertificateFiles, Check, CipherSuite, Ciphers, ClientCertificateMode, ClientCertificates,
-    Config, ErrorPage, ErrorPages, Expect, Flows, Forward, Forwarding, Get, Greeting, HashKey,
-    HeaderEquals, HeaderMode, HeaderRule, Health, HostPattern, Hsts, HstsReach, Http, Inbound,
-    InterfaceName, L4, Limits, Mail, Mode, Name, Nat, NotANetwork, Passive, PathPrefix, Pattern,
-    Persistence, Piece, PoolOf, PortRange, Prefix, Profile, Protocol, ProxyProtocol, Queue, Rate,
-    Redirect, RequestLimits, Respond, Route, Rules, Schedule, Server, Service, Source, Symptom,
-    TargetPart, TargetRule, Tcp, Tell, Template, Tls, TlsVersion, Transport, Tunnels, UpgradeTo,
-    UpstreamTls, Variable, Verify, When, WhenDaemonGone, WhenExceeded, WhenServerFails,
+    Config, ErrorPage, ErrorPages, Expect, Flows, Forward, Forwarding, Get, Greeting, Handover,
+    HashKey, HeaderEquals, HeaderMode, HeaderRule, Health, HostPattern, Hsts, HstsReach, Http,
+    Inbound, InterfaceName, L4, Limits, Mail, Mode, Name, Nat, NotANetwork, Passive, PathPrefix,
+    Pattern, Persistence, Piece, PoolOf, PortRange, Prefix, Profile, Protocol, ProxyProtocol,
+    Queue, Rate, Redirect, RequestLimits, Respond, Route, Rules, Schedule, Server, Service, Source,
+    Symptom, TargetPart, TargetRule, Tcp, Tell, Template, Tls, TlsVersion, Transport, Tunnels,
+    UpgradeTo, UpstreamTls, Variable, Verify, When, WhenDaemonGone, WhenExceeded, WhenServerFails,
 };
 
 use error::Path;
@@ -245,6 +260,32 @@ pub const DEFAULT_CONNECTIONS: NonZeroU32 = NonZeroU32::new(1 << 20).expect("not
 
 /// Sixteen million.
 pub const MAX_CONNECTIONS: u32 = 1 << 24;
+
+/// Every move costs the worker some 30 µs, and so these 3 % of its time.
+pub const DEFAULT_MOVES_PER_SECOND: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
+
+/// Three quarters of a worker's time.
+pub const MAX_MOVES_PER_SECOND: u32 = 25_000;
+
+/// As many as the data plane can tell apart, of each family.
+pub const MAX_MOVED_CONNECTIONS: u32 = 65_536;
+
+/// From here on a move paid in the measurements behind it, on a connection that ends after the response too (1.57 times the
+/// requests per second at 32 KB, 0.97 at 16 KB); on one that is kept alive it does earlier. Which of the two a connection is, nobody
+/// knows at its first response, and so there is one number.
+pub const DEFAULT_BULK_RESPONSE: NonZeroU32 = NonZeroU32::new(32 << 10).expect("not zero");
+
+/// Twice that of a response: who uploads is talking at the cut, and some of it comes twice.
+pub const DEFAULT_BULK_UPLOAD: NonZeroU32 = NonZeroU32::new(64 << 10).expect("not zero");
+
+/// Most streams that end do before.
+pub const DEFAULT_BULK_STREAMED: NonZeroU32 = NonZeroU32::new(64 << 10).expect("not zero");
+
+/// Below, a move costs more than it can ever bring.
+pub const MIN_BULK: u32 = 16 << 10;
+
+/// A gibibyte, which is "never" for most.
+pub const MAX_BULK: u32 = 1 << 30;
 
 /// A million connections: 64 MiB of one-cache-line entries.
 pub const DEFAULT_FLOWS: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero");

@@ -15,6 +15,7 @@ use crate::error::Warning;
 mod admission;
 mod balance;
 mod exchange;
+mod handover;
 mod headers;
 mod health;
 mod http_service;
@@ -29,6 +30,7 @@ pub use admission::{
 };
 pub use balance::{BalanceMethod, Balancing, Passive, Persistence, Queue, Symptom};
 pub use exchange::{Expect, Tunnels, UpgradeTo};
+pub use handover::{Begin, Handover};
 pub use headers::{Hsts, HstsReach, Inbound, Tell};
 pub use health::{Check, Get, Greeting, Health, Mail, Schedule};
 pub use http_service::{
@@ -132,6 +134,11 @@ pub struct AfXdp {
     pub memory_mib: u32,
     /// How long an idle worker looks for packets before it sleeps.
     pub spin: Duration,
+    /// Connections that move to the kernel's TCP in a second; more stay where they are.
+    pub moves_per_second: NonZeroU32,
+    /// Connections that have moved and are still there, each of which has a file descriptor; more stay where they are. `None`
+    /// for what the process may have open.
+    pub moved_connections: Option<NonZeroU32>,
 }
 
 impl Default for AfXdp {
@@ -140,6 +147,8 @@ impl Default for AfXdp {
             connections: crate::DEFAULT_CONNECTIONS,
             memory_mib: 256,
             spin: Duration::ZERO,
+            moves_per_second: crate::DEFAULT_MOVES_PER_SECOND,
+            moved_connections: None,
         }
     }
 }
@@ -273,6 +282,15 @@ impl Service {
         match &self.mode {
             Mode::Http(http) => Some(http.transport),
             Mode::Tcp(tcp) => Some(tcp.transport),
+            Mode::L4(_) => None,
+        }
+    }
+
+    /// When its connections move to the kernel's TCP, if its transport allows that; `None` if they never do.
+    pub fn handover(&self) -> Option<Handover> {
+        match &self.mode {
+            Mode::Http(http) => http.handover,
+            Mode::Tcp(tcp) => tcp.handover,
             Mode::L4(_) => None,
         }
     }

@@ -15,7 +15,8 @@ use crate::reader::{Node, Read, Report, Schema, Table, unique};
 use crate::service::{self, Draft};
 use crate::{
     DEFAULT_ADMIN, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, DEFAULT_ORPHANED_AFTER, MAX_CONNECTIONS,
-    MAX_FLOWS, MAX_NAT_ADDRESSES, MAX_SERVERS, MAX_SERVICES, value,
+    MAX_FLOWS, MAX_MOVED_CONNECTIONS, MAX_MOVES_PER_SECOND, MAX_NAT_ADDRESSES, MAX_SERVERS,
+    MAX_SERVICES, value,
 };
 
 /// The keys at the top of the file.
@@ -100,7 +101,7 @@ fn labelled_service(node: &Node<'_>) -> Option<Draft> {
 
 fn af_xdp(node: &Node<'_>) -> Option<AfXdp> {
     let expected = "a table, such as [af_xdp] with memory_mib = 512";
-    let table = node.table(expected, &["connections", "memory_mib", "spin_us"])?;
+    let table = node.table(expected, AF_XDP)?;
     let default = AfXdp::default();
     let connections = table.optional("connections", default.connections, |node| {
         node.count(MAX_CONNECTIONS)
@@ -112,12 +113,28 @@ fn af_xdp(node: &Node<'_>) -> Option<AfXdp> {
         let micros = node.number(0..=MAX_SPIN_MICROS)?;
         Some(Duration::from_micros(micros.into()))
     });
+    let moves_per_second = table.optional("moves_per_second", default.moves_per_second, |node| {
+        node.count(MAX_MOVES_PER_SECOND)
+    });
+    let moved_connections = table.optional("moved_connections", None, |node| {
+        node.count(MAX_MOVED_CONNECTIONS).map(Some)
+    });
     Some(AfXdp {
         connections: connections?,
         memory_mib: memory_mib?,
         spin: spin?,
+        moves_per_second: moves_per_second?,
+        moved_connections: moved_connections?,
     })
 }
+
+const AF_XDP: Schema = &[
+    "connections",
+    "memory_mib",
+    "spin_us",
+    "moves_per_second",
+    "moved_connections",
+];
 
 /// Below, a hundred clients with full windows wait for each other; above, it is no cap.
 const MEMORY_MIB: RangeInclusive<u32> = 16..=65_536;

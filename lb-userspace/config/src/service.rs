@@ -8,6 +8,7 @@
 pub(crate) mod access;
 mod balance;
 mod exchange;
+mod handover;
 mod headers;
 mod http;
 mod l4;
@@ -133,6 +134,7 @@ fn mode(
 /// What is for services that have connections of their own.
 const PROXIED: Schema = &[
     "transport",
+    "handover",
     "tls",
     "upstream_tls",
     "limits",
@@ -193,6 +195,7 @@ const SCHEMA: Schema = &[
     "deny",
     "deny_file",
     // mode = "http" and mode = "tcp"
+    "handover",
     "limits",
     "proxy_protocol",
     "accept_proxy_protocol",

@@ -132,6 +132,16 @@ impl Activity {
         self.homeward.get() == Homeward::Done && self.is_request_done()
     }
 
+    /// Whether there is no exchange, and nothing of the next one.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_between() && self.head_since.get().is_none()
+    }
+
+    /// When the last byte went either way.
+    pub(crate) fn last_byte(&self) -> Instant {
+        self.last_byte.get()
+    }
+
     /// Since when it is the server's turn, which has all of the request, or all that it gets unasked; `None` if it isn't.
     pub(crate) fn servers_turn_since(&self) -> Option<Instant> {
         match self.outward.get() {

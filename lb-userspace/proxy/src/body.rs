@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::carriage::Meter;
 use crate::client_io::Shared;
 use crate::error::{Error, Kind};
 use crate::headers::BodyPresence;
@@ -38,6 +39,7 @@ pub(crate) struct RequestBody {
     room: u64,
     /// Whether to ask the gate before each read.
     is_held: bool,
+    meter: Meter,
 }
 
 /// Why a client's body broke off.
@@ -58,6 +60,7 @@ impl RequestBody {
             shared,
             room: u64::MAX,
             is_held: false,
+            meter: Meter::default(),
         };
         if body.is_end_stream() {
             body.done();
@@ -74,7 +77,7 @@ impl RequestBody {
         }
     }
 
-    /// Holds the body to the limits of its route.
+    /// Holds the body, which will be forwarded, to the limits of its route.
     pub(crate) fn limit(&mut self, limits: &BodyLimits, method: &Method) -> Result<(), Error> {
         if self.is_end_stream() {
             return Ok(());
@@ -85,6 +88,7 @@ impl RequestBody {
             let detail = "the body is larger than the route takes, says its length";
             return Err(Error::new(Kind::BodyTooLarge, detail));
         }
+        self.meter = self.shared.freight.upload(method, &self.size_hint());
         Ok(())
     }
 
@@ -127,6 +131,7 @@ impl Body for RequestBody {
         let frame = frame.map(|frame| frame.map_err(BodyError::from));
         if let Some(data) = frame.iter().flatten().find_map(Frame::data_ref) {
             self.shared.body_in(data.len());
+            self.meter.pass(data.len());
             self.shared.pace.passed_on();
             let Some(room) = self.room.checked_sub(data.len() as u64) else {
                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
@@ -175,6 +180,7 @@ pub(crate) struct Relayed {
     incoming: Incoming,
     /// The connection that the body comes on, unless the session holds it.
     lease: Option<Lease>,
+    meter: Meter,
     end: End,
 }
 
@@ -194,6 +200,7 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
+        self.record.bulk = self.shared.freight.told();
         self.shared.response_done();
     }
 }
@@ -205,10 +212,13 @@ impl ResponseBody {
         shared: Rc<Shared>,
         record: Record,
     ) -> Self {
+        let size = incoming.size_hint();
+        let meter = shared.freight.response(record.method(), &size);
         let end = End { shared, record };
         let mut relayed = Relayed {
             incoming,
             lease,
+            meter,
             end,
         };
         if relayed.incoming.is_end_stream() {
@@ -219,8 +229,10 @@ impl ResponseBody {
 
     pub(crate) fn own(text: impl Into<Bytes>, shared: Rc<Shared>, mut record: Record) -> Self {
         record.complete = true;
+        let text = Full::from(text.into());
+        shared.freight.response(record.method(), &text.size_hint());
         Self::Own(Own {
-            text: Full::from(text.into()),
+            text,
             _end: End { shared, record },
         })
     }
@@ -255,6 +267,7 @@ impl Body for ResponseBody {
                 if let Some(data) = frame.iter().flatten().find_map(Frame::data_ref) {
                     relayed.end.record.body_bytes += data.len() as u64;
                     relayed.end.shared.body_out();
+                    relayed.meter.pass(data.len());
                 }
                 if matches!(frame, Some(Err(_))) {
                     relayed.end.record.failed(Kind::UpstreamBroken);

@@ -1,12 +1,32 @@
-//! Tells servers whose certificate a client has proved to have, in a header of the operator's choice.
+//! What a client shows in its TLS handshake, and how servers are told whose certificate it has proved to have, in a header of
+//! the operator's choice.
 //!
 //! Invariant: a server that gets the header got it from us. What a client sends under that name is removed, also where
 //! it writes `_` for `-`, which CGI and ASP.NET take for the same name.
+
+use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::headers;
 use crate::tls::{Leaf, ServerTls};
+
+/// What a client showed in its TLS handshake.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) server_name: Option<Rc<str>>,
+    pub(crate) certificate: Option<Rc<Leaf>>,
+}
+
+impl Shown {
+    pub(crate) fn on(tls: &rustls::ServerConnection) -> Self {
+        let leaf = tls.peer_certificates().and_then(<[_]>::first);
+        Self {
+            server_name: tls.server_name().map(Rc::from),
+            certificate: leaf.and_then(|leaf| Leaf::read(leaf).ok().map(Rc::new)),
+        }
+    }
+}
 
 /// Puts the subject of the client's certificate into `headers`, if that is asked for.
 pub(crate) fn tell(tls: Option<&ServerTls>, certificate: Option<&Leaf>, headers: &mut HeaderMap) {

@@ -5,22 +5,25 @@
 //! up: a client that has asked for all that it wants may close its sending side and read on (RFC 9293 section 3.6). Before
 //! the response's head it counts as the client being gone (`Proxy::serve` says why).
 //!
-//! Invariant: bytes are never changed, reordered or buffered here; the only bytes that hyper writes and the client
-//! does not get, or gets later, are the ones that the gate catches.
+//! Invariant: bytes are never changed or reordered here, nor buffered, but for what ends a rest; the only bytes that hyper
+//! writes and the client does not get, or gets later, are the ones that the gate catches.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::admission::Pace;
 use crate::alarm::Alarm;
+use crate::carriage::Freight;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
 use crate::service::ClientTimeouts;
@@ -38,7 +41,11 @@ pub(crate) struct Shared {
     pub(crate) pace: Pace,
     /// How long the head of a response is awaited.
     pub(crate) patience: RefCell<Alarm>,
+    /// Of the connection, also on one of its streams.
+    pub(crate) freight: Freight,
     is_flushed: Cell<bool>,
+    /// Whether the last read found nothing.
+    is_dry: Cell<bool>,
     awaits_flush: RefCell<Option<Waker>>,
     /// Whoever is to learn of the client's end when the response is through.
     awaits_end: RefCell<Option<Waker>>,
@@ -46,16 +53,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Of a connection that carries one exchange at a time.
-    pub(crate) fn new(timeouts: ClientTimeouts) -> Rc<Self> {
-        Self::of(timeouts, false)
+    pub(crate) fn new(timeouts: ClientTimeouts, freight: Freight) -> Rc<Self> {
+        Self::of(timeouts, freight, false)
     }
 
     /// Of a stream of a connection that carries several.
-    pub(crate) fn of_stream(timeouts: ClientTimeouts) -> Rc<Self> {
-        Self::of(timeouts, true)
+    pub(crate) fn of_stream(timeouts: ClientTimeouts, freight: Freight) -> Rc<Self> {
+        Self::of(timeouts, freight, true)
     }
 
-    fn of(timeouts: ClientTimeouts, is_stream: bool) -> Rc<Self> {
+    fn of(timeouts: ClientTimeouts, freight: Freight, is_stream: bool) -> Rc<Self> {
         Rc::new(Self {
             timeouts: Cell::new(timeouts),
             is_stream,
@@ -64,7 +71,9 @@ impl Shared {
             leftover: Leftover::default(),
             pace: Pace::default(),
             patience: RefCell::default(),
+            freight,
             is_flushed: Cell::new(true),
+            is_dry: Cell::new(false),
             awaits_flush: RefCell::default(),
             awaits_end: RefCell::default(),
         })
@@ -85,6 +94,16 @@ impl Shared {
         if let Some(waker) = self.awaits_end.take() {
             waker.wake();
         }
+    }
+
+    /// Whether nothing is under way: the client has every response, and has sent nothing since.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.activity.is_idle() && self.is_flushed.get()
+    }
+
+    /// Whether there was a read since the last call, and nothing to read.
+    pub(crate) fn take_dry(&self) -> bool {
+        self.is_dry.take()
     }
 
     /// Whether this is one of several exchanges on a connection.
@@ -128,7 +147,12 @@ pub(crate) struct ClientIo<S> {
     shared: Rc<Shared>,
     /// The client sends nothing more.
     has_ended: bool,
+    /// What ended a rest, for the next read.
+    news: Option<io::Result<Bytes>>,
 }
+
+/// Bytes that end a rest and are kept for the next read; what is more stays in the stream. Most heads fit.
+const NEWS: usize = 4 << 10;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
     pub(crate) fn new(stream: S, shared: Rc<Shared>) -> Self {
@@ -136,7 +160,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
             stream,
             shared,
             has_ended: false,
+            news: None,
         }
+    }
+
+    /// Waits, without a buffer, until there is something to read: bytes, the end, or an error.
+    pub(crate) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.news.is_none() {
+            let mut space = [MaybeUninit::uninit(); NEWS];
+            let mut space = ReadBuf::uninit(&mut space);
+            let outcome = ready!(Pin::new(&mut *self).poll_read(cx, &mut space));
+            self.news = Some(outcome.map(|()| Bytes::copy_from_slice(space.filled())));
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes back bytes that were read and not used.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.shared.activity.received(Instant::now());
+            self.news = Some(Ok(bytes));
+        }
+    }
+
+    /// Hands out what ended a rest; whether there was anything.
+    fn tell_news(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let Some(mut news) = self.news.take().transpose()? else {
+            return Ok(false);
+        };
+        let count = news.len().min(buf.remaining());
+        buf.put_slice(&news.split_to(count));
+        if news.has_remaining() {
+            self.news = Some(Ok(news));
+        }
+        Ok(count > 0)
     }
 
     /// Writes what is due of a `100 Continue`; afterwards none is.
@@ -179,9 +236,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<S> {
         // hyper reads while it waits for the body, and so this is where a 100 from the server wakes us. A client
         // that doesn't take the line is still read from.
         let _ = self.poll_continue(cx)?;
+        if self.tell_news(buf)? {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         if !self.has_ended {
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+            self.shared.is_dry.set(read.is_pending());
+            ready!(read)?;
         }
         let count = buf.filled().len() - before;
         if count > 0 {

@@ -11,25 +11,25 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::HeaderMap;
 use http::header::STRICT_TRANSPORT_SECURITY;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::alarm::poll_until;
 use crate::balance::{Balancer, Server};
-use crate::body::BUFFER;
+use crate::carriage::{Carriage, Freight};
+use crate::client_certificate::Shown;
 use crate::client_io::{ClientIo, Shared};
 use crate::entrance::shake_hands;
 use crate::error::{Error, Kind};
 use crate::forward::forward;
 use crate::headers::{HeaderMode, Scheme};
+use crate::http1::Http1;
 use crate::http2;
 use crate::identity::{PersistentAuth, PinReason};
 use crate::route::Action;
@@ -112,9 +112,27 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        self.serve_on(None, stream, client).await
+    }
+
+    /// As [`Proxy::serve`], of a stream whose carrier wants to know when it carries bulk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Proxy::serve`].
+    pub async fn serve_on<S>(
+        self: Rc<Self>,
+        carriage: Option<Rc<dyn Carriage>>,
+        stream: S,
+        client: ClientAddr,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         self.service.counters.client_connections.increment();
         let service = Arc::clone(&self.service);
-        let outcome = self.admit_and_serve(stream, client).await;
+        let freight = Freight::new(service.bulk, carriage);
+        let outcome = self.admit_and_serve(stream, client, freight).await;
         if let Err(error) = &outcome {
             service.counters.count_error(error.kind());
         }
@@ -125,6 +143,7 @@ impl Proxy {
         self: Rc<Self>,
         mut stream: S,
         ends: ClientAddr,
+        freight: Freight,
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -134,7 +153,9 @@ impl Proxy {
         let guest = service.entrance.enter(&mut stream, ends, patience).await?;
         let client = guest.client;
         let Some(tls) = &service.tls else {
-            return self.serve_http(stream, client, Shown::default()).await;
+            return self
+                .serve_http(stream, client, Shown::default(), freight)
+                .await;
         };
         // Boxed, all three: a connection's future has room for its largest part for as long as it lasts. 7 KB less.
         let handshake = Box::pin(shake_hands(tls, stream, service.timeouts.tls_handshake));
@@ -142,9 +163,9 @@ impl Proxy {
         let tls = stream.get_ref().1;
         let shown = Shown::on(tls);
         if tls.alpn_protocol() == Some(http2::ALPN) {
-            return Box::pin(http2::serve(self, stream, client, shown)).await;
+            return Box::pin(http2::serve(self, stream, client, shown, freight)).await;
         }
-        self.serve_http(stream, client, shown).await
+        self.serve_http(stream, client, shown, freight).await
     }
 
     async fn serve_http<S>(
@@ -152,75 +173,56 @@ impl Proxy {
         stream: S,
         client: ClientAddr,
         shown: Shown,
+        freight: Freight,
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let timeouts = self.service.timeouts;
-        let shared = Shared::new(timeouts);
-        let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
+        let shared = Shared::new(timeouts, freight);
+        let io = ClientIo::new(stream, Rc::clone(&shared));
         let mut draining = self.draining();
         let session = Session::new(self, client, shown, shared);
         let requests = Rc::clone(&session);
-        let mut builder = http1::Builder::new();
-        session.proxy.limit_heads(&mut builder);
-        let mut connection = builder
-            .max_buf_size(BUFFER)
-            .preserve_header_case(true)
-            // For headers that we add; those of the server keep their case.
-            .title_case_headers(true)
-            // A response without `Date` is the server's decision.
-            .auto_date_header(false)
-            // It would also run between requests; `activity` keeps the time instead.
-            .header_read_timeout(None)
-            .serve_connection(io, service_fn(move |r| forward(Rc::clone(&requests), r)));
-
+        let answer = service_fn(move |request| forward(Rc::clone(&requests), request));
+        let mut http = Http1::new(io, Rc::clone(&session), answer);
         let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
         let mut stopping = false;
         let mut alarm = pin!(sleep_until(Instant::now() + timeouts.idle));
         poll_fn(|cx| {
             loop {
-                if let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx) {
+                if let Poll::Ready(outcome) = http.poll(cx) {
                     return Poll::Ready(outcome.or_else(ended));
                 }
                 let stop_now = !stopping
                     && (session.poll_pinned_closed(cx).is_ready()
                         || stop.as_mut().poll(cx).is_ready());
-                if !stop_now {
-                    break;
+                if stop_now {
+                    stopping = true;
+                    http.graceful_shutdown();
+                    continue;
                 }
-                stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                if session.shared.leftover.poll(cx).is_ready() {
+                    session.shared.activity.request_done(Instant::now());
+                }
+                match ready!(session.poll_deadline(cx, alarm.as_mut(), http.rests_at())) {
+                    Ok(()) => http.let_rest(),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
             }
-            if session.shared.leftover.poll(cx).is_ready() {
-                session.shared.activity.request_done(Instant::now());
-            }
-            session.poll_deadline(cx, alarm.as_mut()).map(Err)
         })
         .await?;
-        let Some(tunnel) = session.tunnel.take() else {
+        let (Some(tunnel), Some((io, early))) = (session.tunnel.take(), http.into_parts()) else {
             return Ok(());
         };
         if stopping {
             return Ok(());
         }
-        let relay = {
-            let rest = connection.into_parts();
-            // Boxed as well: 3 KB.
-            Box::pin(tunnel.relay(rest.io.into_inner(), rest.read_buf))
-        };
+        // Boxed: 3 KB that every connection would have room for, as above.
+        let relay = Box::pin(session.within_deadline(tunnel.relay(io, early), alarm));
         tokio::select! {
-            outcome = session.within_deadline(relay, alarm) => outcome,
+            outcome = relay => outcome,
             _draining = stop => Ok(()),
-        }
-    }
-
-    fn limit_heads(&self, builder: &mut http1::Builder) {
-        if let Some(limit) = self.service.max_headers {
-            builder.max_headers(limit);
-        }
-        if let Some(limit) = self.service.max_header_bytes {
-            builder.max_header_size(limit);
         }
     }
 
@@ -288,23 +290,6 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
     .because(error))
 }
 
-/// What a client showed in its TLS handshake.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Shown {
-    server_name: Option<Rc<str>>,
-    certificate: Option<Rc<Leaf>>,
-}
-
-impl Shown {
-    fn on(tls: &rustls::ServerConnection) -> Self {
-        let leaf = tls.peer_certificates().and_then(<[_]>::first);
-        Self {
-            server_name: tls.server_name().map(Rc::from),
-            certificate: leaf.and_then(|leaf| Leaf::read(leaf).ok().map(Rc::new)),
-        }
-    }
-}
-
 /// What the requests of one client connection have in common.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -318,7 +303,7 @@ pub(crate) struct Session {
     /// One at most for the servers of a route.
     pinned: RefCell<Vec<(Pinned, PinReason)>>,
     /// What the connection becomes once hyper is done with it.
-    pub(crate) tunnel: RefCell<Option<Tunnel>>,
+    pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 impl Session {
@@ -454,21 +439,30 @@ impl Session {
             if relay.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            self.poll_deadline(cx, alarm.as_mut()).map(Err)
+            self.poll_deadline(cx, alarm.as_mut(), None)
         })
         .await
     }
 
-    /// Ready with the reason when the connection's time is up.
-    fn poll_deadline(&self, cx: &mut Context<'_>, alarm: Pin<&mut Sleep>) -> Poll<Error> {
+    /// Ready with the reason when the connection's time is up, or without when it is time to rest.
+    fn poll_deadline(
+        &self,
+        cx: &mut Context<'_>,
+        alarm: Pin<&mut Sleep>,
+        rest: Option<Instant>,
+    ) -> Poll<Result<(), Error>> {
         let timeouts = self.shared.timeouts.get();
         let of_body = self.shared.pace.deadline(cx.waker());
         let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
         let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
-        let first = deadlines.into_iter().flatten().min_by_key(|(at, _)| *at);
-        let Some((deadline, kind)) = first else {
+        let deadlines = deadlines.into_iter().flatten();
+        let deadlines = deadlines.map(|(at, kind)| (at, Some(kind)));
+        let all = deadlines.chain(rest.map(|at| (at, None)));
+        let Some((deadline, kind)) = all.min_by_key(|(at, _)| *at) else {
             return Poll::Pending;
         };
-        poll_until(cx, alarm, deadline).map(|()| Error::new(kind, "the client's time is up"))
+        ready!(poll_until(cx, alarm, deadline));
+        let over = kind.map(|kind| Error::new(kind, "the client's time is up"));
+        Poll::Ready(over.map_or(Ok(()), Err))
     }
 }

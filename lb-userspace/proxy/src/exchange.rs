@@ -403,10 +403,12 @@ impl Exchange<'_> {
         let (mut head, _) = response.into_parts();
         tunnel.record.answered(head.status);
         session.shared.activity.tunnel();
+        session.shared.freight.tunnel();
+        tunnel.record.bulk = session.shared.freight.told();
         session.proxy.service.counters.tunnels.increment();
         headers::clean_response(&mut head.headers);
         wanted.say(&mut head.headers);
-        session.tunnel.replace(Some(tunnel));
+        session.tunnel.replace(Some(Box::new(tunnel)));
         Response::from_parts(head, ResponseBody::Tunnel)
     }
 }

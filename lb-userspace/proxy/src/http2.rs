@@ -22,8 +22,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::carriage::Freight;
+use crate::client_certificate::Shown;
 use crate::client_io::{ClientIo, Shared};
-use crate::connection::{Proxy, Session, Shown};
+use crate::connection::{Proxy, Session};
 use crate::error::{Error, Kind};
 use crate::forward::forward;
 use crate::service::ClientAddr;
@@ -52,12 +54,13 @@ pub(crate) async fn serve<S>(
     stream: S,
     client: ClientAddr,
     shown: Shown,
+    freight: Freight,
 ) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut draining = proxy.draining();
-    let shared = Shared::new(proxy.service.timeouts);
+    let shared = Shared::new(proxy.service.timeouts, freight);
     let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
@@ -135,7 +138,8 @@ impl Streams {
     fn open(&self) -> Rc<Session> {
         // The connection as a whole awaits no head from now on; silence is all that ends it.
         self.shared.activity.skip_exchange();
-        let shared = Shared::of_stream(self.proxy.service.timeouts);
+        let freight = self.shared.freight.clone();
+        let shared = Shared::of_stream(self.proxy.service.timeouts, freight);
         let mut open = self.open.borrow_mut();
         open.retain(|stream| stream.strong_count() > 0);
         open.push(Rc::downgrade(&shared));

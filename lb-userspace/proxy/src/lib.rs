@@ -10,13 +10,14 @@
 //!
 //! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
 //! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy),
-//! `rules` (what an operator changes besides), `guard` (request smuggling; `DESYNC.md` has the cases), `tunnel` (`Upgrade`, `CONNECT`).
+//! `rules` (what an operator changes besides), `carriage` (what whoever carries a connection is told of it), `guard` (request smuggling; `DESYNC.md` has the cases), `tunnel` (`Upgrade`, `CONNECT`).
 
 mod activity;
 mod admission;
 mod alarm;
 mod balance;
 mod body;
+mod carriage;
 mod client_certificate;
 mod client_io;
 mod connection;
@@ -28,6 +29,7 @@ mod expect;
 mod forward;
 mod guard;
 mod headers;
+mod http1;
 mod http2;
 mod identity;
 mod leftover;
@@ -49,6 +51,7 @@ pub use balance::{
     Balancing, Cookie, CookieKey, Load, Method, Passive, Persistence, Queue, Role, Server, Sources,
     Symptom,
 };
+pub use carriage::{Bulk, BulkThresholds, Carriage};
 pub use connection::Proxy;
 pub use counters::{Counter, Counters};
 pub use entrance::Entrance;

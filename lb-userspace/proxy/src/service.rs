@@ -11,6 +11,7 @@ use http::HeaderValue;
 
 use crate::admission::{BodyRate, RequestLimits};
 use crate::balance::{Balancing, Server};
+use crate::carriage::BulkThresholds;
 use crate::counters::Counters;
 use crate::entrance::Entrance;
 use crate::expect::ExpectMode;
@@ -47,6 +48,8 @@ pub struct Service {
     pub hsts: Option<HeaderValue>,
     /// For statuses that a route has no page for, and requests that no route takes.
     pub error_pages: ErrorPages,
+    /// From where on the carrier of a connection is told that it carries bulk; `None` for never.
+    pub bulk: Option<BulkThresholds>,
 }
 
 /// How the requests of a route get to its servers.

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use lb_proxy::tls::{self, Alpn, ServerOptions, ServerTls};
 use lb_proxy::{
-    Access, Balancing, ClientAddr, ClientTimeouts, Counter, Counters, Entrance, Kind, Method,
-    Prefix, ProxyProtocol, Relay, RelayService, Server, proxy_header,
+    Access, Balancing, Bulk, BulkThresholds, Carriage, ClientAddr, ClientTimeouts, Counter,
+    Counters, Entrance, Kind, Method, Prefix, ProxyProtocol, Relay, RelayService, Server,
+    proxy_header,
 };
 use rustls_pki_types::ServerName;
-use support::{nobody, origin, run, until};
+use support::{Carrier, Told, nobody, origin, run, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
@@ -39,6 +40,7 @@ fn service(addresses: &[SocketAddr]) -> RelayService {
         counters: Arc::new(Counters::default()),
         bytes_in: Counter::default(),
         bytes_out: Counter::default(),
+        bulk: None,
     }
 }
 
@@ -46,6 +48,7 @@ fn service(addresses: &[SocketAddr]) -> RelayService {
 struct Edge {
     address: SocketAddr,
     relay: Rc<Relay>,
+    told: Told,
 }
 
 impl Edge {
@@ -53,17 +56,27 @@ impl Edge {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let relay = Relay::new(Arc::new(service));
-        let accepting = Rc::clone(&relay);
+        let told = Told::default();
+        let (accepting, tell) = (Rc::clone(&relay), Rc::clone(&told));
         spawn_local(async move {
-            while let Ok((stream, peer)) = listener.accept().await {
+            for number in 0.. {
+                let Ok((stream, peer)) = listener.accept().await else {
+                    return;
+                };
+                let told = Rc::clone(&tell);
+                let carrier: Rc<dyn Carriage> = Rc::new(Carrier { number, told });
                 let client = ClientAddr {
                     peer,
                     local: address,
                 };
-                spawn_local(Rc::clone(&accepting).serve(stream, client));
+                spawn_local(Rc::clone(&accepting).serve_on(Some(carrier), stream, client));
             }
         });
-        Self { address, relay }
+        Self {
+            address,
+            relay,
+            told,
+        }
     }
 
     async fn client(&self) -> TcpStream {
@@ -136,6 +149,37 @@ fn large_data_crosses_unchanged_and_in_both_directions() {
         let ((), received) = tokio::join!(sending, read.read_to_end(&mut got));
         received.unwrap();
         assert!(got == [&data[..], b"221 bye\r\n"].concat());
+    });
+}
+
+/// Both directions together, because either is bulk for whoever carries the connection.
+#[test]
+fn who_carries_a_connection_is_told_once_enough_has_passed() {
+    run(async {
+        let mut service = service(&[mail("ex1").await]);
+        service.bulk = Some(BulkThresholds {
+            response: 1,
+            upload: 1,
+            streamed: 50_000,
+        });
+        let edge = Edge::start(service).await;
+        // With the greeting, the echo and the goodbye, 49,998 and 50,000 bytes.
+        for (length, expected) in [(24_990, 0), (24_991, 1)] {
+            let mut client = edge.client().await;
+            line(&mut client).await;
+            client.write_all(&vec![b'x'; length]).await.unwrap();
+            let mut echo = vec![0; length];
+            client.read_exact(&mut echo).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(edge.told.borrow().len(), expected, "{length}");
+        }
+        let told = edge.told.borrow();
+        assert!(
+            matches!(told[..], [(1, Bulk::Streamed(50_000))]),
+            "{told:?}"
+        );
     });
 }
 

@@ -4,6 +4,7 @@
 //! Whoever may open the socket may read and order: it is made with mode 0600 by the daemon's user. The client half
 //! serves `lb status`, `lb doctor`, `lb flows`, `lb explain`, `lb drain` and `lb undrain`.
 
+mod handover;
 mod status;
 
 use std::borrow::Cow;
@@ -30,6 +31,7 @@ use crate::doctor::Diagnosis;
 use crate::explain::{Outcome, Question};
 use crate::flows::{Flows, Query};
 
+pub(crate) use handover::HandoverStatus;
 pub(crate) use status::{
     CertificateStatus, Counter, InterfaceStatus, ReasonStatus, RouteStatus, SeenCertificate,
     ServerStatus, ServiceStatus, Status,

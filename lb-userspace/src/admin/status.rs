@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::HandoverStatus;
 use crate::doctor::EXPIRY_DAYS;
 
 /// Everything that `lb status --json` prints.
@@ -54,6 +55,9 @@ pub(crate) struct ServiceStatus {
     /// Why this transport, when the configuration left the choice open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) transport_reason: Option<String>,
+    /// Where its connections live, if they may move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) handover: Option<HandoverStatus>,
     /// Servers in the order of the configuration.
     pub(crate) servers: Vec<ServerStatus>,
     /// Packets of this service that the program handled, both directions.
@@ -213,7 +217,7 @@ impl fmt::Display for ServerStatus {
 }
 
 /// One named count.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counter {
     /// Name.
     pub(crate) name: String,
@@ -291,6 +295,9 @@ impl fmt::Display for ServiceStatus {
         writeln!(f, "service {name} {listen} {mode}")?;
         if let Some(reason) = &self.transport_reason {
             writeln!(f, "  transport: {reason}")?;
+        }
+        if let Some(handover) = &self.handover {
+            write!(f, "{handover}")?;
         }
         writeln!(f, "  {packets} packets, {bytes} bytes, {flows} flows")?;
         for certificate in &self.certificates {

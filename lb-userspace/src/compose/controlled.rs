@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use lb_config::{
-    Affinity, Forward, Health, L4, Mode, Protocol, Source, WhenDaemonGone, WhenServerFails,
+    Affinity, Begin, Forward, Health, L4, Mode, Protocol, Source, WhenDaemonGone, WhenServerFails,
 };
 use lb_ebpf::abi::{
     SERVICE_FLAG_AFFINITY, SERVICE_FLAG_KEEP_SOURCE, SERVICE_FLAG_PASS_IF_ORPHANED,
@@ -18,7 +18,7 @@ use crate::worker::Carrier;
 
 pub(super) fn desired(service: &lb_config::Service, carrier: Option<Carrier>) -> DesiredService {
     let kind = match carrier {
-        Some(Carrier::AfXdp) => SERVICE_KIND_WORKER,
+        Some(Carrier::AfXdp | Carrier::Both) => SERVICE_KIND_WORKER,
         Some(Carrier::Kernel) => SERVICE_KIND_STACK,
         None => SERVICE_KIND_L4,
     };
@@ -53,6 +53,11 @@ pub(super) fn desired(service: &lb_config::Service, carrier: Option<Carrier>) ->
         },
         kind,
         flags,
+        moves: carrier == Some(Carrier::Both),
+        begins_on_stack: carrier == Some(Carrier::Both)
+            && service
+                .handover()
+                .is_some_and(|handover| handover.begin == Begin::Kernel),
         forward,
         servers,
     }

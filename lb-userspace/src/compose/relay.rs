@@ -47,5 +47,6 @@ pub(super) fn service(
         counters: Arc::new(Counters::default()),
         bytes_in: Counter::default(),
         bytes_out: Counter::default(),
+        bulk: tcp.handover.map(super::handover::bulk),
     })
 }

@@ -4,6 +4,7 @@
 //! wait (`health`, `neighbours`, the clock) tell it what they learnt. An error from it means that a
 //! map could not be written, and stops the daemon: traffic would otherwise follow a stale decision.
 
+pub(crate) mod begin;
 mod drain;
 pub(crate) mod drift;
 pub(crate) mod files;
@@ -405,6 +406,18 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    /// Where new connections of a worker's service begin: on the host's stack, or with the worker.
+    pub(crate) fn begin_on_stack(
+        &mut self,
+        position: usize,
+        begins_on_stack: bool,
+    ) -> Result<(), MapAccessError> {
+        if let Some(service) = self.services.get_mut(position) {
+            service.desired.begins_on_stack = begins_on_stack;
+        }
+        self.reconcile(position)
     }
 
     fn server_mut(&mut self, service: usize, server: usize) -> Option<&mut ControlledServer> {

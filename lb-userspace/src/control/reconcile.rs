@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use lb_ebpf::abi::{
-    BACKEND_FLAG_REACHABLE, Backend, PREFILTER_WORDS, RING_EMPTY, RING_SIZE, Service, mapped,
+    BACKEND_FLAG_REACHABLE, Backend, PREFILTER_WORDS, RING_EMPTY, RING_SIZE,
+    SERVICE_FLAG_BEGINS_ON_STACK, SERVICE_FLAG_MOVES, Service, mapped,
 };
 use lb_ebpf::flow::{prefilter_bit, prefilter_bit6};
 use lb_ebpf::maglev::{self, Candidate};
@@ -59,8 +60,12 @@ pub(crate) struct DesiredService {
     pub(crate) protocol: u8,
     /// `SERVICE_KIND_*`.
     pub(crate) kind: u8,
-    /// `SERVICE_FLAG_*`.
+    /// `SERVICE_FLAG_*`, without those of the next two.
     pub(crate) flags: u8,
+    /// Some of its connections may live on the host's stack.
+    pub(crate) moves: bool,
+    /// New ones begin there, if it [`moves`](Self::moves). May change at any time.
+    pub(crate) begins_on_stack: bool,
     /// How packets get to the server.
     pub(crate) forward: Mode,
     /// Greatest MSS in a SYN; 0 for any.
@@ -70,6 +75,16 @@ pub(crate) struct DesiredService {
 }
 
 impl DesiredService {
+    /// All of its `SERVICE_FLAG_*`.
+    fn flags(&self) -> u8 {
+        let moves = match (self.moves, self.begins_on_stack) {
+            (false, _) => 0,
+            (true, false) => SERVICE_FLAG_MOVES,
+            (true, true) => SERVICE_FLAG_MOVES | SERVICE_FLAG_BEGINS_ON_STACK,
+        };
+        self.flags | moves
+    }
+
     /// A server takes new flows when it is healthy *and* frames can reach it: a ring slot that
     /// points at an unresolved neighbour would drop every SYN that hashes to it.
     fn weights(&self) -> Vec<u16> {
@@ -263,11 +278,13 @@ impl Actual {
         (gained, lost)
     }
 
-    /// A new ring and the service that points to it, if the weights have changed.
+    /// A new ring and the service that points to it, if the weights have changed; the service alone, if only its flags have.
     fn ring_and_service(&mut self, desired: &DesiredService, tick: u32) -> Vec<Write> {
         let weights = desired.weights();
-        if self.service.is_some() && weights == self.weights {
-            return Vec::new();
+        if let Some(service) = self.service
+            && weights == self.weights
+        {
+            return Vec::from_iter(self.new_flags(desired, service));
         }
         let mut writes = Vec::new();
         let mut ring = empty_ring();
@@ -288,7 +305,7 @@ impl Actual {
         };
         let service = Service {
             kind: desired.kind,
-            flags: desired.flags,
+            flags: desired.flags(),
             id: self.numbers.id,
             ring: live,
             previous_ring: self.settled(tick).unwrap_or(RING_EMPTY),
@@ -300,6 +317,12 @@ impl Actual {
         self.changed = tick;
         writes.push(self.write(desired, service));
         writes
+    }
+
+    /// What was last written, with other flags if others are desired.
+    fn new_flags(&mut self, desired: &DesiredService, service: Service) -> Option<Write> {
+        let flags = desired.flags();
+        (service.flags != flags).then(|| self.write(desired, Service { flags, ..service }))
     }
 
     /// The live ring, if flows in flight may have been opened by it. It is in the half that is not written now.

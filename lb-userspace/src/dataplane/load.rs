@@ -119,7 +119,9 @@ impl Dataplane {
             // Tables that are there are taken, and not looked at: that is what `require_sizes` is for.
             loader
                 .map_pin_path("FLOWS", pins.path(pin::FLOWS))
-                .map_pin_path("FLOWS6", pins.path(pin::FLOWS6));
+                .map_pin_path("FLOWS6", pins.path(pin::FLOWS6))
+                .map_pin_path("STACK_FLOWS", pins.path(pin::STACK_FLOWS))
+                .map_pin_path("STACK_FLOWS6", pins.path(pin::STACK_FLOWS6));
             for (map, name) in pin::RENEWED {
                 loader.map_pin_path(map, pins.waiting(name));
             }

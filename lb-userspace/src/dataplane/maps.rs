@@ -18,7 +18,7 @@ use lb_ebpf::layout::FragmentKey;
 use lb_ebpf::mapped::{Element, Mapped, MappedFlows, RingSlots};
 use lb_ebpf::verdict::{Reason, Stage};
 
-use super::{Dataplane, Sizing};
+use super::{Dataplane, Sizing, StackFlows};
 
 mod trial;
 
@@ -54,7 +54,7 @@ fn refused(map: &'static str) -> impl FnOnce(MapError) -> MapAccessError {
     move |source| MapAccessError::Map { map, source }
 }
 
-fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, MapAccessError>
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, MapAccessError>
 where
     M: TryFrom<Map, Error = MapError>,
 {
@@ -90,6 +90,7 @@ pub(super) struct Maps {
     /// Read by trials only.
     fragments: HashMap<MapData, FragmentKey<V4>, u32>,
     fragments6: HashMap<MapData, FragmentKey<V6>, u32>,
+    stack_flows: StackFlows,
     prefilter: Array<MapData, u32>,
     xsks: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
@@ -119,6 +120,7 @@ impl Maps {
             vlan_ids: take(ebpf, "VLAN_IDS")?,
             fragments: take(ebpf, "FRAGMENTS")?,
             fragments6: take(ebpf, "FRAGMENTS6")?,
+            stack_flows: StackFlows::take(ebpf)?,
             prefilter: take(ebpf, "PREFILTER")?,
             xsks: take(ebpf, "XSKS")?,
             counters: take(ebpf, "COUNTERS")?,
@@ -307,6 +309,11 @@ impl Dataplane {
     /// The IPv6 flow table, as the program changes it.
     pub(crate) fn flows6(&self) -> &MappedFlows<V6> {
         &self.maps.flows6
+    }
+
+    /// A handle of the maps that say which connections live on the host's stack.
+    pub(crate) fn stack_flows(&self) -> StackFlows {
+        self.maps.stack_flows.clone()
     }
 
     /// Reads the global settings.

@@ -9,6 +9,7 @@ mod load;
 mod maps;
 mod neighbour;
 mod pin;
+mod stack_flows;
 mod vlan;
 
 use aya::Ebpf;
@@ -17,6 +18,7 @@ pub(crate) use load::Sizing;
 pub(crate) use maps::{MapAccessError, Trial};
 pub(crate) use neighbour::{Link, NextHop, NoNextHop, Resolver};
 pub(crate) use pin::{Inherited, Pins, detach};
+pub(crate) use stack_flows::StackFlows;
 pub(crate) use vlan::VlanDevice;
 
 /// The loaded program with its maps and attachments. Dropping it detaches the program from every

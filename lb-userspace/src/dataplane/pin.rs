@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  DIR/flows  flows6      taken over by the next daemon as they are
+//!  DIR/stack_flows stack_flows6             likewise: a socket may be handed to the next daemon, and its packets must find it
 //!  DIR/settings           read by the next daemon: hash keys, sizes, clock; then replaced by its own
 //!  DIR/services services6 backends vlans    likewise: who had which number
 //!  DIR/programs           keeps the programs behind the first one reachable while nobody holds them open
@@ -375,6 +376,8 @@ fn rename(from: &Path, to: &Path) -> Result<(), PinError> {
 /// Names of the pins of maps.
 pub(super) const FLOWS: &str = "flows";
 pub(super) const FLOWS6: &str = "flows6";
+pub(super) const STACK_FLOWS: &str = "stack_flows";
+pub(super) const STACK_FLOWS6: &str = "stack_flows6";
 const SETTINGS: &str = "settings";
 const SERVICES: &str = "services";
 const SERVICES6: &str = "services6";
@@ -383,8 +386,18 @@ const VLANS: &str = "vlans";
 const PROGRAMS: &str = "programs";
 /// The programs of an earlier daemon while some link may still have the first of them.
 const OUTGOING: &str = "programs_old";
-const MAPS: [&str; 9] = [
-    FLOWS, FLOWS6, PROGRAMS, SERVICES, SERVICES6, BACKENDS, VLANS, SETTINGS, OUTGOING,
+const MAPS: [&str; 11] = [
+    FLOWS,
+    FLOWS6,
+    STACK_FLOWS,
+    STACK_FLOWS6,
+    PROGRAMS,
+    SERVICES,
+    SERVICES6,
+    BACKENDS,
+    VLANS,
+    SETTINGS,
+    OUTGOING,
 ];
 /// Maps that each daemon makes anew, and their pins. Settings last: without them the others count for nothing.
 pub(super) const RENEWED: [(&str, &str); 6] = [

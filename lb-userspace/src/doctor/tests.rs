@@ -91,6 +91,13 @@ fn each_trouble_is_found_by_its_name() {
     status["services"][0]["file_problems"] = json!(["cert.pem is empty"]);
     let expected = [(Wrong, "certificate-files exchange".to_owned())];
     assert_eq!(findings(status, &[]), expected);
+    let mut status = well();
+    let handover = |unfit| json!({ "begins_on": "af_xdp", "adaptive": true, "moved": [], "stayed": 0, "ended": 0, "bulk": 0, "unfit": unfit });
+    status["services"][0]["handover"] = handover(json!(null));
+    assert_eq!(findings(status.clone(), &[]), []);
+    status["services"][0]["handover"] = handover(json!("netfilter drops its packets"));
+    let expected = [(Note, "handover exchange".to_owned())];
+    assert_eq!(findings(status, &[]), expected);
 }
 
 #[test]

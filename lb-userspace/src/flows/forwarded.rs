@@ -72,11 +72,12 @@ fn flow<F: Addressed>(
         protocol: protocol(entry.key.protocol).to_owned(),
         forward: forward(entry.mode).to_owned(),
         state: entry.state.name().to_owned(),
-        idle_seconds: answers.map_or(idle(entry), |answers| idle(entry).min(idle(answers))),
+        idle_seconds: Some(answers.map_or(idle(entry), |answers| idle(entry).min(idle(answers)))),
         packets_in: entry.packets,
         bytes_in: entry.bytes,
         packets_out: answers.map_or(0, |answers| answers.packets),
         bytes_out: answers.map_or(0, |answers| answers.bytes),
+        moved: None,
         tcp: None,
     }
 }

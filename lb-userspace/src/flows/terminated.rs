@@ -1,4 +1,5 @@
-//! Flows of services of mode "http" on `af_xdp`: they end in the TCP of a worker, which is asked for them.
+//! Connections of services that are proxied or relayed: they end here, in the TCP of a worker or in the kernel's. The workers are asked
+//! for both; of the latter they know who, and why it is there.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -6,43 +7,82 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_tcp::{FlowKey, Info, State};
-use lb_transport::af_xdp::Handle;
+use lb_transport::Why;
 
-use super::{Flow, Flows, Query, Tcp};
+use super::{Flow, Flows, Moved, Query, Tcp};
+use crate::worker::Inside;
 
 /// Names of services by the address that clients connect to.
 pub(crate) type Names = Arc<HashMap<SocketAddr, String>>;
 
 /// The flows of one worker that a query names. Runs on the worker, between its packets.
-pub(crate) fn terminated(engine: &Handle, query: &Query, names: &Names) -> Flows {
+pub(crate) fn terminated(worker: &Inside, query: &Query, names: &Names) -> Flows {
     let mut listed = Flows::default();
-    engine.for_each_flow(|key, info| {
-        let flow = flow(key, &info, names);
+    let mut list = |flow| {
         if query.matches(&flow) {
             listed.add(flow, query.limit);
         }
+    };
+    let engine = &worker.engine;
+    engine.for_each_flow(|key, info| list(in_engine(key, &info, names)));
+    engine.for_each_moved(|key, why, ago, _socket| {
+        let moved = Moved {
+            why: reason(why).to_owned(),
+            seconds: ago.as_secs(),
+        };
+        list(Flow {
+            moved: Some(moved),
+            ..on_kernel(key.remote, key.local, names)
+        });
     });
+    worker
+        .begun
+        .for_each(|ends| list(on_kernel(ends.peer, ends.local, names)));
     listed
 }
 
-fn flow(key: &FlowKey, info: &Info, names: &Names) -> Flow {
-    let service = names.get(&key.local).map_or("?", String::as_str);
+/// A connection in the worker's TCP.
+fn in_engine(key: &FlowKey, info: &Info, names: &Names) -> Flow {
     let idle = u32::try_from(info.last_recv.as_secs()).unwrap_or(u32::MAX);
     Flow {
-        client: key.remote,
-        listen: key.local,
-        source: key.remote,
+        forward: "af_xdp".to_owned(),
+        state: coarse(info.state).to_owned(),
+        idle_seconds: Some(idle),
+        tcp: Some(tcp(info)),
+        ..on_kernel(key.remote, key.local, names)
+    }
+}
+
+/// A connection in the kernel's TCP, of which a worker has the socket.
+fn on_kernel(client: SocketAddr, listen: SocketAddr, names: &Names) -> Flow {
+    let service = names.get(&listen).map_or("?", String::as_str);
+    Flow {
+        client,
+        listen,
+        source: client,
         server: None,
         service: service.to_owned(),
         protocol: "tcp".to_owned(),
-        forward: "af_xdp".to_owned(),
-        state: coarse(info.state).to_owned(),
-        idle_seconds: idle,
+        forward: "kernel".to_owned(),
+        state: "established".to_owned(),
+        idle_seconds: None,
         packets_in: 0,
         bytes_in: 0,
         packets_out: 0,
         bytes_out: 0,
-        tcp: Some(tcp(info)),
+        moved: None,
+        tcp: None,
+    }
+}
+
+/// A reason in a word.
+pub(crate) const fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Response => "response",
+        Why::Upload => "upload",
+        Why::Streamed => "streamed",
+        Why::Tunnel => "tunnel",
+        Why::Stop => "stop",
     }
 }
 

@@ -3,26 +3,37 @@
 //! An engine belongs to its worker's thread, so whoever wants to know something of it, or has something for it, sends the
 //! question there and waits for the answer.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use lb_transport::af_xdp::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use super::carried::Begun;
+
 /// A worker that is busy for so long has lost its way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a worker has that can be asked.
+pub(crate) struct Inside {
+    /// Its connections on `AF_XDP`, and those that moved from there.
+    pub(crate) engine: Handle,
+    /// Those that began on the kernel.
+    pub(crate) begun: Rc<Begun>,
+}
+
 /// A question on its way, answer included.
-type Ask = Box<dyn FnOnce(&Handle) + Send>;
+type Ask = Box<dyn FnOnce(&Inside) + Send>;
 
 /// Where one worker finds its questions.
 pub(super) struct Inbox(mpsc::UnboundedReceiver<Ask>);
 
 impl Inbox {
     /// Runs each question as it comes, until nobody can ask any more.
-    pub(super) async fn answer(mut self, engine: Handle) {
+    pub(super) async fn answer(mut self, inside: Inside) {
         while let Some(ask) = self.0.recv().await {
-            ask(&engine);
+            ask(&inside);
         }
     }
 }
@@ -44,7 +55,7 @@ impl Inquiry {
     /// Tells every worker but one. Who has ended is not told.
     pub(super) fn tell_others<Q>(&self, own: usize, news: &Q)
     where
-        Q: Fn(&Handle) + Clone + Send + 'static,
+        Q: Fn(&Inside) + Clone + Send + 'static,
     {
         let others = self.workers.iter().enumerate();
         for (_, worker) in others.filter(|(queue, _)| *queue != own) {
@@ -59,15 +70,15 @@ impl Inquiry {
     pub(crate) async fn ask<T, Q>(&self, question: Q) -> anyhow::Result<Vec<T>>
     where
         T: Send + 'static,
-        Q: Fn(&Handle) -> T + Clone + Send + 'static,
+        Q: Fn(&Inside) -> T + Clone + Send + 'static,
     {
         let mut answers = Vec::new();
         for worker in &self.workers {
             let (sender, receiver) = oneshot::channel();
             let question = question.clone();
-            let ask = move |engine: &Handle| {
+            let ask = move |inside: &Inside| {
                 // Whoever asked may have lost patience.
-                let _ = sender.send(question(engine));
+                let _ = sender.send(question(inside));
             };
             // A worker that has ended drops the question, and the answer's way with it.
             let _ = worker.send(Box::new(ask));

@@ -102,6 +102,16 @@ pub trait Output<R> {
     fn send(&mut self, key: &FlowKey, route: &R, header: &Header, payload: Payload<'_>);
 }
 
+/// Whose a segment was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// This endpoint's: it has done with it what was to be done, which may be nothing.
+    Taken,
+    /// Somebody else's: of a connection that has [moved](Endpoint::moved), or, if [ports are shared](Endpoint::share_ports), of none that is
+    /// known here. It was left alone and not answered.
+    Elsewhere,
+}
+
 /// What a router said of a segment that we sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmp {
@@ -125,6 +135,8 @@ pub struct Endpoint<R, A> {
     line: VecDeque<u32>,
     wheel: Wheel,
     is_stopping: bool,
+    /// See [`share_ports`](Self::share_ports).
+    shares_ports: bool,
     shared: Shared,
 }
 
@@ -180,6 +192,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             line: VecDeque::new(),
             wheel: Wheel::new(now),
             is_stopping: false,
+            shares_ports: false,
             shared: Shared {
                 now,
                 config,
@@ -206,9 +219,15 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         self.flows.len()
     }
 
-    /// TIME-WAIT records.
+    /// TIME-WAIT records, and those of connections that have moved.
     pub fn time_wait(&self) -> usize {
         self.time_wait.len()
+    }
+
+    /// From now on the kernel's TCP has connections on the same addresses and ports: a segment that is of no connection and opens none may
+    /// be of one of those, so it is [`Disposition::Elsewhere`] and not refused.
+    pub fn share_ports(&mut self) {
+        self.shares_ports = true;
     }
 
     /// Moves the clock and lets timers fire. If more are due than one turn may take, [`next_timer`](Self::next_timer) is in the

@@ -22,7 +22,7 @@
 //!
 //! Where it does something else than its RFCs say is listed, with the reasons, in `DEVIATIONS.md`.
 //!
-//! Deliberately not here: IP and Ethernet, tasks and wakers (`lb-transport` has them), MPTCP, ECN (a hand-over to a kernel
+//! Deliberately not here: IP (but for the header that goes before a segment: `wire::ip`) and Ethernet, tasks and wakers (`lb-transport` has them), MPTCP, ECN (a hand-over to a kernel
 //! socket could not keep it), TCP Fast Open, MD5 and AO.
 
 #![no_std]
@@ -51,7 +51,9 @@ pub mod wire;
 pub use config::Config;
 pub use connection::{Connection, Failure, Info, Open, Outgoing, Snapshot, State};
 pub use counters::Counters;
-pub use endpoint::{Attachment, Endpoint, Exported, FlowId, FlowKey, Icmp, ListenError, Output};
+pub use endpoint::{
+    Attachment, Disposition, Endpoint, Exported, FlowId, FlowKey, Icmp, ListenError, Output,
+};
 pub use pool::{Payload, Pool, Pressure};
 pub use secret::Secret;
 pub use segment::{Flags, Header, Options, SackBlocks, Segment, SeqRange, Timestamps};

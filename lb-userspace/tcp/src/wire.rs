@@ -1,4 +1,5 @@
-//! Segments as bytes (RFC 9293 §3.1): the only place that knows offsets, kinds of options and checksums.
+//! Segments as bytes (RFC 9293 §3.1): the only place that knows offsets, kinds of options and checksums; and the IP header before
+//! them, for those who write it themselves.
 //!
 //! What is read is exactly what is written: a header that [`emit`] wrote is the one that [`parse`] gives, if it holds no more
 //! SACK blocks than there is room for. Options of a handshake exist in segments with SYN only, in both directions.
@@ -11,6 +12,7 @@ use core::net::IpAddr;
 use crate::{Flags, FlowKey, Header, Payload, Segment, Seq};
 
 mod checksum;
+pub mod ip;
 mod options;
 #[cfg(test)]
 mod tests;

@@ -88,6 +88,7 @@ impl crate::Listener for Listener {
                         stream,
                         peer,
                         local,
+                        mover: None,
                     });
                 }
                 Err(error) => error,

@@ -11,11 +11,16 @@
 
 pub mod af_xdp;
 pub mod kernel;
+mod mover;
+mod steering;
 
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use mover::{Mover, Place, Why};
+pub use steering::Steering;
 
 /// Waits for clients on one address.
 pub trait Listener {
@@ -43,4 +48,6 @@ pub struct Accepted<S> {
     pub peer: SocketAddr,
     /// Address that the client connected to.
     pub local: SocketAddr,
+    /// Moves it to the kernel; none if it is there already, or if its engine can't.
+    pub mover: Option<Mover>,
 }

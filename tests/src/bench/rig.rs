@@ -96,11 +96,27 @@ impl Rig {
         Ok(running)
     }
 
+    /// Starts `lb` with this configuration and waits until it serves all of `urls`.
+    pub(crate) fn balance(&self, text: String, urls: &[String]) -> Result<Running> {
+        let mut running = self.launch(Setup::lb(text)?)?;
+        for url in urls {
+            running.until_served(url).context("starting lb")?;
+        }
+        Ok(running)
+    }
+
     fn start_process(&self, contender: Contender) -> Result<Running> {
-        let log = self.directory().join("contender.log");
-        let Some(setup) = self.setup(contender)? else {
-            return Ok(Running { process: None, log });
-        };
+        match self.setup(contender)? {
+            Some(setup) => self.launch(setup),
+            None => Ok(Running {
+                process: None,
+                log: self.log(),
+            }),
+        }
+    }
+
+    fn launch(&self, setup: Setup) -> Result<Running> {
+        let log = self.log();
         let config = self.directory().join(setup.name);
         fs::write(&config, setup.text).with_context(|| format!("writing {}", config.display()))?;
         let output = File::create(&log)?;
@@ -115,19 +131,16 @@ impl Rig {
         Ok(Running { process, log })
     }
 
+    fn log(&self) -> PathBuf {
+        self.directory().join("contender.log")
+    }
+
     fn setup(&self, contender: Contender) -> Result<Option<Setup>> {
-        let lb = |transport| -> Result<Option<Setup>> {
-            Ok(Some(Setup {
-                program: binaries::lb()?,
-                arguments: &["run", "--config"],
-                name: "lb.toml",
-                text: self
-                    .fill(
-                        include_str!("../../assets/bench-lb.toml"),
-                        |number, port| format!("\"{}:{port}\",", server(number)),
-                    )
-                    .replace("@TRANSPORT@", transport),
-            }))
+        let lb = |transport| {
+            let template = include_str!("../../assets/bench-lb.toml");
+            let line = |number, port| format!("\"{}:{port}\",", server(number));
+            let text = self.fill(template, line);
+            Setup::lb(text.replace("@TRANSPORT@", transport)).map(Some)
         };
         match contender {
             Contender::Direct => Ok(None),
@@ -162,7 +175,7 @@ impl Rig {
     }
 
     /// Fills what all templates have in common; `line` is how a configuration names a server's port.
-    fn fill(&self, template: &str, line: impl Fn(u8, u16) -> String) -> String {
+    pub(crate) fn fill(&self, template: &str, line: impl Fn(u8, u16) -> String) -> String {
         let servers = |port| {
             let lines = (1..=SERVERS).map(|number| line(number, port));
             lines.collect::<String>().trim_end_matches('\n').to_owned()
@@ -188,6 +201,17 @@ struct Setup {
     arguments: &'static [&'static str],
     name: &'static str,
     text: String,
+}
+
+impl Setup {
+    fn lb(text: String) -> Result<Self> {
+        Ok(Self {
+            program: binaries::lb()?,
+            arguments: &["run", "--config"],
+            name: "lb.toml",
+            text,
+        })
+    }
 }
 
 fn offloads(namespace: &Namespace, interface: &str) -> Result<()> {
@@ -221,12 +245,18 @@ impl Running {
         Ok(())
     }
 
+    /// Fails if it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.process.as_mut().map(Process::ended).transpose()? {
+            ensure!(status.is_none(), "it ended: {}", self.last_words());
+        }
+        Ok(())
+    }
+
     fn until_served(&mut self, url: &str) -> Result<()> {
         let started = Instant::now();
         while client::fetch(&["--insecure"], url)?.0 != 200 {
-            if let Some(status) = self.process.as_mut().map(Process::ended).transpose()? {
-                ensure!(status.is_none(), "it ended: {}", self.last_words());
-            }
+            self.check()?;
             if started.elapsed() > PATIENCE {
                 bail!("{url} is not served: {}", self.last_words());
             }

@@ -1,8 +1,9 @@
-//! `lb-bench l4` and `lb-bench l7`, the benchmarks of both layers, `lb-bench tcp` and `lb-bench identity`; called by
-//! `cargo xtask bench`, which builds all that they need.
+//! `lb-bench l4` and `lb-bench l7`, the benchmarks of both layers, `lb-bench tcp`, `lb-bench handover` and
+//! `lb-bench identity`; called by `cargo xtask bench`, which builds all that they need.
 //!
-//! Not here: what is measured (`lb_tests::bench_l4`, `lb_tests::bench`, `lb_tests::bench_tcp`). Progress goes to standard error, the table to
-//! standard output, JSON and page to files. Exit code 0 even where a claim doesn't hold: it measures, it does not judge.
+//! Not here: what is measured (`lb_tests::bench_l4`, `lb_tests::bench`, `lb_tests::bench_tcp`,
+//! `lb_tests::bench_handover`). Progress goes to standard error, the table to standard output, JSON and page to
+//! files. Exit code 0 even where a claim doesn't hold: it measures, it does not judge.
 
 #![expect(clippy::print_stdout, reason = "the answer of a command line tool")]
 
@@ -12,6 +13,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use lb_tests::{
     bench::{self, Case, Contender, Plan},
+    bench_handover,
     bench_l4::{self, Sizes},
     bench_tcp,
     guard::{INTERRUPTED, Interrupts},
@@ -34,6 +36,8 @@ enum Benchmark {
     L7(Options),
     /// Our TCP over `AF_XDP` against the kernel's, under the same HTTP service.
     Tcp(TcpOptions),
+    /// `transport = "auto"` against `af_xdp` and `kernel`, from 1 KB to 4 MB.
+    Handover(HandoverOptions),
     /// Users with connection-bound logins through lb, nginx and HAProxy: who gets answers as someone else?
     Identity(IdentityOptions),
 }
@@ -99,6 +103,26 @@ struct TcpOptions {
 }
 
 #[derive(Args)]
+struct HandoverOptions {
+    /// One round: a look, not a result.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    quick: bool,
+    /// Runs of each transport under each load; multiples of six have every order equally often.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=60))]
+    rounds: u32,
+    /// Seconds of a run.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// These loads alone, such as `64k,one-shot`; the result goes to handover-part.json and handover-part.html, beside
+    /// that of all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<bench_handover::Part>,
+    /// Directory for handover.json and handover.html [default: `bench` in the target directory].
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct IdentityOptions {
     /// Users' requests through each proxy, in front of each size of pool.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -117,6 +141,7 @@ fn main() -> ExitCode {
         Benchmark::L4(options) => l4(options, &interrupts),
         Benchmark::L7(options) => l7(options, &interrupts),
         Benchmark::Tcp(options) => tcp(options, &interrupts),
+        Benchmark::Handover(options) => handover(options, &interrupts),
         Benchmark::Identity(options) => identity(options, &interrupts),
     };
     match done {
@@ -220,6 +245,35 @@ fn tcp(options: TcpOptions, interrupts: &Interrupts) -> Result<()> {
         .with_context(|| format!("writing {}", html.display()))?;
     println!("\nwritten: {}, {}\n", json.display(), html.display());
     print!("{}", bench_tcp::table(&report));
+    Ok(())
+}
+
+fn handover(options: HandoverOptions, interrupts: &Interrupts) -> Result<()> {
+    check_machine()?;
+    let directory = directory(options.out)?;
+    let sizes = if options.quick {
+        bench_handover::Sizes::quick(&options.only)
+    } else {
+        bench_handover::Sizes {
+            rounds: options.rounds,
+            seconds: options.seconds,
+            ..bench_handover::Sizes::full(&options.only)
+        }
+    };
+    let name = if options.only.is_empty() {
+        "handover"
+    } else {
+        "handover-part"
+    };
+    let report = bench_handover::run(&sizes, interrupts, &|line| eprintln!("{line}"))?;
+    let json = directory.join(name).with_extension("json");
+    let html = json.with_extension("html");
+    fs::write(&json, serde_json::to_vec_pretty(&report)?)
+        .with_context(|| format!("writing {}", json.display()))?;
+    fs::write(&html, bench_handover::page(&report))
+        .with_context(|| format!("writing {}", html.display()))?;
+    println!("\nwritten: {}, {}\n", json.display(), html.display());
+    print!("{}", bench_handover::table(&report));
     Ok(())
 }
 

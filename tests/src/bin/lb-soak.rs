@@ -1,6 +1,7 @@
-//! `lb-soak identity`: many users for a long time, and nobody is ever somebody else; called by `cargo xtask soak identity`.
+//! `lb-soak identity`: many users for a long time, and nobody is ever somebody else. `lb-soak moves`: many connections that move to
+//! the kernel in mid-transfer, and nobody notices. Called by `cargo xtask soak`.
 //!
-//! Not here: what they do (`lb_tests::soak`). A line for each run on standard output. Exit code 1 if anything was wrong;
+//! Not here: what they do (`lb_tests::soak`, `lb_tests::moves`). A line for each run on standard output. Exit code 1 if anything was wrong;
 //! the seed in the line makes the same users do the same again.
 
 #![expect(clippy::print_stdout, reason = "the answer of a command line tool")]
@@ -14,6 +15,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use lb_tests::{
     guard::{INTERRUPTED, Interrupts},
+    moves::{self, Conditions, request::Order},
     preflight,
     soak::{self, Plan},
 };
@@ -30,6 +32,8 @@ struct Arguments {
 enum What {
     /// Fifty users with every kind of login on three servers that die now and then.
     Identity(Options),
+    /// Uploads, downloads and echoes at full rate in both families, each of which moves.
+    Moves(MovesOptions),
 }
 
 #[derive(clap::Args)]
@@ -48,13 +52,41 @@ struct Options {
     minutes: u64,
 }
 
+#[derive(clap::Args)]
+struct MovesOptions {
+    /// Moves of a round, over all conditions.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
+    moves: u32,
+    /// The first seed; every further round has the next.
+    #[arg(long, default_value_t = 793)]
+    first: u64,
+    /// Rounds are begun for so many minutes; one in any case.
+    #[arg(long, default_value_t = 0)]
+    minutes: u64,
+}
+
+/// What a client may do without.
+const OFF: [&[&str]; 5] = [
+    &[],
+    &["tcp_timestamps"],
+    &["tcp_sack"],
+    &["tcp_window_scaling"],
+    &["tcp_timestamps", "tcp_sack", "tcp_window_scaling"],
+];
+
+/// Losses, in thousandths.
+const LOSS: [u32; 2] = [0, 1];
+
 fn main() -> ExitCode {
     let interrupts = match Interrupts::install() {
         Ok(interrupts) => interrupts,
         Err(error) => return fail(&error),
     };
-    let What::Identity(options) = Arguments::parse().what;
-    match identity(&options, &interrupts) {
+    let done = match Arguments::parse().what {
+        What::Identity(options) => identity(&options, &interrupts),
+        What::Moves(options) => moves(&options, &interrupts),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if interrupts.wanted() => ExitCode::from(INTERRUPTED),
         Err(error) => fail(&error),
@@ -86,6 +118,40 @@ fn identity(options: &Options, interrupts: &Interrupts) -> Result<()> {
                 bail!("{}", found.wrong.join("\n"));
             }
         }
+        seed += 1;
+        if Instant::now() >= end {
+            return Ok(());
+        }
+    }
+}
+
+fn moves(options: &MovesOptions, interrupts: &Interrupts) -> Result<()> {
+    preflight::check(preflight::LAB_TOOLS)?;
+    let end = Instant::now() + Duration::from_secs(options.minutes * 60);
+    let cases = OFF.len() * LOSS.len();
+    let connections = options.moves.div_ceil(u32::try_from(cases)?);
+    let mut seed = options.first;
+    loop {
+        let mut moved = 0;
+        for off in OFF {
+            for permille in LOSS {
+                let plan = moves::Plan {
+                    connections,
+                    order: Order::Right,
+                    conditions: Conditions {
+                        permille,
+                        seed,
+                        off,
+                        ..Conditions::default()
+                    },
+                };
+                let found = moves::crowd(plan, interrupts)?;
+                println!("seed {seed}, {permille} permille lost, without {off:?}: {found}");
+                found.check(connections)?;
+                moved += found.moved;
+            }
+        }
+        println!("seed {seed}: {moved} moves, nobody noticed");
         seed += 1;
         if Instant::now() >= end {
             return Ok(());

@@ -15,7 +15,7 @@
 //!
 //! Called by the binary `lb-soak` and by `tests/tests/exchange`.
 
-mod dice;
+pub(crate) mod dice;
 mod logins;
 mod user;
 

@@ -17,8 +17,8 @@ use lb_tests::{
     tcp_server::{pattern, pattern_at},
 };
 use lb_transport::{
-    Listener as _,
-    af_xdp::{Engine, EngineConfig, PortConfig, RxChecksums, Stream},
+    Accepted, Listener as _, Mover, Place, Why,
+    af_xdp::{Counters, Engine, EngineConfig, MoveLimits, PortConfig, RxChecksums, Stream},
 };
 use lb_xsk::Socket;
 use tokio::{
@@ -64,6 +64,17 @@ pub(crate) fn families() -> [IpAddr; 2] {
 /// How a connection ended for the service, and how many bytes of the pattern it had got.
 pub(crate) type Outcome = (Service, Result<usize, ErrorKind>);
 
+/// What an edge is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Conditions {
+    /// So many thousandths of the data segments of each side are lost.
+    pub(crate) permille: u32,
+    /// Bytes of a connection after which it asks to move to the kernel, if it ever does.
+    pub(crate) move_at: Option<usize>,
+    /// Connections at most that may have moved.
+    pub(crate) moved_at_most: usize,
+}
+
 /// A lab whose edge serves; what the wire loses is told apart by direction.
 pub(crate) struct Running<'a> {
     pub(crate) lab: &'a Lab,
@@ -75,10 +86,24 @@ pub(crate) struct Running<'a> {
 pub(crate) struct Wires {
     pub(crate) to_client: Traffic,
     pub(crate) to_edge: Traffic,
+    pub(crate) counters: Counters,
 }
 
 /// Serves while `clients` runs; so many thousandths of the data segments of each side are lost.
 pub(crate) fn while_serving(permille: u32, clients: impl FnOnce(&Running<'_>)) -> Wires {
+    let conditions = Conditions {
+        permille,
+        ..Conditions::default()
+    };
+    while_serving_under(conditions, clients)
+}
+
+/// Serves while `clients` runs.
+pub(crate) fn while_serving_under(
+    conditions: Conditions,
+    clients: impl FnOnce(&Running<'_>),
+) -> Wires {
+    let permille = conditions.permille;
     let lab = Lab::up(Size {
         servers: 1,
         queues: 2,
@@ -94,11 +119,11 @@ pub(crate) fn while_serving(permille: u32, clients: impl FnOnce(&Running<'_>)) -
     let (stop, stopped) = oneshot::channel();
     let (report, outcomes) = mpsc::channel();
     let edge = lab.edge();
-    let up = thread::scope(|scope| {
+    let (up, counters) = thread::scope(|scope| {
         let engine = scope.spawn(move || {
             let serve = || {
-                serve(&mut up, &ready, stopped, &report);
-                up
+                let counters = serve(&mut up, conditions, &ready, stopped, &report);
+                (up, counters)
             };
             edge.run(serve).unwrap()
         });
@@ -115,15 +140,17 @@ pub(crate) fn while_serving(permille: u32, clients: impl FnOnce(&Running<'_>)) -
     Wires {
         to_client: down.traffic().unwrap(),
         to_edge: up.traffic().unwrap(),
+        counters,
     }
 }
 
 fn serve(
     wire: &mut Lossy,
+    conditions: Conditions,
     ready: &mpsc::Sender<()>,
     stopped: oneshot::Receiver<()>,
     report: &mpsc::Sender<Outcome>,
-) {
+) -> Counters {
     let addresses: Vec<_> = families()
         .into_iter()
         .flat_map(|ip| Service::ALL.map(|service| (service, service.at(ip))))
@@ -144,17 +171,29 @@ fn serve(
             rx_checksums: RxChecksums::Verify,
         };
         let sockets = sockets.into_iter().map(|socket| (socket, port)).collect();
-        let engine = Engine::new(sockets, EngineConfig::default()).unwrap();
+        let config = EngineConfig {
+            moves: conditions.move_at.map(|_| MoveLimits {
+                per_second: 100_000,
+                connections: conditions.moved_at_most,
+            }),
+            ..EngineConfig::default()
+        };
+        let mut engine = Engine::new(sockets, config).unwrap();
+        engine.steer(Box::new(program.steer().unwrap())).unwrap();
         let handle = engine.handle();
         for (service, address) in addresses {
             let mut listener = handle.listen(address).unwrap();
             let report = report.clone();
             spawn_local(async move {
                 loop {
-                    let stream = listener.accept().await.unwrap().stream;
+                    let Accepted { stream, mover, .. } = listener.accept().await.unwrap();
+                    let wish = Wish {
+                        mover,
+                        at: conditions.move_at.unwrap_or(usize::MAX),
+                    };
                     let report = report.clone();
                     spawn_local(async move {
-                        let done = attend(service, stream).await;
+                        let done = attend(service, stream, &wish).await;
                         // A test that wants to know nothing has dropped the other end.
                         let _ = report.send((service, done.map_err(|error| error.kind())));
                     });
@@ -171,46 +210,102 @@ fn serve(
             let statistics = reader.read().unwrap().unwrap();
             assert_eq!(statistics.tx_invalid, 0, "{statistics:?}");
         }
-    });
+        handle.counters()
+    })
 }
 
-async fn attend(service: Service, mut stream: Stream) -> io::Result<usize> {
-    match service {
-        Service::Echo => {
-            let (mut read, mut write) = tokio::io::split(stream);
-            let count = tokio::io::copy(&mut read, &mut write).await?;
-            write.shutdown().await?;
-            Ok(usize::try_from(count).unwrap())
+/// When a connection asks to move, if it can.
+struct Wish {
+    mover: Option<Mover>,
+    at: usize,
+}
+
+impl Wish {
+    const NONE: Self = Self {
+        mover: None,
+        at: usize::MAX,
+    };
+
+    /// Asks, once so many bytes have passed.
+    fn at(&self, place: usize, why: Why) {
+        if let Some(mover) = &self.mover
+            && place >= self.at
+        {
+            mover.ask(why);
         }
+    }
+
+    /// Waits until there is nothing to wait for: some turns of the engine, if it can move at all.
+    async fn decided(&self) {
+        let Some(mover) = &self.mover else { return };
+        for _ in 0..TURNS {
+            if mover.place() != Place::AfXdp {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Turns in which an engine has decided on a wish.
+const TURNS: usize = 1000;
+
+async fn attend(service: Service, mut stream: Stream, wish: &Wish) -> io::Result<usize> {
+    match service {
+        Service::Echo => echo(stream, wish).await,
         Service::Upload => {
-            let count = swallow(&mut stream).await?;
+            let count = swallow(&mut stream, wish).await?;
             stream.write_all(&(count as u64).to_be_bytes()).await?;
             stream.shutdown().await?;
             Ok(count)
         }
         Service::Download => {
             let length = usize::try_from(stream.read_u64().await?).unwrap();
-            stream.write_all(&pattern(length)).await?;
+            let text = pattern(length);
+            let (before, behind) = text.split_at(length.min(wish.at));
+            stream.write_all(before).await?;
+            wish.at(before.len(), Why::Response);
+            stream.write_all(behind).await?;
+            wish.decided().await;
             stream.shutdown().await?;
-            swallow(&mut stream).await
+            swallow(&mut stream, &Wish::NONE).await
         }
         Service::Hello => {
             stream.write_all(b"h").await?;
             stream.shutdown().await?;
-            swallow(&mut stream).await
+            swallow(&mut stream, &Wish::NONE).await
         }
         Service::Abandon => {
             stream.read_u8().await?;
+            wish.at(usize::MAX, Why::Upload);
+            wish.decided().await;
             Ok(1)
         }
     }
 }
 
+async fn echo(stream: Stream, wish: &Wish) -> io::Result<usize> {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let mut buffer = vec![0; 8192];
+    let mut place = 0;
+    loop {
+        let count = read.read(&mut buffer).await?;
+        if count == 0 {
+            write.shutdown().await?;
+            return Ok(place);
+        }
+        write.write_all(&buffer[..count]).await?;
+        place += count;
+        wish.at(place, Why::Tunnel);
+    }
+}
+
 /// Reads the pattern to its end: how many bytes it was.
-async fn swallow(stream: &mut Stream) -> io::Result<usize> {
+async fn swallow(stream: &mut Stream, wish: &Wish) -> io::Result<usize> {
     let mut buffer = [0; 8192];
     let mut place = 0;
     loop {
+        wish.at(place, Why::Upload);
         let count = stream.read(&mut buffer).await?;
         if count == 0 {
             return Ok(place);

@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use rustls_pki_types::ServerName;
 
 use super::{
-    Balancing, BodyLimits, ErrorPages, Expect, Health, Hsts, Inbound, Limits, Name, PoolOf, Prefix,
-    ProxyProtocol, RequestLimits, Rules, Server, Tell, Tls, Tunnels,
+    Balancing, BodyLimits, ErrorPages, Expect, Handover, Health, Hsts, Inbound, Limits, Name,
+    PoolOf, Prefix, ProxyProtocol, RequestLimits, Rules, Server, Tell, Tls, Tunnels,
 };
 
 /// Settings of a service with `mode = "http"`.
@@ -18,6 +18,8 @@ pub struct Http {
     pub profile: Profile,
     /// How client packets reach userspace.
     pub transport: Transport,
+    /// When connections move to the kernel's TCP; `None` for never, and unless the transport is [`Transport::Auto`].
+    pub handover: Option<Handover>,
     /// TLS towards clients; `None` for plain HTTP.
     pub tls: Option<Tls>,
     /// Silence in both directions after which a connection on which no route was taken yet is closed.

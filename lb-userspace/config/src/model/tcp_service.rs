@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Balancing, Health, Limits, Prefix, ProxyProtocol, Server, Tls, Transport, UpstreamTls,
+    Balancing, Handover, Health, Limits, Prefix, ProxyProtocol, Server, Tls, Transport, UpstreamTls,
 };
 
 /// Settings of a service with `mode = "tcp"`.
@@ -11,6 +11,8 @@ use super::{
 pub struct Tcp {
     /// How client packets reach userspace.
     pub transport: Transport,
+    /// As of an HTTP service; the lengths that HTTP announces mean nothing here.
+    pub handover: Option<Handover>,
     /// TLS towards clients; `None` passes their bytes on as they are.
     pub tls: Option<Tls>,
     /// TLS towards servers.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{TIMEOUTS, access, headers, limits, pages, route, server, tls};
+use super::{TIMEOUTS, access, handover, headers, limits, pages, route, server, tls};
 use crate::model::{Action, HeaderMode, Http, Name, Profile, Route, Transport, When};
 use crate::reader::{Read, Schema, Scope, Table, unique};
 use crate::{
@@ -38,6 +38,7 @@ pub(super) fn read(
     let transport = table.optional("transport", Transport::Auto, |node| {
         node.choice(&TRANSPORTS)
     });
+    let handover = handover::read(table, transport, handover::Of::Http);
     let tls = table.optional("tls", None, |node| tls::tls(node).map(Some));
     let idle_timeout = table.optional("idle_timeout", defaults.idle_timeout, |node| {
         value::duration(node, TIMEOUTS)
@@ -59,6 +60,7 @@ pub(super) fn read(
         Some(Http {
             profile: profile?,
             transport: transport?,
+            handover: handover?,
             tls: tls?,
             idle_timeout: idle_timeout?,
             routes: routes?,

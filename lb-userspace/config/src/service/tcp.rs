@@ -1,7 +1,7 @@
 //! Reads what a service with `mode = "tcp"` has of its own.
 
 use super::http::TRANSPORTS;
-use super::{TIMEOUTS, access, balance, limits, server, tls};
+use super::{TIMEOUTS, access, balance, handover, limits, server, tls};
 use crate::model::{Health, Tcp, Transport};
 use crate::reader::{Scope, Table};
 use crate::{EXCHANGE_IDLE_TIMEOUT, health, value};
@@ -12,6 +12,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Tcp>, Vec<server::Draft>) {
     let transport = table.optional("transport", Transport::Auto, |node| {
         node.choice(&TRANSPORTS)
     });
+    let handover = handover::read(table, transport, handover::Of::Relay);
     let tls = table.optional("tls", None, |node| tls::tls(node).map(Some));
     tls::refuse_http2(table, tls.as_ref(), "mode = \"tcp\"");
     let upstream_tls = table.optional("upstream_tls", None, |node| {
@@ -36,6 +37,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Tcp>, Vec<server::Draft>) {
     let tcp = || {
         Some(Tcp {
             transport: transport?,
+            handover: handover?,
             tls: tls?,
             upstream_tls: upstream_tls?,
             servers: server::finish(&servers),

@@ -1,5 +1,6 @@
 //! Modes of forwarding, protocols and families: what fits together and what does not.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use lb_config::{
@@ -121,20 +122,26 @@ fn the_workers_tcp_has_limits_that_can_be_set() {
             connections,
             memory_mib,
             spin,
+            moves_per_second,
+            moved_connections,
         } = config.af_xdp;
-        (connections.get(), memory_mib, spin.as_micros())
+        let moves = (moves_per_second.get(), moved_connections.map(NonZero::get));
+        (connections.get(), memory_mib, spin.as_micros(), moves)
     };
-    assert_eq!(limits(""), (1 << 20, 256, 0));
-    let told = "[af_xdp]\nconnections = 10\nmemory_mib = 16\nspin_us = 50\n";
-    assert_eq!(limits(told), (10, 16, 50));
+    assert_eq!(limits(""), (1 << 20, 256, 0, (1000, None)));
+    let told = "[af_xdp]\nconnections = 10\nmemory_mib = 16\nspin_us = 50\nmoves_per_second = 5\nmoved_connections = 7\n";
+    assert_eq!(limits(told), (10, 16, 50, (5, Some(7))));
     check(
         &file(&format!(
-            "{rest}[af_xdp]\nconnections = 0\nmemory_mib = 15\nspin_us = 1001\n"
+            "{rest}[af_xdp]\nconnections = 0\nmemory_mib = 15\nspin_us = 1001\nmoves_per_second = 0\n\
+             moved_connections = 65537\n"
         )),
         &[
             "lb.toml:9:15: af_xdp.connections: `0` is not an integer from 1 to 16777216",
             "lb.toml:10:14: af_xdp.memory_mib: `15` is not an integer from 16 to 65536",
             "lb.toml:11:11: af_xdp.spin_us: `1001` is not an integer from 0 to 1000",
+            "lb.toml:12:20: af_xdp.moves_per_second: `0` is not an integer from 1 to 25000",
+            "lb.toml:13:21: af_xdp.moved_connections: `65537` is not an integer from 1 to 65536",
         ],
     );
 }

@@ -10,6 +10,7 @@ mod corpus;
 mod exchange;
 mod forwarding;
 mod good;
+mod handover;
 mod headers;
 mod mistakes;
 mod routes;

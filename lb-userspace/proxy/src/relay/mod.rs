@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::balance::{Balancer, Balancing, Server, Slot};
+use crate::carriage::{BulkThresholds, Carriage, Freight};
 use crate::counters::{Counter, Counters};
 use crate::entrance::{Entrance, shake_hands};
 use crate::error::{Error, Kind};
@@ -55,6 +56,9 @@ pub struct RelayService {
     pub bytes_in: Counter,
     /// Bytes to clients.
     pub bytes_out: Counter,
+    /// From where on the carrier of a connection is told that it carries bulk, of which a relay sees only what has passed;
+    /// `None` for never.
+    pub bulk: Option<BulkThresholds>,
 }
 
 /// One TCP service on one worker.
@@ -105,15 +109,38 @@ impl Relay {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        self.serve_on(None, stream, client).await
+    }
+
+    /// As [`Relay::serve`], of a stream whose carrier wants to know when it carries bulk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Relay::serve`].
+    pub async fn serve_on<S>(
+        self: Rc<Self>,
+        carriage: Option<Rc<dyn Carriage>>,
+        stream: S,
+        client: ClientAddr,
+    ) -> Result<(), Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         self.service.counters.client_connections.increment();
-        let outcome = self.connect_and_copy(stream, client).await;
+        let freight = Freight::new(self.service.bulk, carriage);
+        let outcome = self.connect_and_copy(stream, client, freight).await;
         if let Err(error) = &outcome {
             self.service.counters.count_error(error.kind());
         }
         outcome
     }
 
-    async fn connect_and_copy<S>(&self, mut stream: S, ends: ClientAddr) -> Result<(), Error>
+    async fn connect_and_copy<S>(
+        &self,
+        mut stream: S,
+        ends: ClientAddr,
+        freight: Freight,
+    ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -130,6 +157,7 @@ impl Relay {
             &self.scratch,
             service.timeouts.idle,
             [&service.bytes_in, &service.bytes_out],
+            freight.meter(),
         );
         copied.await.map_err(|broken| match broken {
             Broken::Idle => Error::new(Kind::Idle, "nothing moved in either direction"),

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::AnyStream;
 use crate::alarm::poll_until;
+use crate::carriage::Meter;
 use crate::counters::Counter;
 
 /// As much as a TLS record holds, several times: bulk is copied in few system calls.
@@ -166,6 +167,7 @@ pub(super) async fn both_ways(
     scratch: &Scratch,
     idle: Duration,
     [bytes_in, bytes_out]: [&Counter; 2],
+    mut meter: Meter,
 ) -> Result<(), Broken> {
     let (mut there, mut back) = (Pipe::default(), Pipe::default());
     let mut last = Instant::now();
@@ -175,6 +177,7 @@ pub(super) async fn both_ways(
         let scratch = &mut *scratch.0.borrow_mut();
         let mut count = |counter: &Counter, bytes: usize| {
             counter.add(bytes as u64);
+            meter.pass(bytes);
             moved = true;
         };
         let ends = (client.as_mut(), server.as_mut());

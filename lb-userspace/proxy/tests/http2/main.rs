@@ -18,7 +18,7 @@ use h2::Reason;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{Request, Response};
 use lb_proxy::tls::{self, Alpn, ServerOptions, ServerTls, Verify};
-use lb_proxy::{Kind, Service};
+use lb_proxy::{Bulk, BulkThresholds, Kind, Service};
 use rustls_pki_types::ServerName;
 use support::{Edge, Message, forwarding, origin, run, service, until};
 use tempfile::TempDir;
@@ -169,6 +169,45 @@ fn streams_do_not_wait_for_one_another() {
         first_is_held.set(false);
         assert_eq!(whole(first).await.unwrap().status(), 200);
         assert_eq!(front.edge.counters().client_connections.get(), 1);
+    });
+}
+
+/// The streams have one carrier, which can do what it does once.
+#[test]
+fn what_one_stream_carries_is_told_of_the_connection() {
+    run(async {
+        let address = origin(|mut wire, _| async move {
+            loop {
+                let length: usize = wire.message().await?.path()[1..].parse().unwrap();
+                wire.send(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
+                ))
+                .await?;
+                wire.send(vec![b'x'; length]).await?;
+            }
+        })
+        .await;
+        let mut service = service(&[address]);
+        service.bulk = Some(BulkThresholds {
+            response: 20_000,
+            upload: 20_000,
+            streamed: 20_000,
+        });
+        let front = Front::start(service).await;
+        let client = front.client().await;
+        whole(send(&client, get("/19999")).await).await.unwrap();
+        assert_eq!(*front.edge.told.borrow(), []);
+        let (large, larger) = (
+            send(&client, get("/20000")).await,
+            send(&client, get("/30000")).await,
+        );
+        whole(large).await.unwrap();
+        whole(larger).await.unwrap();
+        let told = front.edge.told.borrow();
+        assert!(
+            matches!(told[..], [(0, Bulk::Response(20_000 | 30_000))]),
+            "{told:?}"
+        );
     });
 }
 

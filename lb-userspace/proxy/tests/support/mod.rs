@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_proxy::{
-    Action, Balancing, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages, ExpectMode,
-    Forwarding, HeaderPolicy, Proxy, Route, RouteCounters, Server, Service, Timeouts, Tunnels,
-    When,
+    Action, Balancing, Bulk, Carriage, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages,
+    ExpectMode, Forwarding, HeaderPolicy, Proxy, Route, RouteCounters, Server, Service, Timeouts,
+    Tunnels, When,
 };
 use lb_proxy::{BodyLimits, Entrance};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -75,6 +75,7 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         requests: None,
         hsts: None,
         error_pages: ErrorPages::default(),
+        bulk: None,
     }
 }
 
@@ -100,6 +101,23 @@ pub(crate) struct Edge {
     pub(crate) proxy: Rc<Proxy>,
     /// How the client connections that have ended did.
     pub(crate) ended: Rc<RefCell<Vec<Result<(), Error>>>>,
+    /// What was said of them to who carries them.
+    pub(crate) told: Told,
+}
+
+/// What was told, and the number of the connection that it was told of, from 0.
+pub(crate) type Told = Rc<RefCell<Vec<(usize, Bulk)>>>;
+
+/// Who carries a connection, and writes down what is told of it.
+pub(crate) struct Carrier {
+    pub(crate) number: usize,
+    pub(crate) told: Told,
+}
+
+impl Carriage for Carrier {
+    fn bulk(&self, what: Bulk) {
+        self.told.borrow_mut().push((self.number, what));
+    }
 }
 
 impl Edge {
@@ -108,9 +126,16 @@ impl Edge {
         let address = listener.local_addr().unwrap();
         let proxy = Proxy::new(Arc::new(service));
         let ended = Rc::new(RefCell::new(Vec::new()));
+        let told = Told::default();
         let (accepting, ends) = (Rc::clone(&proxy), Rc::clone(&ended));
+        let tell = Rc::clone(&told);
         spawn_local(async move {
-            while let Ok((stream, peer)) = listener.accept().await {
+            for number in 0.. {
+                let Ok((stream, peer)) = listener.accept().await else {
+                    return;
+                };
+                let told = Rc::clone(&tell);
+                let carrier: Rc<dyn Carriage> = Rc::new(Carrier { number, told });
                 let client = ClientAddr {
                     peer,
                     local: address,
@@ -118,7 +143,7 @@ impl Edge {
                 stream.set_nodelay(true).unwrap();
                 let (proxy, ends) = (Rc::clone(&accepting), Rc::clone(&ends));
                 spawn_local(async move {
-                    let outcome = proxy.serve(stream, client).await;
+                    let outcome = proxy.serve_on(Some(carrier), stream, client).await;
                     ends.borrow_mut().push(outcome);
                 });
             }
@@ -127,6 +152,7 @@ impl Edge {
             address,
             proxy,
             ended,
+            told,
         }
     }
 

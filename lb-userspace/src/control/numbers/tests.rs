@@ -21,6 +21,8 @@ fn service(address: u8, servers: &[u8]) -> DesiredService {
         protocol: 6,
         kind: 1,
         flags: 0,
+        moves: false,
+        begins_on_stack: false,
         forward: Mode::Nat,
         mss: 0,
         servers: servers.iter().map(server).collect(),

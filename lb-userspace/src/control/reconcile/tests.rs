@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use lb_ebpf::abi::{BACKEND_FLAG_REACHABLE, RING_EMPTY, RING_SIZE, SERVICE_KIND_L4};
+use lb_ebpf::abi::{
+    BACKEND_FLAG_REACHABLE, RING_EMPTY, RING_SIZE, SERVICE_FLAG_BEGINS_ON_STACK,
+    SERVICE_FLAG_MOVES, SERVICE_KIND_L4,
+};
 
 use lb_ebpf::rewrite::Mode;
 
@@ -30,6 +33,8 @@ fn service(last_octet: u8, servers: u8) -> DesiredService {
         listen: (Ipv4Addr::new(10, 203, 1, last_octet), 25).into(),
         kind: SERVICE_KIND_L4,
         flags: 0,
+        moves: false,
+        begins_on_stack: false,
         protocol: 6,
         forward: Mode::Nat,
         mss: 0,
@@ -172,4 +177,37 @@ fn a_server_out_of_reach_leaves_the_ring_before_the_map() {
     // A new network card of a server in use: nothing but its hardware address is written.
     desired.servers[1].next_hop = Some(moved);
     check(&mut reconciler, (0, 10000), &desired, &["b1"]);
+}
+
+#[test]
+fn where_connections_begin_is_one_write_of_the_service() {
+    let mut desired = service(1, 1);
+    let mut reconciler = reconciler(&[&desired]);
+    reconciler.diff(0, &desired, 0);
+    let mut written = |moves, begins_on_stack| {
+        (desired.moves, desired.begins_on_stack) = (moves, begins_on_stack);
+        let writes = reconciler.diff(0, &desired, 1000);
+        let flags = writes.iter().map(|write| match write {
+            // Of the same ring, which is as settled as it was.
+            Write::Service { service, .. } => (service.flags, service.ring, service.previous_ring),
+            other => panic!("{other:?}"),
+        });
+        flags.collect::<Vec<_>>()
+    };
+    let service = |flags| vec![(flags, 0, RING_EMPTY)];
+    assert_eq!(written(true, false), service(SERVICE_FLAG_MOVES));
+    let both = SERVICE_FLAG_MOVES | SERVICE_FLAG_BEGINS_ON_STACK;
+    assert_eq!(written(true, true), service(both));
+    assert_eq!(written(true, true), []);
+    assert_eq!(written(true, false), service(SERVICE_FLAG_MOVES));
+    // Nothing begins where nobody asks the map.
+    assert_eq!(written(false, true), service(0));
+    // And what follows has them, too.
+    assert_eq!(written(true, true), service(both));
+    desired.servers[0].up = false;
+    let writes = reconciler.diff(0, &desired, 2000);
+    let [Write::Service { service, .. }] = &writes[..] else {
+        panic!("{writes:?}");
+    };
+    assert_eq!((service.flags, service.ring), (both, RING_EMPTY));
 }

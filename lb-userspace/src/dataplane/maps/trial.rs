@@ -6,12 +6,12 @@
 //! Called by `explain`, through `Dataplane::trial`.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aya::maps::lpm_trie::Key;
 use lb_ebpf::abi::{
     ACCESS_BITS, AccessKey, Backend, Interface, Service, ServiceCounters, ServiceKey, ServiceKey6,
-    Settings, Vlan, VlanKey,
+    Settings, StackFlowKey, StackFlowKey6, Vlan, VlanKey,
 };
 use lb_ebpf::decide::{Answers, Haste, Shared, Tables};
 use lb_ebpf::family::{V4, V6};
@@ -33,6 +33,8 @@ pub(crate) struct Trial<'a> {
     handover: Cell<Handover>,
     fragments: RefCell<HashMap<FragmentKey<V4>, u32>>,
     fragments6: RefCell<HashMap<FragmentKey<V6>, u32>>,
+    stack_flows: RefCell<HashSet<StackFlowKey>>,
+    stack_flows6: RefCell<HashSet<StackFlowKey6>>,
     rewrite: Cell<Rewrite<V4>>,
     rewrite6: Cell<Rewrite<V6>>,
     answers: Cell<Answers>,
@@ -59,6 +61,8 @@ impl<'a> Trial<'a> {
             handover: Cell::default(),
             fragments: RefCell::default(),
             fragments6: RefCell::default(),
+            stack_flows: RefCell::default(),
+            stack_flows6: RefCell::default(),
             rewrite: Cell::default(),
             rewrite6: Cell::default(),
             answers: Cell::default(),
@@ -151,6 +155,15 @@ impl Tables<V4> for Trial<'_> {
         self.fragments.borrow_mut().insert(*key, ports);
     }
 
+    fn is_stack_flow(&self, key: &StackFlowKey) -> bool {
+        self.stack_flows.borrow().contains(key) || self.maps.stack_flows.holds(key)
+    }
+
+    fn begin_stack_flow(&self, key: &StackFlowKey) -> bool {
+        self.stack_flows.borrow_mut().insert(*key);
+        true
+    }
+
     fn note_rewrite(&self, rewrite: &Rewrite<V4>) {
         self.rewrite.set(*rewrite);
     }
@@ -172,6 +185,15 @@ impl Tables<V6> for Trial<'_> {
 
     fn remember_fragment(&self, key: &FragmentKey<V6>, ports: u32) {
         self.fragments6.borrow_mut().insert(*key, ports);
+    }
+
+    fn is_stack_flow(&self, key: &StackFlowKey6) -> bool {
+        self.stack_flows6.borrow().contains(key) || self.maps.stack_flows.holds6(key)
+    }
+
+    fn begin_stack_flow(&self, key: &StackFlowKey6) -> bool {
+        self.stack_flows6.borrow_mut().insert(*key);
+        true
     }
 
     fn note_rewrite(&self, rewrite: &Rewrite<V6>) {

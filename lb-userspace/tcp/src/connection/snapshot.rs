@@ -67,6 +67,13 @@ impl Connection {
     /// Takes the connection out, whole. `None` if it is not ESTABLISHED, and nothing is changed then. Otherwise it is over here: nothing
     /// leaves any more.
     pub fn export(&mut self, env: &mut Env<'_>) -> Option<Snapshot> {
+        let snapshot = self.snapshot()?;
+        self.release(env);
+        Some(snapshot)
+    }
+
+    /// The connection as a value, which goes on here as if nobody had looked. `None` if it is not ESTABLISHED.
+    pub fn snapshot(&self) -> Option<Snapshot> {
         if self.state != State::Established {
             return None;
         }
@@ -77,7 +84,7 @@ impl Connection {
             sack,
             timestamps,
         } = self.negotiated;
-        let snapshot = Snapshot {
+        Some(Snapshot {
             una: sending.una,
             nxt: sending.nxt,
             wnd: sending.wnd,
@@ -100,9 +107,7 @@ impl Connection {
             sack,
             timestamps: timestamps.then(|| (self.clock.recent(), self.clock.offset())),
             own_mss: self.mss,
-        };
-        self.release(env);
-        Some(snapshot)
+        })
     }
 
     /// Goes on with a connection, which is ESTABLISHED. `None` if there is no memory for its bytes, or if the snapshot can't be true.

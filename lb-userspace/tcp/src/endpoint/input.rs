@@ -8,7 +8,7 @@ use super::index::Hash;
 use super::listeners::Admission;
 use super::time_wait::Answer;
 use super::tuple::Tuple;
-use super::{Attachment, Endpoint, FlowKey, Icmp, Output, Shared};
+use super::{Attachment, Disposition, Endpoint, FlowKey, Icmp, Output, Shared};
 use crate::connection::Open;
 use crate::{Connection, Flags, Instant, Pressure, Segment, Seq, cookie};
 
@@ -33,8 +33,8 @@ pub(super) struct Arrival<'a, R> {
 }
 
 impl<R: Clone, A: Attachment> Endpoint<R, A> {
-    /// Takes a segment (checksum verified) that arrived by `route`. `out` must have room for an answer to segments
-    /// of no connection; whatever a connection has to say it says in [`output`](Self::output).
+    /// Takes a segment (checksum verified) that arrived by `route`, if it is for this endpoint. `out` must have room for an answer
+    /// to segments of no connection; whatever a connection has to say it says in [`output`](Self::output).
     pub fn input(
         &mut self,
         now: Instant,
@@ -42,7 +42,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         route: R,
         segment: &Segment<'_>,
         out: &mut impl Output<R>,
-    ) {
+    ) -> Disposition {
         self.shared.set_now(now);
         self.shared.counters.in_segs += 1;
         let (tuple, hash) = self.shared.tuple_and_hash(key);
@@ -54,13 +54,16 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             segment,
         };
         match self.find(key, hash) {
-            Some(id) => self.deliver(id, arrival),
+            Some(id) => {
+                self.deliver(id, arrival);
+                Disposition::Taken
+            }
             None => self.late(&arrival, out),
         }
     }
 
     /// A router says something of a segment that we sent, of whose TCP header it quotes the number. Whether the connection is
-    /// here.
+    /// here; one that has moved is not.
     pub fn icmp(&mut self, now: Instant, key: &FlowKey, quoted: Seq, message: Icmp) -> bool {
         self.shared.set_now(now);
         let (_, hash) = self.shared.tuple_and_hash(key);
@@ -109,15 +112,16 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         self.settle(id);
     }
 
-    /// A segment without connection: of one that is over, or of none.
-    fn late(&mut self, arrival: &Arrival<'_, R>, out: &mut impl Output<R>) {
+    /// A segment without connection: of one that is over, or has moved, or of none.
+    fn late(&mut self, arrival: &Arrival<'_, R>, out: &mut impl Output<R>) -> Disposition {
         let Arrival { key, segment, .. } = *arrival;
         let place = (&arrival.tuple, arrival.hash);
         let answer = self
             .time_wait
             .answer(place, segment, &mut self.shared.counters);
         match answer {
-            None => self.unknown(arrival, out),
+            None => return self.unknown(arrival, out),
+            Some((Answer::Forward, _)) => return Disposition::Elsewhere,
             Some((Answer::Ignore, _)) => {}
             Some((Answer::Acknowledge, remains)) => {
                 let offset = self.shared.secret.timestamp_offset(key);
@@ -127,25 +131,47 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             }
             Some((Answer::Reopen, remains)) => self.open(arrival, Some(remains.nxt), out),
         }
+        Disposition::Taken
     }
 
-    fn unknown(&mut self, arrival: &Arrival<'_, R>, out: &mut impl Output<R>) {
+    fn unknown(&mut self, arrival: &Arrival<'_, R>, out: &mut impl Output<R>) -> Disposition {
         let Arrival { key, segment, .. } = *arrival;
         let Some(listener) = self.listeners.get_mut(&key.local) else {
-            self.shared.counters.no_listener += 1;
-            return;
+            return self.nobodys(arrival);
         };
         if segment.opens() {
-            return self.open(arrival, None, out);
+            self.open(arrival, None, out);
+            return Disposition::Taken;
         }
-        if segment.has(Flags::RST) {
-            return;
-        }
-        let may_be_cookie = segment.has(Flags::ACK) && !segment.has(Flags::SYN);
+        let may_be_cookie =
+            segment.has(Flags::ACK) && !segment.has(Flags::SYN) && !segment.has(Flags::RST);
         if may_be_cookie && listener.expects_cookies(self.shared.now) {
             return self.cookie_came_back(arrival, out);
         }
-        self.answer(key, &arrival.route, &refusal(segment), out);
+        self.refuse(arrival, out)
+    }
+
+    /// A segment for an address that is not listened on.
+    fn nobodys(&mut self, arrival: &Arrival<'_, R>) -> Disposition {
+        // A SYN would wait there for who comes after us; here it is ignored, so that it finds the next process as well.
+        let is_for_the_next = self.is_stopping && arrival.segment.opens();
+        if self.shares_ports && !is_for_the_next {
+            return Disposition::Elsewhere;
+        }
+        self.shared.counters.no_listener += 1;
+        Disposition::Taken
+    }
+
+    /// A segment that opens nothing, of no connection. A RST is never answered (RFC 9293 §3.10.7.1).
+    fn refuse(&mut self, arrival: &Arrival<'_, R>, out: &mut impl Output<R>) -> Disposition {
+        if self.shares_ports {
+            return Disposition::Elsewhere;
+        }
+        if !arrival.segment.has(Flags::RST) {
+            let header = refusal(arrival.segment);
+            self.answer(arrival.key, &arrival.route, &header, out);
+        }
+        Disposition::Taken
     }
 
     /// A SYN. `above` is where the numbers of the connection end that it takes the place of.
@@ -191,7 +217,11 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
     }
 
     /// The acknowledgement of a SYN-ACK that we kept nothing of, perhaps.
-    fn cookie_came_back(&mut self, arrival: &Arrival<'_, R>, out: &mut impl Output<R>) {
+    fn cookie_came_back(
+        &mut self,
+        arrival: &Arrival<'_, R>,
+        out: &mut impl Output<R>,
+    ) -> Disposition {
         let Arrival { key, segment, .. } = *arrival;
         let Shared {
             now,
@@ -203,16 +233,18 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         } = &mut self.shared;
         let Some(syn) = cookie::check(secret, key, &segment.header, *now, config) else {
             counters.syncookies_failed += 1;
-            return self.answer(key, &arrival.route, &refusal(segment), out);
+            return self.refuse(arrival, out);
         };
         if self.flows.len() >= config.max_flows || pool.pressure() == Pressure::RefuseConnections {
-            return self.no_memory();
+            self.no_memory();
+            return Disposition::Taken;
         }
         let Some(listener) = self.listeners.get_mut(&key.local) else {
-            return;
+            return Disposition::Taken;
         };
         if self.is_stopping || listener.is_full(config.backlog) {
-            return self.overflow();
+            self.overflow();
+            return Disposition::Taken;
         }
         counters.syncookies_received += 1;
         listener.began();
@@ -225,6 +257,7 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         if let Some(id) = self.add(arrival, owner, connection) {
             self.deliver_text(id, segment);
         }
+        Disposition::Taken
     }
 
     /// The segment that brought a cookie may carry text, or a FIN.

@@ -4,6 +4,7 @@ mod admission;
 mod closing;
 mod random;
 mod sending;
+mod shared;
 
 use std::vec::Vec;
 

@@ -52,6 +52,8 @@ pub(super) enum Answer {
     Acknowledge,
     /// Nothing.
     Ignore,
+    /// Whoever has the connection now: it has moved.
+    Forward,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ enum Kind {
     /// The peer's FIN came again, which restarts the wait. The record keeps its place in the queue and goes to the end when its
     /// time has come, so that the queue stays sorted.
     Restarted,
-    /// Exported: whatever comes here is for the new owner, and an answer of ours would kill it.
+    /// Moved: whatever comes here, a SYN too, is for the new owner, and an answer of ours would kill it.
     Moved,
     /// A new connection has taken its place.
     Replaced,
@@ -88,7 +90,10 @@ impl Record {
     /// (RFC 1337 §3: it must not end the wait). So is an acknowledgement without text, even one out of the window: two
     /// ends that answer those would never stop.
     fn answer(&self, segment: &Segment<'_>) -> Answer {
-        if self.kind == Kind::Moved || segment.has(Flags::RST) {
+        if self.kind == Kind::Moved {
+            return Answer::Forward;
+        }
+        if segment.has(Flags::RST) {
             return Answer::Ignore;
         }
         if segment.opens() && self.is_older_than(segment) {
@@ -151,7 +156,7 @@ impl TimeWait {
         self.push(key, remains, Kind::TimeWait, now, counters);
     }
 
-    /// Ignores what comes for a connection that has moved elsewhere.
+    /// Knows what comes for a connection that has moved elsewhere.
     pub(super) fn insert_moved(
         &mut self,
         key: (Tuple, Hash),
@@ -167,7 +172,17 @@ impl TimeWait {
         self.find(tuple, hash).is_some()
     }
 
-    /// Forgets a connection that has moved, and is back.
+    /// Forgets a connection that has moved and ended there.
+    pub(super) fn remove_moved(&mut self, (tuple, hash): (&Tuple, Hash)) {
+        if let Some(place) = self.find(tuple, hash)
+            && let Some(record) = self.record_mut(place)
+            && record.kind == Kind::Moved
+        {
+            self.replace(place, hash);
+        }
+    }
+
+    /// Forgets whatever was between these ends: a connection that has moved is back.
     pub(super) fn remove(&mut self, (tuple, hash): (&Tuple, Hash)) {
         if let Some(place) = self.find(tuple, hash) {
             self.replace(place, hash);
@@ -190,7 +205,7 @@ impl TimeWait {
                 self.replace(place, hash);
             }
             Answer::Acknowledge if segment.has(Flags::FIN) => record.kind = Kind::Restarted,
-            Answer::Acknowledge | Answer::Ignore => {}
+            Answer::Acknowledge | Answer::Ignore | Answer::Forward => {}
         }
         Some((answer, remains))
     }

@@ -195,6 +195,11 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         self.leave(id.0);
     }
 
+    /// What is attached to each flow.
+    pub fn attachments(&mut self) -> impl Iterator<Item = &mut A> {
+        self.flows.iter_mut().map(|(_, flow)| &mut flow.attachment)
+    }
+
     /// What is attached to a flow.
     pub fn attachment(&mut self, id: &FlowId) -> Option<&mut A> {
         Some(&mut self.flows.get_mut(id.0)?.attachment)
@@ -214,31 +219,63 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
         }
     }
 
-    /// Takes a connection out, whole. What still arrives for it is ignored, for as long as TIME-WAIT lasts: an answer of ours would
-    /// end it at its new place.
+    /// Takes a connection out, whole: [`snapshot`](Self::snapshot) and [`moved`](Self::moved) in one.
     ///
     /// # Errors
     /// Gives the flow back if it is not established.
     pub fn export(&mut self, id: FlowId) -> Result<Exported<R>, FlowId> {
-        let Some(flow) = self.flows.get_mut(id.0) else {
+        let Some((key, snapshot)) = self.snapshot(&id) else {
             return Err(id);
         };
-        let Some(snapshot) = flow.connection.export(&mut self.shared.env()) else {
+        let Some(flow) = self.flows.get(id.0) else {
             return Err(id);
         };
-        let (key, route) = (flow.key, flow.route.clone());
-        self.wheel.disarm(id.0);
-        flow.is_indexed = false;
-        self.index.remove(flow.hash, id.0);
-        self.remove(id.0);
-        let place = self.shared.tuple_and_hash(&key);
-        self.time_wait
-            .insert_moved(place, self.shared.now, &mut self.shared.counters);
+        let route = flow.route.clone();
+        self.moved(id);
         Ok(Exported {
             key,
             route,
             snapshot,
         })
+    }
+
+    /// A connection as a value, and its ends; it goes on here as if nobody had looked. `None` if it is not ESTABLISHED.
+    pub fn snapshot(&self, id: &FlowId) -> Option<(FlowKey, Snapshot)> {
+        let flow = self.flows.get(id.0)?;
+        let snapshot = flow.connection.snapshot()?;
+        Some((flow.key, snapshot))
+    }
+
+    /// Forgets a connection that goes on elsewhere, from its latest [`snapshot`](Self::snapshot). Whoever waits for it is told.
+    ///
+    /// What still arrives for it is [`Disposition::Elsewhere`](super::Disposition::Elsewhere), a SYN too, for as long as TIME-WAIT
+    /// lasts or until [`forget_moved`](Self::forget_moved). If [ports are shared](Self::share_ports), that matters for SYNs alone; if not,
+    /// an answer of ours would later end the connection at its new place.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the right to use the flow ends here"
+    )]
+    pub fn moved(&mut self, id: FlowId) {
+        let Some(flow) = self.flows.get_mut(id.0) else {
+            return;
+        };
+        flow.attachment.progressed(true, true);
+        let key = flow.key;
+        if flow.is_indexed {
+            flow.is_indexed = false;
+            self.wheel.disarm(id.0);
+            self.index.remove(flow.hash, id.0);
+        }
+        self.remove(id.0);
+        let place = self.shared.tuple_and_hash(&key);
+        self.time_wait
+            .insert_moved(place, self.shared.now, &mut self.shared.counters);
+    }
+
+    /// A connection that has moved is over: the next SYN between its ends is this endpoint's.
+    pub fn forget_moved(&mut self, key: &FlowKey) {
+        let (tuple, hash) = self.shared.tuple_and_hash(key);
+        self.time_wait.remove_moved((&tuple, hash));
     }
 
     /// Goes on with a connection. `None` if the ends are connected already, there is no room, or the snapshot can't be true.

@@ -5,18 +5,26 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use lb_tcp::{Attachment, Endpoint, Failure, FlowId, FlowKey, Icmp, ListenError, Secret};
+use lb_tcp::{
+    Attachment, Disposition, Endpoint, Failure, FlowId, FlowKey, Icmp, ListenError, Secret,
+    Segment, Snapshot,
+};
 
 use super::frames::{Frames, Receive, Transmit};
+use super::moves::Moves;
 use super::output::{AllPorts, OnePort, Port, Route};
 use super::packet::icmp::{IcmpError, IcmpKind};
 use super::packet::{self, Packet, Reject};
+use super::residence::Residence;
 use super::{Counters, EngineConfig, PortConfig};
+use crate::Mover;
 
 /// Errors about connections that are not here, kept until the driver passes them on; more in one turn are a flood.
 const MAX_STRAYS: usize = 16;
@@ -35,13 +43,17 @@ pub(super) struct Core {
     strays: Vec<IcmpError>,
     /// Whose the frames are that come next.
     ahead: Vec<FlowKey>,
+    /// If connections can move to the kernel.
+    moves: Option<Rc<Moves>>,
 }
 
 /// Tasks that wait for a connection. A listener's waits as reader.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Waiting {
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Whose it is, if it can move.
+    residence: Weak<Residence>,
 }
 
 impl Attachment for Waiting {
@@ -67,6 +79,7 @@ impl Core {
             driver: None,
             strays: Vec::new(),
             ahead: Vec::new(),
+            moves: None,
         }
     }
 
@@ -76,6 +89,11 @@ impl Core {
             flows: self.endpoint.flows(),
             time_wait: self.endpoint.time_wait(),
             memory: self.endpoint.pool().lent(),
+            moves: self
+                .moves
+                .as_ref()
+                .map(|moves| moves.counters())
+                .unwrap_or_default(),
             ..self.counters
         }
     }
@@ -94,13 +112,20 @@ impl Core {
         }
     }
 
-    /// Takes a frame that arrived on `port`. There must be room in `tx` for an answer.
-    pub(super) fn receive<T: Transmit>(&mut self, port: usize, frame: &[u8], tx: &mut T) {
+    /// Takes a frame that arrived on `port`; gives back a segment that is not for this engine. There must be room in `tx` for an answer.
+    pub(super) fn receive<'a, T: Transmit>(
+        &mut self,
+        port: usize,
+        frame: &'a [u8],
+        tx: &mut T,
+    ) -> Option<(FlowKey, Segment<'a>)> {
         let PortConfig { mtu, rx_checksums } = self.ports[port].config;
         let Packet { link, key, segment } = match packet::parse(frame, rx_checksums) {
             Ok(packet) => packet,
-            Err(Reject::NotTcp) => return self.receive_error(frame),
-            Err(reason) => return self.count_reject(reason),
+            Err(reason) => {
+                self.receive_other(frame, reason);
+                return None;
+            }
         };
         debug_assert_eq!(packet::peek_key(frame), Some(key), "read ahead for another");
         let mut out = OnePort {
@@ -109,8 +134,18 @@ impl Core {
             lost: &mut self.counters.lost_output,
         };
         let route = Route { port, link };
-        self.endpoint
+        let disposition = self
+            .endpoint
             .input(self.now, &key, route, &segment, &mut out);
+        (disposition == Disposition::Elsewhere).then_some((key, segment))
+    }
+
+    /// A frame that is no segment.
+    fn receive_other(&mut self, frame: &[u8], reason: Reject) {
+        match reason {
+            Reject::NotTcp => self.receive_error(frame),
+            reason => self.count_reject(reason),
+        }
     }
 
     /// An ICMP error, if it is one. It came by the queue that the network card chose for its sender, so the connection it
@@ -297,21 +332,44 @@ impl Core {
     pub(super) fn poll_write(
         &mut self,
         id: &FlowId,
-        bytes: &[u8],
+        bytes: &[IoSlice<'_>],
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let result = self.endpoint.write(id, bytes);
+        let result = self.gather(id, bytes);
         self.wake_driver();
         match result {
             Ok(Some(0)) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             Ok(Some(count)) => Poll::Ready(Ok(count)),
             Ok(None) => {
-                if let Some(waiting) = self.endpoint.attachment(id) {
-                    waiting.writer = Some(context.waker().clone());
-                }
+                self.wait_to_write(id, context);
                 Poll::Pending
             }
             Err(failure) => Poll::Ready(Err(kind(failure).into())),
+        }
+    }
+
+    /// As [`Endpoint::write`], of bytes that lie in pieces.
+    fn gather(&mut self, id: &FlowId, bytes: &[IoSlice<'_>]) -> Result<Option<usize>, Failure> {
+        let mut written = 0;
+        for slice in bytes.iter().filter(|slice| !slice.is_empty()) {
+            match self.endpoint.write(id, slice) {
+                Ok(Some(count)) => {
+                    written += count;
+                    if count < slice.len() {
+                        break;
+                    }
+                }
+                other if written == 0 => return other,
+                _ => break,
+            }
+        }
+        Ok(Some(written))
+    }
+
+    /// Has the task woken when a write is worth a try.
+    pub(super) fn wait_to_write(&mut self, id: &FlowId, context: &Context<'_>) {
+        if let Some(waiting) = self.endpoint.attachment(id) {
+            waiting.writer = Some(context.waker().clone());
         }
     }
 
@@ -324,6 +382,67 @@ impl Core {
     pub(super) fn release(&mut self, id: FlowId) {
         self.endpoint.release(id);
         self.wake_driver();
+    }
+}
+
+/// What moves ask for.
+impl Core {
+    /// From now on connections can move to the kernel.
+    pub(super) fn enable(&mut self, moves: Rc<Moves>) {
+        self.endpoint.share_ports();
+        self.moves = Some(moves);
+    }
+
+    /// How connections move, if they can.
+    pub(super) fn moves(&self) -> Option<&Rc<Moves>> {
+        self.moves.as_ref()
+    }
+
+    /// A place for an accepted connection, which it may leave if there is somebody to ask.
+    pub(super) fn house(&mut self, id: FlowId) -> (Rc<Residence>, Option<Mover>) {
+        let Some(moves) = &self.moves else {
+            return (Rc::new(Residence::new(id)), None);
+        };
+        let residence = Rc::new_cyclic(|home| {
+            if let Some(waiting) = self.endpoint.attachment(&id) {
+                waiting.residence = Weak::clone(home);
+            }
+            Residence::new(id)
+        });
+        let asks = Mover::new(Rc::clone(&residence), Rc::clone(moves));
+        (residence, Some(asks))
+    }
+
+    /// Every connection that could be asked to move.
+    pub(super) fn residences(&mut self) -> Vec<Rc<Residence>> {
+        let attachments = self.endpoint.attachments();
+        attachments
+            .filter_map(|waiting| waiting.residence.upgrade())
+            .collect()
+    }
+
+    /// A connection as a value, its ends, and what its next segment's timestamp is; none if it can't move.
+    pub(super) fn snapshot(&self, id: &FlowId) -> Option<(FlowKey, Snapshot, u32)> {
+        let (key, snapshot) = self.endpoint.snapshot(id)?;
+        let offset = snapshot.timestamps.map_or(0, |(_, offset)| offset);
+        Some((key, snapshot, offset.wrapping_add(self.now.millis())))
+    }
+
+    /// A connection goes on elsewhere; its tasks are told.
+    pub(super) fn give_away(&mut self, id: FlowId) {
+        self.endpoint.moved(id);
+    }
+
+    /// A connection stays, and can be written to again.
+    pub(super) fn wake_writer(&mut self, id: &FlowId) {
+        if let Some(waiting) = self.endpoint.attachment(id) {
+            waiting.writer.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// A connection that had moved is over.
+    pub(super) fn forget_moved(&mut self, key: &FlowKey) {
+        self.endpoint.forget_moved(key);
     }
 }
 

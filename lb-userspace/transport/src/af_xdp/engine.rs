@@ -10,20 +10,24 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use lb_handover::{Keepalive, Options};
 use lb_xsk::Flushed;
 use tokio::time::Sleep;
 
 use super::core::Core;
 use super::frames::{Frames, Receive, Transmit, XskFrames};
+use super::moves::Moves;
 use super::packet::icmp::IcmpError;
 use super::spin::Spin;
 use super::stream::Listener;
 use super::{Counters, EngineConfig, PortConfig};
+use crate::{Steering, Why};
 
 /// Packets received from one interface before tasks run and answers are sent. A larger burst delays
 /// acknowledgements; a smaller one pays more system calls.
@@ -39,9 +43,12 @@ const LAST_TURNS: usize = 16;
 ///
 /// Belongs to one thread with a tokio `LocalRuntime` or `LocalSet`, where [`run`](Self::run) must be spawned.
 pub struct Engine<F: Frames = XskFrames> {
-    core: Rc<RefCell<Core>>,
+    pub(super) core: Rc<RefCell<Core>>,
     ports: Vec<F>,
     spin: Spin,
+    config: EngineConfig,
+    /// How connections move to the kernel, if they can.
+    pub(super) moves: Option<Rc<Moves>>,
     /// Where errors go about connections that are not here.
     others: Option<Box<dyn Fn(IcmpError)>>,
 }
@@ -80,8 +87,35 @@ impl<F: Frames> Engine<F> {
             core,
             ports,
             spin,
+            config,
+            moves: None,
             others: None,
         }
+    }
+
+    /// Lets connections move to the kernel, within [`EngineConfig::moves`], and `steering` their packets after them. From now on
+    /// segments that this engine doesn't know are given to the kernel instead of being refused.
+    ///
+    /// # Errors
+    /// If packets can't be given back: it needs raw sockets, which are made here. The engine is as it was then.
+    pub fn steer(&mut self, steering: Box<dyn Steering>) -> io::Result<()> {
+        let Some(limits) = self.config.moves else {
+            return Ok(());
+        };
+        let tcp = &self.config.tcp;
+        // As sockets that the kernel has accepted: see `kernel`.
+        let options = Options {
+            keepalive: (!tcp.keepalive.is_zero()).then_some(Keepalive {
+                idle: tcp.keepalive,
+                interval: tcp.keepalive_interval,
+                probes: tcp.keepalive_probes,
+            }),
+            ..Options::default()
+        };
+        let moves = Rc::new(Moves::new(steering, limits, options)?);
+        self.core.borrow_mut().enable(Rc::clone(&moves));
+        self.moves = Some(moves);
+        Ok(())
     }
 
     /// Calls `tell` with each ICMP error about a connection that is not here. It may be that of another queue, whose engine
@@ -109,7 +143,7 @@ impl<F: Frames> Engine<F> {
     pub async fn run(mut self) -> io::Result<Infallible> {
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         loop {
-            self.core.borrow_mut().advance(now());
+            self.begin_turn();
             let received = self.receive();
             if received.count > 0 {
                 let_tasks_run().await;
@@ -123,6 +157,8 @@ impl<F: Frames> Engine<F> {
             if flushed == Flushed::Later || self.is_full() || self.core.borrow().is_held() {
                 self.core.borrow_mut().count_wait();
                 tokio::time::sleep(RETRY).await;
+            } else if self.move_away() {
+                tokio::task::yield_now().await;
             } else if self.core.borrow().wants_output() || received.more || self.spin.goes_on(now())
             {
                 // Lets the runtime look at kernel sockets too.
@@ -133,7 +169,19 @@ impl<F: Frames> Engine<F> {
         }
     }
 
-    fn receive(&mut self) -> Received {
+    fn begin_turn(&mut self) {
+        let now = now();
+        let mut core = self.core.borrow_mut();
+        core.advance(now);
+        if let Some(moves) = &self.moves {
+            moves.begin_turn();
+            while let Some(key) = moves.forget(now) {
+                core.forget_moved(&key);
+            }
+        }
+    }
+
+    pub(super) fn receive(&mut self) -> Received {
         let mut core = self.core.borrow_mut();
         let mut received = Received::default();
         for (port, frames) in self.ports.iter_mut().enumerate() {
@@ -146,7 +194,11 @@ impl<F: Frames> Engine<F> {
                     break;
                 }
                 let Some(packet) = rx.receive() else { break };
-                core.receive(port, &packet, tx);
+                if let Some((key, segment)) = core.receive(port, &packet, tx)
+                    && let Some(moves) = &self.moves
+                {
+                    moves.give_back(&key, &segment);
+                }
                 received.count += 1;
             }
         }
@@ -192,7 +244,9 @@ impl<F: Frames> Engine<F> {
     }
 
     async fn wait(&mut self, mut timer: Pin<&mut Sleep>) -> io::Result<()> {
-        let due = self.core.borrow().next_timer();
+        let forgets = self.moves.as_ref().and_then(|moves| moves.next_due());
+        let due = [self.core.borrow().next_timer(), forgets];
+        let due = due.into_iter().flatten().min();
         if let Some(due) = due {
             // Moving the runtime's timer costs more than waking too early now and then.
             let due = tokio::time::Instant::from_std(due);
@@ -202,6 +256,9 @@ impl<F: Frames> Engine<F> {
         }
         poll_fn(|context| {
             let mut ready = self.core.borrow_mut().poll_line(context).is_ready();
+            if let Some(moves) = &self.moves {
+                ready |= moves.poll_line(context).is_ready();
+            }
             for frames in &mut self.ports {
                 if let Poll::Ready(arrival) = frames.poll_arrival(context) {
                     arrival?;
@@ -223,6 +280,9 @@ impl<F: Frames> Engine<F> {
 impl<F: Frames> Drop for Engine<F> {
     fn drop(&mut self) {
         // A panic in the core leaves it borrowed by nobody, but not necessarily in order.
+        if let Some(moves) = &self.moves {
+            moves.stop();
+        }
         let Ok(mut core) = self.core.try_borrow_mut() else {
             return;
         };
@@ -264,6 +324,29 @@ impl Handle {
         self.core.borrow_mut().for_each_flow(tell);
     }
 
+    /// Tells of every connection that has moved to the kernel and is there: its ends, why and how long ago it moved, and its socket.
+    pub fn for_each_moved(
+        &self,
+        tell: impl FnMut(&lb_tcp::FlowKey, Why, Duration, BorrowedFd<'_>),
+    ) {
+        let moves = self.core.borrow().moves().map(Rc::clone);
+        if let Some(moves) = moves {
+            moves.for_each(tell);
+        }
+    }
+
+    /// Asks for the move of every accepted connection: see [`Mover::ask`](crate::Mover::ask). As long as the engine runs, it decides on a few
+    /// in each turn.
+    pub fn move_all(&self, why: Why) {
+        let mut core = self.core.borrow_mut();
+        let residences = core.residences();
+        if let Some(moves) = core.moves() {
+            for it in &residences {
+                moves.ask(it, why);
+            }
+        }
+    }
+
     /// Stops accepting, for good. SYNs are ignored, so that clients try again and find the next process; what was not
     /// accepted is reset; accepted connections go on.
     pub fn stop(&self) {
@@ -284,14 +367,14 @@ impl Handle {
 
 /// Result of one burst over all ports.
 #[derive(Default)]
-struct Received {
+pub(super) struct Received {
     count: usize,
     /// A port may have more packets.
-    more: bool,
+    pub(super) more: bool,
 }
 
 /// Runtime time, which tests can stop.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

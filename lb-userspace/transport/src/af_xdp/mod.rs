@@ -19,11 +19,16 @@
 //! Deliberately not here: XDP programs and maps, ARP and ICMP echo (the host answers both), routes, VLAN tags,
 //! IP fragments and IPv6 extension headers (dropped and counted; the XDP program sends none here).
 
+mod bucket;
 mod core;
 mod engine;
 mod frames;
+mod landed;
+pub(crate) mod moves;
+mod moving;
 mod output;
 mod packet;
+pub(crate) mod residence;
 mod spin;
 mod stream;
 mod train;
@@ -35,6 +40,7 @@ use std::time::Duration;
 
 pub use engine::{BURST, Engine, Handle};
 pub use frames::{Frames, Receive, Slot, Transmit, XskFrames};
+pub use moves::{MoveCounters, MoveLimits};
 pub use packet::RxChecksums;
 pub use packet::icmp::IcmpError;
 pub use stream::{Listener, Stream};
@@ -48,6 +54,8 @@ pub struct EngineConfig {
     /// How long an idle engine looks for packets before it sleeps. Zero by default: it takes CPU time that the kernel's network
     /// stack, or another worker, may have better use for. 20 to 50 µs are worth it on a CPU of the worker's own.
     pub spin: Duration,
+    /// Bounds of what moves to the kernel may cost; none, the default: nothing moves. Needs [`Engine::steer`] besides.
+    pub moves: Option<MoveLimits>,
 }
 
 impl Default for EngineConfig {
@@ -60,6 +68,7 @@ impl Default for EngineConfig {
                 ..lb_tcp::Config::default()
             },
             spin: Duration::ZERO,
+            moves: None,
         }
     }
 }
@@ -106,6 +115,8 @@ pub struct Counters {
     pub time_wait: usize,
     /// Bytes of buffers in use.
     pub memory: usize,
+    /// What moves to the kernel have come to.
+    pub moves: MoveCounters,
 }
 
 impl Counters {
@@ -127,6 +138,6 @@ impl Counters {
             ("LbTimeWait", held(self.time_wait)),
             ("LbMemoryBytes", held(self.memory)),
         ];
-        self.tcp.named().chain(own)
+        self.tcp.named().chain(own).chain(self.moves.named())
     }
 }

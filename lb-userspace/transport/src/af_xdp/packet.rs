@@ -9,6 +9,7 @@ pub(super) mod icmp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use lb_tcp::wire::ip::{self, IPV4_LEN, IPV6_LEN};
 use lb_tcp::{FlowKey, Header, Payload, Segment, wire};
 
 /// Bytes of an Ethernet header.
@@ -16,12 +17,6 @@ pub(super) const ETHERNET_LEN: usize = 14;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-
-/// As Linux' `ip_default_ttl`.
-const HOP_LIMIT: u8 = 64;
-
-const IPV4_LEN: usize = 20;
-const IPV6_LEN: usize = 40;
 
 /// The Ethernet header of frames to a peer: the addresses of its last frame, swapped. So answers take the way
 /// that questions came, without routes or neighbours of our own.
@@ -180,11 +175,10 @@ fn parse_ipv6(header: &[u8; IPV6_LEN]) -> Result<IpHeader, Reject> {
 
 /// Bytes of a frame with this segment.
 pub(super) fn frame_len(key: &FlowKey, header: &Header, payload: Payload<'_>) -> usize {
-    ETHERNET_LEN + ip_len(key) + wire::header_len(header) + payload.len()
+    ETHERNET_LEN + ip::header_len(key) + wire::header_len(header) + payload.len()
 }
 
-/// Writes a frame of [`frame_len`] bytes. Packets are never fragmented on their way: IPv4's DF is set (RFC 1191), IPv6 knows no
-/// other way. So IPv4's identification has no use, and is 0 (RFC 6864 §4.1).
+/// Writes a frame of [`frame_len`] bytes.
 pub(super) fn emit(
     link: &Link,
     key: &FlowKey,
@@ -207,7 +201,7 @@ pub(super) fn emit_head(
     head: &mut [u8],
 ) -> Option<usize> {
     let tcp_len = wire::header_len(header);
-    let len = ETHERNET_LEN + ip_len(key) + tcp_len;
+    let len = ETHERNET_LEN + ip::header_len(key) + tcp_len;
     let tcp = emit_network(link, key, tcp_len + payload_len, head.get_mut(..len)?)?;
     wire::emit_partial(key, header, payload_len, tcp);
     Some(len)
@@ -222,54 +216,9 @@ fn emit_network<'a>(
 ) -> Option<&'a mut [u8]> {
     let (ethernet, ip) = frame.split_first_chunk_mut()?;
     *ethernet = link.0;
-    let (ip_header, tcp) = ip.split_at_mut_checked(ip_len(key))?;
-    // An IP packet has no more bytes than that.
-    let len = u16::try_from(tcp_len).unwrap_or(u16::MAX);
-    match (key.local.ip(), key.remote.ip()) {
-        (IpAddr::V4(local), IpAddr::V4(remote)) => {
-            ip_header.copy_from_slice(&ipv4_header(local, remote, len));
-        }
-        (IpAddr::V6(local), IpAddr::V6(remote)) => {
-            ip_header.copy_from_slice(&ipv6_header(local, remote, len));
-        }
-        _ => debug_assert!(false, "ends of two families"),
-    }
+    let (ip_header, tcp) = ip.split_at_mut_checked(ip::header_len(key))?;
+    ip::write_header(key, tcp_len, ip_header);
     Some(tcp)
-}
-
-fn ip_len(key: &FlowKey) -> usize {
-    if key.local.is_ipv4() {
-        IPV4_LEN
-    } else {
-        IPV6_LEN
-    }
-}
-
-fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, tcp_len: u16) -> [u8; IPV4_LEN] {
-    const DONT_FRAGMENT: u8 = 0x40;
-    let mut header = [0; IPV4_LEN];
-    header[0] = 0x45;
-    let total_len = tcp_len.saturating_add(20);
-    header[2..4].copy_from_slice(&total_len.to_be_bytes());
-    header[6] = DONT_FRAGMENT;
-    header[8] = HOP_LIMIT;
-    header[9] = wire::PROTOCOL;
-    header[12..16].copy_from_slice(&source.octets());
-    header[16..20].copy_from_slice(&destination.octets());
-    let checksum = !fold(sum(&header, 0));
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    header
-}
-
-fn ipv6_header(source: Ipv6Addr, destination: Ipv6Addr, tcp_len: u16) -> [u8; IPV6_LEN] {
-    let mut header = [0; IPV6_LEN];
-    header[0] = 0x60;
-    header[4..6].copy_from_slice(&tcp_len.to_be_bytes());
-    header[6] = wire::PROTOCOL;
-    header[7] = HOP_LIMIT;
-    header[8..24].copy_from_slice(&source.octets());
-    header[24..40].copy_from_slice(&destination.octets());
-    header
 }
 
 /// Whether the header of a packet is as it was sent; that of IPv6 doesn't say.

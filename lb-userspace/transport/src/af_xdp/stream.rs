@@ -1,22 +1,23 @@
 //! The engine's connections and listeners as tokio sees them.
 //!
-//! All of them point into one `Core`; each call borrows it, does its part and lets go before it returns.
+//! All of them point into one `Core`; each call borrows it, does its part and lets go before it returns. A connection that has moved no longer
+//! touches it: its calls go to the socket.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use lb_tcp::FlowId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::core::Core;
+use super::residence::{Carrier, Residence};
 use crate::Accepted;
 
-/// A TCP connection of an [`Engine`](super::Engine).
+/// A TCP connection of an [`Engine`](super::Engine), or one that was and has moved to the kernel: see [`Mover`].
 ///
 /// * Reads end with 0 after the peer's FIN, and fail with `ConnectionReset` or `TimedOut` if it broke.
 /// * A write is done when the bytes are in the send buffer, from where the engine sends them; `flush` waits for
@@ -24,10 +25,10 @@ use crate::Accepted;
 /// * `shutdown` sends FIN behind what is written; reading goes on. A write after it is a `BrokenPipe`.
 /// * Dropped, the connection is closed in the background: with RST if received bytes were left unread,
 ///   else in the regular way.
+/// * After [`Mover::ask`] a write waits until the engine has decided, which it does in its next turn.
 pub struct Stream {
     core: Rc<RefCell<Core>>,
-    /// There until the stream is dropped, which gives it back.
-    id: Option<FlowId>,
+    home: Rc<Residence>,
 }
 
 impl AsyncRead for Stream {
@@ -39,16 +40,19 @@ impl AsyncRead for Stream {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let Some(id) = &self.id else {
-            return Poll::Ready(Ok(()));
-        };
-        let mut core = self.core.borrow_mut();
-        // Only as much is initialised as will be written: hyper offers 8 KiB and more, mostly to find nothing.
-        let count = core.readable(id).clamp(1, buffer.remaining());
-        let room = buffer.initialize_unfilled_to(count);
-        core.poll_read(id, room, context).map_ok(|count| {
-            buffer.advance(count);
-        })
+        match &mut *self.home.carrier() {
+            Carrier::Engine(id) => {
+                let mut core = self.core.borrow_mut();
+                // Only as much is initialised as will be written: hyper offers 8 KiB and more, mostly to find nothing.
+                let count = core.readable(id).clamp(1, buffer.remaining());
+                let room = buffer.initialize_unfilled_to(count);
+                core.poll_read(id, room, context)
+                    .map_ok(|count| buffer.advance(count))
+            }
+            Carrier::Kernel(landed) => landed.poll_read(context, buffer),
+            Carrier::Failed(kind) => Poll::Ready(Err((*kind).into())),
+            Carrier::Over => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -58,31 +62,56 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if bytes.is_empty() {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.iter().all(|slice| slice.is_empty()) {
             return Poll::Ready(Ok(0));
         }
-        let Some(id) = &self.id else {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        };
-        self.core.borrow_mut().poll_write(id, bytes, context)
+        match &mut *self.home.carrier() {
+            Carrier::Engine(id) if self.home.is_asked() => {
+                self.core.borrow_mut().wait_to_write(id, context);
+                Poll::Pending
+            }
+            Carrier::Engine(id) => self.core.borrow_mut().poll_write(id, bytes, context),
+            Carrier::Kernel(landed) => landed.poll_write(context, bytes),
+            Carrier::Failed(kind) => Poll::Ready(Err((*kind).into())),
+            Carrier::Over => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Both carriers gather, so it is the same before and after a move: who writes asks but once.
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(id) = &self.id {
-            self.core.borrow_mut().shutdown(id);
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.home.carrier() {
+            Carrier::Engine(id) => {
+                self.core.borrow_mut().shutdown(id);
+                Poll::Ready(Ok(()))
+            }
+            Carrier::Kernel(landed) => landed.poll_shutdown(context),
+            Carrier::Failed(_) | Carrier::Over => Poll::Ready(Ok(())),
         }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.core.borrow_mut().release(id);
+        match self.home.leave() {
+            Carrier::Engine(id) => self.core.borrow_mut().release(id),
+            // Dropped, a socket closes.
+            Carrier::Kernel(_) | Carrier::Failed(_) | Carrier::Over => {}
         }
     }
 }
@@ -109,14 +138,16 @@ impl crate::Listener for Listener {
     async fn accept(&mut self) -> io::Result<Accepted<Stream>> {
         let (id, key) =
             poll_fn(|context| self.core.borrow_mut().poll_accept(self.address, context)).await;
+        let (home, mover) = self.core.borrow_mut().house(id);
         let stream = Stream {
             core: Rc::clone(&self.core),
-            id: Some(id),
+            home,
         };
         Ok(Accepted {
             stream,
             peer: key.remote,
             local: key.local,
+            mover,
         })
     }
 

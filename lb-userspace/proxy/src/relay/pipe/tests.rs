@@ -30,6 +30,7 @@ where
             &scratch,
             idle,
             [&counters[0], &counters[1]],
+            Meter::default(),
         )
         .await
     };

@@ -159,11 +159,27 @@ fn a_connection_that_moved_is_not_disturbed() {
         .insert_moved(key(1), at(0), &mut bench.counters);
     for flags in [Flags::ACK, Flags::SYN, Flags::FIN | Flags::ACK] {
         let answer = bench.answer(1, header(flags, 5000, Some(9)), b"text");
-        assert_eq!(answer, Some(Answer::Ignore));
+        assert_eq!(answer, Some(Answer::Forward));
     }
     let (tuple, hash) = key(1);
     bench.time_wait.remove((&tuple, hash));
     assert_eq!(bench.answer(1, header(Flags::ACK, 1, None), b""), None);
     bench.expire(at(60));
     assert_eq!(bench.counters.time_wait, 0);
+}
+
+#[test]
+fn only_what_moved_is_forgotten_when_it_has_ended_elsewhere() {
+    let mut bench = Bench::new(10);
+    bench
+        .time_wait
+        .insert_moved(key(1), at(0), &mut bench.counters);
+    bench.insert(2, remains(1000, None), at(0));
+    for port in [1, 2, 3] {
+        let (tuple, hash) = key(port);
+        bench.time_wait.remove_moved((&tuple, hash));
+    }
+    let ack = header(Flags::ACK, 1000, None);
+    assert_eq!(bench.answer(1, ack, b""), None);
+    assert_eq!(bench.answer(2, ack, b""), Some(Answer::Ignore));
 }
