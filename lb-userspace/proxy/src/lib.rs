@@ -4,7 +4,7 @@
 //! ever someone else**. An upstream connection that a client may have authenticated is that client's alone, until
 //! both are closed; the types in `upstream` leave no way back into sharing.
 //!
-//! Runs on a tokio current-thread runtime inside a `LocalSet`, one [`Proxy`] per worker and service; nothing on the
+//! Runs on a tokio `LocalRuntime`, or inside a `LocalSet`, one [`Proxy`] per worker and service; nothing on the
 //! request path is shared between workers but counters and what is known of servers (`balance`). HTTP/1.1 only, both sides.
 //! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
 //!
@@ -14,6 +14,7 @@
 
 mod activity;
 mod admission;
+mod alarm;
 mod balance;
 mod body;
 mod carriage;

@@ -50,13 +50,12 @@ impl Landed {
     }
 
     /// Another descriptor of the socket, and what was not read yet; none if not all that was taken has left for it. This one is
-    /// to be dropped: the connection is somebody else's, and so are its packets.
+    /// to be dropped: the connection is somebody else's.
     pub(super) fn pass(&mut self) -> Option<(OwnedFd, Vec<u8>)> {
         if self.backlog.as_ref().is_some_and(|it| !it.is_finished()) || self.failure.is_some() {
             return None;
         }
         let socket = self.socket.as_fd().try_clone_to_owned().ok()?;
-        self.lease.is_passed = true;
         Some((socket, self.unread.take()))
     }
 

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -86,6 +87,15 @@ impl Residence {
 pub(super) struct Tenancy {
     pub(super) landed: Landed,
     pub(super) lease: Lease,
+}
+
+impl Tenancy {
+    /// As [`Landed::pass`]; the right to packets goes along.
+    pub(super) fn pass(&mut self) -> Option<(OwnedFd, Vec<u8>)> {
+        let passed = self.landed.pass()?;
+        self.lease.is_passed = true;
+        Some(passed)
+    }
 }
 
 /// The right of a socket to the packets between its ends.

@@ -43,10 +43,11 @@ impl AsyncRead for Stream {
         }
         match &mut *self.home.carrier() {
             Carrier::Engine(id) => {
-                let room = buffer.initialize_unfilled();
-                self.core
-                    .borrow_mut()
-                    .poll_read(id, room, context)
+                let mut core = self.core.borrow_mut();
+                // Only as much is initialised as will be written: hyper offers 8 KiB and more, mostly to find nothing.
+                let count = core.readable(id).clamp(1, buffer.remaining());
+                let room = buffer.initialize_unfilled_to(count);
+                core.poll_read(id, room, context)
                     .map_ok(|count| buffer.advance(count))
             }
             Carrier::Kernel(tenancy) => tenancy.landed.poll_read(context, buffer),
@@ -120,7 +121,7 @@ impl Drop for Stream {
 impl IntoSocket for Stream {
     fn into_socket(self) -> Result<(OwnedFd, Vec<u8>), Self> {
         let passed = match &mut *self.home.carrier() {
-            Carrier::Kernel(landed) => landed.pass(),
+            Carrier::Kernel(tenancy) => tenancy.pass(),
             Carrier::Engine(_) | Carrier::Failed(_) | Carrier::Over => None,
         };
         passed.ok_or(self)
