@@ -6,7 +6,7 @@
 //! Deliberately not here: how a socket gets here (`moving`), and whose the packets between its ends are (`residence`).
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -47,6 +47,16 @@ impl Landed {
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Another descriptor of the socket, and what was not read yet; none if not all that was taken has left for it. This one is
+    /// to be dropped: the connection is somebody else's.
+    pub(super) fn pass(&mut self) -> Option<(OwnedFd, Vec<u8>)> {
+        if self.backlog.as_ref().is_some_and(|it| !it.is_finished()) || self.failure.is_some() {
+            return None;
+        }
+        let socket = self.socket.as_fd().try_clone_to_owned().ok()?;
+        Some((socket, self.unread.take()))
     }
 
     pub(super) fn poll_read(
@@ -131,7 +141,7 @@ impl Drop for Landed {
 }
 
 /// Bytes that the engine had received.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Unread {
     bytes: Vec<u8>,
     read: usize,
@@ -140,6 +150,11 @@ struct Unread {
 impl Unread {
     fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        let Self { bytes, read } = std::mem::take(self);
+        bytes.get(read..).unwrap_or_default().to_vec()
     }
 
     fn read(&mut self, buffer: &mut ReadBuf<'_>) {

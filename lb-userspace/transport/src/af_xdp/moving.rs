@@ -126,7 +126,7 @@ fn repaired(
         moves.count(|counters| counters.refused_state += 1);
         return None;
     };
-    match Repaired::new(&key, &snapshot, clock, moves.options()) {
+    match moves.repair(&key, &snapshot, clock) {
         Ok(socket) => Some((key, snapshot, socket)),
         Err(error) => {
             moves.count(|counters| counters.failed += 1);
@@ -151,6 +151,7 @@ fn finish(moves: &Rc<Moves>, it: Moving, since: Instant) {
         key,
         why,
         since,
+        is_passed: false,
         moves: Rc::clone(moves),
     };
     match let_go(socket) {

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -88,16 +89,31 @@ pub(super) struct Tenancy {
     pub(super) lease: Lease,
 }
 
+impl Tenancy {
+    /// As [`Landed::pass`]; the right to packets goes along.
+    pub(super) fn pass(&mut self) -> Option<(OwnedFd, Vec<u8>)> {
+        let passed = self.landed.pass()?;
+        self.lease.is_passed = true;
+        Some(passed)
+    }
+}
+
 /// The right of a socket to the packets between its ends.
 pub(super) struct Lease {
     pub(super) key: FlowKey,
     pub(super) why: Why,
     pub(super) since: Instant,
+    /// Another process goes on with the connection, and its packets go to the stack for as long as that takes.
+    pub(super) is_passed: bool,
     pub(super) moves: Rc<Moves>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.moves.end(&self.key);
+        if self.is_passed {
+            self.moves.pass(&self.key);
+        } else {
+            self.moves.end(&self.key);
+        }
     }
 }
