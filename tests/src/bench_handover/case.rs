@@ -201,6 +201,12 @@ impl Contender {
         }
     }
 
+    /// Name of the service that bears a load.
+    pub(super) fn service(self, case: Case) -> String {
+        let layer = if case.tls { "tls" } else { "plain" };
+        format!("{}-{layer}", self.title().replace('_', "-"))
+    }
+
     /// What clients of a load ask for.
     pub(super) fn url(self, case: Case) -> String {
         let [plain, tls] = self.ports();

@@ -8,6 +8,7 @@
 //! | module | job |
 //! |---|---|
 //! | `case` | loads and transports: what is measured, and who |
+//! | `lives` | where `auto` had its connections |
 //! | `report`, `claims` | medians, claims, JSON |
 //! | `table`, `page` | for people |
 //!
@@ -15,12 +16,14 @@
 
 mod case;
 mod claims;
+mod lives;
 mod page;
 mod report;
 mod table;
 
 pub use self::{
     case::{Case, Contender, Part, SIZES},
+    lives::Lives,
     page::page,
     report::{Cell, Failure, Report, Sample},
     table::table,
@@ -131,9 +134,11 @@ fn configuration(rig: &Rig) -> String {
 }
 
 fn sample(rig: &Rig, case: Case, contender: Contender, round: u32, seconds: u64) -> Result<Sample> {
+    let before = Lives::of(rig, contender, case)?;
     let window = Window::open()?;
     let counted = load(rig, case, contender, seconds)?;
     let busy = window.close()?;
+    let lives = Lives::of(rig, contender, case)?.since(&before);
     let requests = float(counted.requests);
     let (all, others) = (busy.all.as_secs_f64(), busy.others.as_secs_f64());
     let others = others.min(all);
@@ -148,6 +153,7 @@ fn sample(rig: &Rig, case: Case, contender: Contender, round: u32, seconds: u64)
         p99_us: counted.p99_us,
         errors: counted.errors,
         others: others / all.max(f64::MIN_POSITIVE),
+        lives,
     })
 }
 

@@ -84,8 +84,8 @@ fn plots(html: &mut String, report: &Report) -> fmt::Result {
 fn figures(html: &mut String, report: &Report) -> fmt::Result {
     html.push_str(
         "<h2>All figures (medians)</h2><div class=\"scroll\"><table><thead><tr><th></th><th>requests/s</th>\
-         <th>least</th><th>most</th><th>µs CPU of the machine</th><th>p50 µs</th><th>p99 µs</th><th>errors</th></tr>\
-         </thead><tbody>\n",
+         <th>least</th><th>most</th><th>µs CPU of the machine</th><th>p50 µs</th><th>p99 µs</th><th>moved</th><th>errors</th>\
+         <th>begins on</th></tr></thead><tbody>\n",
     );
     let cases = report.settings.cases.iter();
     for cell in cases.flat_map(|&case| cells(report, case)) {
@@ -99,10 +99,12 @@ fn figures(html: &mut String, report: &Report) -> fmt::Result {
             cell.cpu_us_per_request.map_or(0.0, |cpu| cpu.median),
             cell.p50_us.median,
             cell.p99_us.median,
+            cell.moved_per_request,
         ] {
             write!(html, "<td>{}</td>", figure(value))?;
         }
-        writeln!(html, "<td>{}</td></tr>", cell.errors)?;
+        let place = escape(cell.begins_on.as_deref().unwrap_or_default());
+        writeln!(html, "<td>{}</td><td>{place}</td></tr>", cell.errors)?;
     }
     html.push_str("</tbody></table></div><ul>\n");
     for failure in &report.failures {

@@ -8,7 +8,7 @@ use std::fmt;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Case, Contender, Sizes, claims};
+use super::{Case, Contender, Lives, Sizes, claims};
 use crate::bench::{Errors, Machine, Show, Spread, float};
 
 /// Everything that `target/bench/handover.json` holds.
@@ -57,6 +57,8 @@ pub struct Sample {
     pub errors: Errors,
     /// Share of the machine's busy time that programs outside of the benchmark had, 0 to 1.
     pub others: f64,
+    /// Where its connections were.
+    pub lives: Lives,
 }
 
 /// What the runs of one transport under one load come to.
@@ -76,6 +78,10 @@ pub struct Cell {
     pub p99_us: Spread,
     /// What went wrong in all runs.
     pub errors: u64,
+    /// Connections that moved for each answer, in all runs.
+    pub moved_per_request: f64,
+    /// Where new ones began in the end of the last run, if that may change.
+    pub begins_on: Option<String>,
 }
 
 /// A run without a result.
@@ -161,6 +167,9 @@ impl fmt::Display for Sample {
             self.cpu_us_per_request.unwrap_or_default(),
             self.p99_us,
         )?;
+        if let Some(place) = &self.lives.begins_on {
+            write!(f, ", {} moved, now begin on {place}", self.lives.moved)?;
+        }
         if self.errors.total() > 0 {
             write!(f, ", {} errors", self.errors.total())?;
         }
@@ -192,6 +201,9 @@ fn cell(samples: &[Sample], case: Case, contender: Contender) -> Option<Cell> {
         p50_us: spread(|sample| float(sample.p50_us))?,
         p99_us: spread(|sample| float(sample.p99_us))?,
         errors: own().map(|sample| sample.errors.total()).sum(),
+        moved_per_request: float(own().map(|sample| sample.lives.moved).sum())
+            / float(own().map(|sample| sample.requests).sum::<u64>().max(1)),
+        begins_on: own().last()?.lives.begins_on.clone(),
     })
 }
 
@@ -216,6 +228,9 @@ fn method(sizes: &Sizes) -> Vec<String> {
         "Client, lb and servers share the CPUs. With TLS and a connection per request the handshake is most of the work, \
          whatever the transport."
             .to_owned(),
+        "\"Moved\" is the connections of auto that moved for each answer, and where new ones began in the end: a service most of \
+         whose connections become bulk begins them on the kernel."
+            .to_owned(),
         "RPS is off: on veth it halves the kernel's figures. Interfaces have TSO, as cards do.".to_owned(),
     ]
 }
@@ -234,6 +249,7 @@ pub(super) fn sample(case: Case, contender: Contender, requests_per_second: f64)
         p99_us: 2,
         errors: Errors::default(),
         others: 0.5,
+        lives: Lives::default(),
     }
 }
 

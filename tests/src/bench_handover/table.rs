@@ -25,7 +25,7 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
     heads(out)?;
     write!(out, "{:>10}", "better")?;
     heads(out)?;
-    writeln!(out, "{:>8}", "errors")?;
+    writeln!(out, "{:>8}{:>8} begins on", "errors", "moved")?;
     for &case in &report.settings.cases {
         row(out, report, case)?;
     }
@@ -71,7 +71,10 @@ fn row(out: &mut String, report: &Report, case: Case) -> fmt::Result {
         .filter_map(cell)
         .map(|cell| cell.errors)
         .sum();
-    writeln!(out, " {errors:>8}")
+    let auto = cell(Contender::Auto);
+    let moved = figure(auto.map(|cell| cell.moved_per_request), 2);
+    let place = auto.and_then(|cell| cell.begins_on.as_deref());
+    writeln!(out, " {errors:>8}{moved:>8} {}", place.unwrap_or_default())
 }
 
 fn figure(value: Option<f64>, digits: usize) -> String {

@@ -31,14 +31,14 @@ fn a_host_that_would_drop_moved_connections_is_named_and_service_goes_on() {
     drop_what_did_not_begin_here(world.lab());
     let balancer = start(&world);
     let log = balancer.log();
-    assert!(log.contains("netfilter"), "{log}");
+    assert!(log.contains("nf_conntrack_tcp_loose is 0"), "{log}");
     let status = lb(&balancer, "status");
     assert!(
-        status.contains("STAY on af_xdp") && status.contains("netfilter"),
+        status.contains("STAY on af_xdp") && status.contains("nf_conntrack_tcp_loose is 0"),
         "{status}"
     );
     let advice = lb(&balancer, "doctor");
-    assert!(advice.contains("netfilter"), "{advice}");
+    assert!(advice.contains("nf_conntrack_tcp_loose is 0"), "{advice}");
     for _ in 0..10 {
         fetch(BULK);
     }
