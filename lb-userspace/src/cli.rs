@@ -39,7 +39,8 @@ enum Command {
     /// What is wrong with the running daemon, its certificates and its servers, and what to do about it. Exit code 1 if
     /// something is.
     Doctor(Daemon),
-    /// Connections that the packet path forwards just now (services of mode "l4").
+    /// Connections just now: those that the packet path forwards, and those that end here, with the TCP that they live in: the
+    /// workers' (af_xdp) or the kernel's, and why they moved there.
     Flows(FlowsArgs),
     /// Give a server no new connections; those that it has go on, with the requests of logged-in clients on them. Until `lb undrain`, or the end of the daemon:
     /// for longer, give it weight 0 in the configuration, or in mode "http" remove it.

@@ -24,5 +24,6 @@ mod host;
 mod keys;
 mod report;
 mod run;
+mod succession;
 mod template;
 mod worker;

@@ -3,11 +3,12 @@
 //! Whatever fails before "ready" undoes itself: the data plane detaches when it is dropped, sockets
 //! close, threads are joined. The order is explained in `ARCHITECTURE.md`.
 
-use std::cell::RefCell;
+mod daemon;
+mod signals;
+
 use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -16,23 +17,20 @@ use lb_ebpf::abi::{
     ABI_VERSION, Interface, MAX_XSKS, SETTINGS_LIMIT_MSS, SETTINGS_MATCH_SOURCE, Settings,
 };
 use lb_ebpf::flow::initial_core;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::carrier::{self, Decision};
+use crate::carrier::Decision;
 use crate::cli::Failure;
 use crate::compose::{Plan, PlannedService};
-use crate::control::{
-    self, Before, Control, Controlled, InUse, Numbers, begin, drift, files, health,
-};
-use crate::dataplane::{Dataplane, Pins, Resolver, StackFlows, possible_cpus};
-use crate::report::{self, Desk, Reporter};
-use crate::worker::{self, Carrier, ListenerPlan, Served, Workers};
-use crate::{admin, budget, host, keys};
+use crate::control::{self, Before, Control, Controlled, InUse, Numbers};
+use crate::dataplane::{Dataplane, Resolver, StackFlows, possible_cpus};
+use crate::report;
+use crate::succession::{KnownServer, Listeners};
+use crate::worker::{self, Carrier, ListenerPlan, Served};
+use crate::{budget, host, keys};
 
-/// Changes of health that may wait for the control loop; a probe waits when there are more.
-const HEALTH_BACKLOG: usize = 64;
+use daemon::{Daemon, End};
+use signals::Signals;
 
 /// Balances until SIGTERM or SIGINT.
 pub(crate) fn run(plan: &Plan, pin: Option<&Path>) -> Result<(), Failure> {
@@ -69,60 +67,24 @@ fn init_log() {
 
 async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
     // First, so that a signal during the start is not lost but stops us in order.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    host::require_kernel()?;
-    require_local_addresses(plan)?;
-    let watches = plan.drift_watches();
-    drift::require_same(&watches).await?;
-    let socket = admin::Socket::bind(&plan.config.admin)?;
-    let resolver = Resolver::new().context("opening rtnetlink")?;
-
-    let pins = pin.map(Pins::open).transpose()?;
-    let mut dataplane = Dataplane::load(plan.sizing(), pins)?;
-    dataplane.spawn_logger();
-    for interface in &plan.config.interfaces {
-        dataplane.attach(interface.as_str())?;
+    let mut signals = Signals::catch()?;
+    let mut daemon = Daemon::start(plan, pin).await?;
+    loop {
+        let successor = match daemon.serve(&mut signals).await {
+            Ok(End::Successor(successor)) => successor,
+            ended => {
+                daemon.stop();
+                return ended.map(drop);
+            }
+        };
+        match daemon.hand_over(&successor).await {
+            Ok(()) => return daemon.leave(successor, &mut signals).await,
+            Err(error) => {
+                tracing::warn!("a successor failed, and this lb goes on: {error:#}");
+                daemon.take_back()?;
+            }
+        }
     }
-    let mut decision = carrier::decide(&plan.config, &resolver).await?;
-    let reporter = Reporter::new(plan, &decision);
-    connect_sockets(&mut dataplane, &decision)?;
-    let carriers = decision.carriers();
-    let steering = dataplane.stack_flows();
-    let mut workers = Workers::start(worker_plans(plan, &mut decision, &steering)).await?;
-
-    let control = Rc::new(RefCell::new(start_control(plan, dataplane, &carriers)?));
-    warn_of_hidden_tags(plan, &resolver).await?;
-    log_ready(plan, &decision);
-    let (drift_board, file_problems) = (reporter.drift(), reporter.problems());
-    let (changes, received) = mpsc::channel(HEALTH_BACKLOG);
-    let desk = Desk {
-        reporter,
-        control: Rc::clone(&control),
-        inquiry: workers.inquiry(),
-    };
-    let inquiry = workers.inquiry();
-    let result = tokio::select! {
-        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping"); Ok(()) }
-        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping"); Ok(()) }
-        error = workers.failed() => Err(error),
-        Err(error) = control::tick(&control) => Err(error.into()),
-        Err(error) = control::follow_health(&control, received) => Err(error.into()),
-        Err(error) = control::follow_neighbours(&control, &resolver) => Err(error.into()),
-        Err(error) = begin::follow(&control, inquiry, plan.adaptive(&carriers)) => Err(error.into()),
-        () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
-        () = drift::monitor(watches, drift_board) => Err(anyhow::anyhow!("the look at servers' certificates ended")),
-        () = files::follow(plan.watched_files(), file_problems) => Err(anyhow::anyhow!("the look at files ended")),
-        () = socket.serve(desk) => Err(anyhow::anyhow!("the admin socket ended")),
-        else => Err(anyhow::anyhow!("the control loop ended")),
-    };
-    // Workers first: their flows need the program to the last segment. What is pinned stays, however the daemon ends: a
-    // restart must not be told from an end, and `lb detach` is there for that.
-    workers.stop();
-    if let Some(directory) = pin {
-        tracing::info!(pin = %directory.display(), "L4 flows go on without a daemon; `lb detach` ends them");
-    }
-    result
 }
 
 fn require_local_addresses(plan: &Plan) -> anyhow::Result<()> {
@@ -187,48 +149,52 @@ fn connect_sockets(dataplane: &mut Dataplane, decision: &Decision) -> anyhow::Re
 }
 
 /// One worker per queue number; it takes the socket of that queue of every interface.
-fn worker_plans(plan: &Plan, decision: &mut Decision, steering: &StackFlows) -> Vec<worker::Plan> {
-    let workers = decision
-        .ports
-        .iter()
-        .map(|port| port.queues)
-        .max()
-        .unwrap_or(1);
+fn worker_plans(
+    plan: &Plan,
+    decision: &mut Decision,
+    steering: &StackFlows,
+    sockets: &mut Listeners,
+) -> anyhow::Result<Vec<worker::Plan>> {
+    let workers = decision.ports.iter().map(|port| port.queues).max();
+    let workers = workers.unwrap_or(1);
     let moves = decision.carriers().contains(&Some(Carrier::Both));
     let mut plans: Vec<_> = (0..workers)
         .map(|queue| worker::Plan {
             queue,
             sockets: Vec::new(),
-            listeners: listeners(plan, decision),
+            listeners: Vec::new(),
             engine: plan.engine(workers),
             steering: moves.then(|| steering.clone()),
         })
         .collect();
+    let services = plan.config.services.iter().zip(&plan.services);
+    for ((config, planned), carrier) in services.zip(decision.carriers()) {
+        let (Some(carrier), Some(served)) = (carrier, served(planned)) else {
+            continue;
+        };
+        let address = config.listen;
+        let mut hands = Vec::new();
+        if carrier != Carrier::AfXdp {
+            let dealt = sockets.deal(address, plans.len());
+            hands = dealt.with_context(|| format!("listening on {address}"))?;
+        }
+        let mut hands = hands.into_iter();
+        for plan in &mut plans {
+            plan.listeners.push(ListenerPlan {
+                served: served.clone(),
+                address,
+                carrier,
+                sockets: hands.next().unwrap_or_default(),
+                tally: Arc::clone(&planned.tally),
+            });
+        }
+    }
     for port in &mut decision.ports {
         for (plan, socket) in plans.iter_mut().zip(port.sockets.drain(..)) {
             plan.sockets.push((socket, port.config));
         }
     }
-    plans
-}
-
-fn listeners(plan: &Plan, decision: &Decision) -> Vec<ListenerPlan> {
-    let services = plan
-        .config
-        .services
-        .iter()
-        .zip(&plan.services)
-        .zip(&decision.carriers);
-    services
-        .filter_map(|((config, planned), carrier)| {
-            Some(ListenerPlan {
-                served: served(planned)?,
-                address: config.listen,
-                carrier: carrier.as_ref()?.carrier,
-                tally: Arc::clone(&planned.tally),
-            })
-        })
-        .collect()
+    Ok(plans)
 }
 
 /// What a worker serves; `None` if nothing ends here.
@@ -237,15 +203,19 @@ fn served(planned: &PlannedService) -> Option<Served> {
     http.or_else(|| planned.tcp.clone().map(Served::Tcp))
 }
 
-/// Fills the maps; from the last write on, packets of the services are ours.
+/// Fills the maps. From the last write on packets of the services are ours, unless an earlier daemon's program is in the links.
 fn start_control(
     plan: &Plan,
     mut dataplane: Dataplane,
     carriers: &[Option<Carrier>],
+    known: &[KnownServer],
 ) -> anyhow::Result<Control> {
     let config = &plan.config;
     dataplane.set_snat_addresses(&config.nat.addresses)?;
-    let services = plan.controlled(carriers);
+    let mut services = plan.controlled(carriers);
+    for service in &mut services {
+        service.learn(known);
+    }
     let keeps_source = |service: &&lb_config::Service| {
         matches!(
             service.mode,
@@ -281,11 +251,9 @@ fn start_control(
     let settings = settings(plan, flags, before)?;
     dataplane.require_keys(&settings.hash_key)?;
     let patience = config.flows.orphaned_after;
-    let mut control = Control::new(dataplane, services, numbers, settings, patience, &prefilter)?;
-    let interfaces = config.interfaces.iter();
-    let names = interfaces.map(lb_config::InterfaceName::as_str);
-    control.dataplane_mut().take_over(names)?;
-    Ok(control)
+    Ok(Control::new(
+        dataplane, services, numbers, settings, patience, &prefilter,
+    )?)
 }
 
 /// Numbers of services and servers: those that the flows of an earlier daemon know them by.

@@ -7,6 +7,7 @@
 
 mod carried;
 mod inquiry;
+mod leaving;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,20 +18,23 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_proxy::{Carriage, ClientAddr, Error, Proxy, Relay, RelayService, Service};
+use lb_proxy::{Carriage, ClientAddr, Error, Parted, Parting, Proxy, Relay, RelayService, Service};
 use lb_transport::af_xdp::{Engine, EngineConfig, Handle, PortConfig};
-use lb_transport::{Accepted, Listener, kernel};
+use lb_transport::{Accepted, IntoSocket, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet, LocalSet};
+use tokio::task::{JoinHandle, JoinSet};
 
 pub(crate) use carried::Tally;
 use carried::{Begun, Carried, Origin};
 use inquiry::Inbox;
 pub(crate) use inquiry::{Inquiry, Inside};
+pub(crate) use leaving::Adopters;
+use leaving::{House, Orders, Phase};
 
 use crate::dataplane::StackFlows;
+use crate::succession::{Adopted, Way};
 
 /// How long requests in flight may take to finish after a stop. `ActiveSync` holds requests for up
 /// to an hour, so there has to be an end.
@@ -65,6 +69,8 @@ pub(crate) struct ListenerPlan {
     pub(crate) address: SocketAddr,
     /// How its packets get here.
     pub(crate) carrier: Carrier,
+    /// What listens for it on the kernel; none if nothing does.
+    pub(crate) sockets: Vec<std::net::TcpListener>,
     /// Counts what becomes of its connections.
     pub(crate) tally: Arc<Tally>,
 }
@@ -91,23 +97,27 @@ pub(crate) enum Carrier {
 
 /// The running workers.
 pub(crate) struct Workers {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     ended: mpsc::UnboundedReceiver<anyhow::Result<()>>,
     threads: Vec<thread::JoinHandle<()>>,
     inquiry: Inquiry,
+    adopters: Adopters,
+    makers_of_room: Vec<mpsc::UnboundedSender<oneshot::Sender<usize>>>,
 }
 
 impl Workers {
     /// Starts a thread for each plan and waits until all of them listen.
     pub(crate) async fn start(plans: Vec<Plan>) -> anyhow::Result<Self> {
-        let (stop, stopping) = watch::channel(false);
+        let (phase, followed) = watch::channel(Phase::Starting);
         let (end, ended) = mpsc::unbounded_channel();
         let (inquiry, inboxes) = Inquiry::to_workers(plans.len());
         let mut workers = Self {
-            stop,
+            phase,
             ended,
             threads: Vec::new(),
             inquiry,
+            adopters: Adopters::default(),
+            makers_of_room: Vec::new(),
         };
         let mut ready = Vec::new();
         for ((position, plan), inbox) in plans.into_iter().enumerate().zip(inboxes) {
@@ -118,9 +128,15 @@ impl Workers {
                 result: None,
                 end: end.clone(),
             };
+            let (adopter, arrivals) = mpsc::unbounded_channel();
+            let (maker_of_room, room) = mpsc::unbounded_channel();
+            workers.adopters.add(adopter);
+            workers.makers_of_room.push(maker_of_room);
             let ties = Ties {
                 position,
-                stopping: stopping.clone(),
+                phase: followed.clone(),
+                arrivals,
+                room,
                 inbox,
                 inquiry: workers.inquiry(),
             };
@@ -153,9 +169,49 @@ impl Workers {
         }
     }
 
+    /// Accepts clients from now on.
+    pub(crate) fn open(&self) {
+        self.phase.send_replace(Phase::Serving);
+    }
+
+    /// The way for clients that other daemons give away.
+    pub(crate) fn adopters(&self) -> Adopters {
+        self.adopters.clone()
+    }
+
+    /// Moves every connection from `AF_XDP` to the kernel and closes the sockets there; how many connections had to be reset.
+    pub(crate) async fn make_room(&self) -> anyhow::Result<usize> {
+        let mut answers = Vec::new();
+        for worker in &self.makers_of_room {
+            let (done, is_done) = oneshot::channel();
+            let _ = worker.send(done);
+            answers.push(is_done);
+        }
+        let mut reset = 0;
+        for answer in answers {
+            reset += answer.await.context("a worker has ended")?;
+        }
+        Ok(reset)
+    }
+
+    /// Another daemon accepts: gives it the clients by this way, and ends with the last one.
+    pub(crate) fn leave(&self, way: Way) {
+        self.phase.send_replace(Phase::Leaving(Arc::new(way)));
+    }
+
+    /// Waits until every worker has ended, as it does after [`leave`](Self::leave).
+    pub(crate) async fn left(&mut self) -> anyhow::Result<()> {
+        for _ in 0..self.threads.len() {
+            if let Some(ended) = self.ended.recv().await {
+                ended?;
+            }
+        }
+        Ok(())
+    }
+
     /// Stops accepting, lets requests in flight finish within [`DRAIN`], and joins the threads.
     pub(crate) fn stop(mut self) {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Stopping);
         for thread in self.threads.drain(..) {
             // A panic was reported when it happened.
             let _ = thread.join();
@@ -193,24 +249,34 @@ impl Drop for Report {
 struct Ties {
     /// Its place among the workers.
     position: usize,
-    stopping: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
+    /// Clients that other daemons give away.
+    arrivals: mpsc::UnboundedReceiver<Adopted>,
+    /// Asks to leave the rx queue, with the way for the answer.
+    room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>,
     inbox: Inbox,
     /// The way to all workers, itself included.
     inquiry: Inquiry,
 }
 
 fn run(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(plan, ready, ties))
+    // Not a `LocalSet`, which is a second scheduler inside of the first: each wake-up would pass through both.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(serve(plan, ready, ties))
 }
 
 async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
     let Ties {
         position,
-        stopping,
+        phase,
+        arrivals,
+        room,
         inbox,
         inquiry,
     } = ties;
+    let orders = Orders::new(phase);
     let has_sockets = !plan.sockets.is_empty();
     let mut engine = Engine::new(plan.sockets, plan.engine)?;
     // Network cards spread ICMP errors by the address of the router that has sent them.
@@ -228,19 +294,24 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
         begun: Rc::clone(&begun),
     }));
     let mut services = JoinSet::new();
+    let mut houses = Vec::new();
     for plan in plan.listeners {
-        listen(plan, &handle, &begun, &stopping, &mut services)?;
+        houses.push(listen(plan, &handle, &begun, &orders, &mut services)?);
     }
+    services.spawn_local(leaving::adopt(houses, arrivals, orders.clone()));
     // The receiver is gone when another worker failed to start; this one is about to be stopped.
     let _ = ready.send(());
-    let mut engine = has_sockets.then(|| {
+    let mut engine = if has_sockets {
         // A task of its own: as a branch of this future it would be woken through the runtime's root.
-        tokio::task::spawn_local(engine.run())
-    });
+        Some(tokio::task::spawn_local(leaving::run_engine(engine, room)))
+    } else {
+        tokio::task::spawn_local(leaving::have_room(room));
+        None
+    };
     let refuse = {
-        let (handle, stopping) = (handle.clone(), stopping.clone());
+        let (handle, orders) = (handle.clone(), orders.clone());
         async move {
-            stopped(stopping).await;
+            orders.over().await;
             handle.stop();
         }
     };
@@ -249,7 +320,7 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
         while let Some(ended) = services.join_next().await {
             ended.context("an accept loop panicked")??;
         }
-        stopped(stopping).await;
+        orders.over().await;
         last_words(&handle).await;
         Ok(())
     };
@@ -259,39 +330,42 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
     }
 }
 
-/// Listens for one service on all that carries it, and serves whoever comes.
+/// Listens for one service on all that carries it, and serves whoever comes. Clients that other daemons give away are served as
+/// those of the kernel.
 fn listen(
     plan: ListenerPlan,
     engine: &Handle,
     begun: &Rc<Begun>,
-    stopping: &watch::Receiver<bool>,
+    orders: &Orders,
     services: &mut JoinSet<anyhow::Result<()>>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Rc<House>> {
     let ListenerPlan {
         served,
         address,
         carrier,
+        sockets,
         tally,
     } = plan;
-    let service = OneService {
+    let on_kernel = House {
         server: Server::new(served),
+        service: address,
+        orders: orders.clone(),
         tally,
-        origin: Origin::AfXdp,
+        origin: Origin::Kernel(Rc::clone(begun)),
     };
     if carrier != Carrier::Kernel {
-        let listener = engine.listen(address)?;
-        services.spawn_local(accept(listener, service.clone(), stopping.clone()));
-    }
-    if carrier != Carrier::AfXdp {
-        let listener =
-            kernel::Listener::bind(address).with_context(|| format!("listening on {address}"))?;
-        let service = OneService {
-            origin: Origin::Kernel(Rc::clone(begun)),
-            ..service
+        let house = House {
+            origin: Origin::AfXdp,
+            ..on_kernel.clone()
         };
-        services.spawn_local(accept(listener, service, stopping.clone()));
+        services.spawn_local(accept(engine.listen(address)?, Rc::new(house)));
     }
-    Ok(())
+    let on_kernel = Rc::new(on_kernel);
+    for socket in sockets {
+        let listener = kernel::Listener::accepting(socket)?;
+        services.spawn_local(accept(listener, Rc::clone(&on_kernel)));
+    }
+    Ok(on_kernel)
 }
 
 /// How the engine ended, which it never should; without an engine, never.
@@ -339,6 +413,14 @@ impl Server {
         }
     }
 
+    fn leave(&self) {
+        match self {
+            Self::Http(proxy) => proxy.leave(),
+            // Only its two ends know where a good place to stop is.
+            Self::Tcp(_) => {}
+        }
+    }
+
     fn drain(&self) {
         match self {
             Self::Http(proxy) => proxy.drain(),
@@ -346,64 +428,74 @@ impl Server {
         }
     }
 
+    /// Serves a client until its connection ends, or can be given away.
     async fn serve<S>(
         self,
         carriage: Rc<dyn Carriage>,
         stream: S,
         client: ClientAddr,
-    ) -> Result<(), Error>
+    ) -> Result<Option<Parted<S>>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let carriage = Some(carriage);
+        match self {
+            Self::Http(proxy) => {
+                let parting = Parting::BetweenRequests;
+                proxy
+                    .serve_until_left(carriage, stream, client, parting)
+                    .await
+            }
+            // Boxed: the larger of the two would be the size of both.
+            Self::Tcp(relay) => Box::pin(relay.serve_on(carriage, stream, client))
+                .await
+                .map(|()| None),
+        }
+    }
+
+    /// Goes on with a client that was given back, or away by another daemon.
+    async fn resume<S>(
+        self,
+        parted: Parted<S>,
+        parting: Parting,
+    ) -> Result<Option<Parted<S>>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         match self {
-            Self::Http(proxy) => proxy.serve_on(Some(carriage), stream, client).await,
-            // Boxed: the larger of the two would be the size of both.
-            Self::Tcp(relay) => Box::pin(relay.serve_on(Some(carriage), stream, client)).await,
+            Self::Http(proxy) => proxy.resume(parted, parting).await,
+            // Never given back, and not taken.
+            Self::Tcp(_) => Ok(None),
         }
     }
 }
 
-/// One service on one worker, and where the connections come from that a listener of it takes.
-#[derive(Clone)]
-struct OneService {
-    server: Server,
-    tally: Arc<Tally>,
-    origin: Origin,
-}
-
-/// Serves the clients of one listener until told to stop, then drains.
-async fn accept<L>(
-    mut listener: L,
-    service: OneService,
-    stopping: watch::Receiver<bool>,
-) -> anyhow::Result<()>
-where
-    L: Listener,
-{
+/// Serves the clients of one listener until told to stop or to leave, and then those that are left.
+async fn accept<L: Listener>(mut listener: L, house: Rc<House>) -> anyhow::Result<()> {
     let mut clients = JoinSet::new();
-    let mut stop = pin!(stopped(stopping));
+    house.orders.open().await;
+    let mut over = pin!(house.orders.over());
     loop {
         tokio::select! {
-            () = stop.as_mut() => break,
+            () = over.as_mut() => break,
             accepted = listener.accept() => {
-                clients.spawn_local(serve_client(&service, accepted?));
+                clients.spawn_local(serve_client(&house, accepted?));
+                // Reaps what has ended, or the set would grow with each connection ever made. Here, and not by waiting for it,
+                // which would wake this loop once more for each of them.
+                while clients.try_join_next().is_some() {}
             }
-            // Reaps what has ended; without it the set would grow with each connection ever made.
-            Some(_) = clients.join_next() => {}
         }
     }
-    service.server.drain();
-    let drained = async { while clients.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!(listen = %listener.local_addr(), left = clients.len(), "requests still in flight are cut off");
-    }
+    // A socket that was passed on is accepted from by its new owner alone.
+    let _kept = (!house.orders.is_leaving()).then_some(listener);
+    house.empty(clients).await;
     Ok(())
 }
 
 /// One client, from the first byte to the last. How it ended matters to this client alone.
-fn serve_client<S>(service: &OneService, accepted: Accepted<S>) -> impl Future<Output = ()> + use<S>
+fn serve_client<S>(house: &Rc<House>, accepted: Accepted<S>) -> impl Future<Output = ()> + use<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
 {
     let Accepted {
         stream,
@@ -412,19 +504,13 @@ where
         mover,
     } = accepted;
     let client = ClientAddr { peer, local };
-    let carried = Carried::new(&service.tally, &service.origin, mover, client);
-    let server = service.server.clone();
+    let carried = Carried::new(&house.tally, &house.origin, mover, client);
+    let house = Rc::clone(house);
     async move {
         let carriage: Rc<dyn Carriage> = Rc::<Carried>::clone(&carried);
-        if let Err(error) = server.serve(carriage, stream, client).await {
-            tracing::debug!(peer = %client.peer, %error, "client connection ended");
-        }
+        let served = house.server.clone().serve(carriage, stream, client).await;
         // Not before: a service that nothing moves of lets go of its carriage at once.
         drop(carried);
+        house.end(client, served).await;
     }
-}
-
-async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // An error means that the daemon is gone, which is a stop as well.
-    let _ = stopping.wait_for(|stop| *stop).await;
 }

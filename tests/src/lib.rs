@@ -30,6 +30,7 @@ pub mod stages;
 pub mod tcp_client;
 pub mod tcp_rush;
 pub mod tcp_server;
+pub mod upgrade;
 pub mod vm;
 pub mod witness;
 pub mod world;

@@ -10,6 +10,7 @@ use std::{
     net::SocketAddrV4,
     path::{Path, PathBuf},
     process::ExitStatus,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -38,6 +39,8 @@ pub struct World {
     certs: Files,
     extended_protection: bool,
     directory: TempDir,
+    /// Daemons that were started.
+    daemons: AtomicUsize,
 }
 
 impl World {
@@ -64,6 +67,7 @@ impl World {
             certs,
             extended_protection,
             directory,
+            daemons: AtomicUsize::new(0),
         };
         for number in 1..=servers {
             world.servers.push(world.server_process(number)?);
@@ -147,7 +151,12 @@ impl World {
             admin.display(),
         );
         fs::write(&path, configuration).context("writing lb.toml")?;
-        let log = self.directory().join("lb.log");
+        // Its own: a daemon and its successor run at the same time.
+        let number = self.daemons.fetch_add(1, Ordering::Relaxed);
+        let log = self.directory().join(match number {
+            0 => "lb.log".to_owned(),
+            number => format!("lb-{number}.log"),
+        });
         let output = fs::File::create(&log)?;
         let errors = output.try_clone()?;
         let process = self.lab.edge().spawn(lb, |command| {
@@ -202,6 +211,19 @@ impl Balancer {
     /// Kills it, without a word (SIGKILL).
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.ended()
+    }
+
+    /// Waits until it says that it is ready.
+    pub fn until_ready(&mut self) -> Result<()> {
+        eventually("lb is ready", || {
+            self.check()?;
+            Ok(self.log().lines().any(|line| line.ends_with(" ready")))
+        })
     }
 
     /// Waits until it has ended by itself.

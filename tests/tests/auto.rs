@@ -59,8 +59,13 @@ fn services(world: &World, more: &str) -> String {
     all.into_iter().map(service).collect()
 }
 
-fn start(world: &World, more: &str) -> Balancer {
+fn world() -> World {
+    let world = World::start(1).unwrap();
     world.lab().speak_ipv6().unwrap();
+    world
+}
+
+fn start(world: &World, more: &str) -> Balancer {
     let mut balancer = world.balance(&services(world, more)).unwrap();
     balancer
         .until_served("http://10.203.1.100/owa/healthcheck.htm")
@@ -135,7 +140,7 @@ fn fetch(connection: &mut Connection, path: &str) {
 
 #[test]
 fn a_big_response_moves_its_connection_and_a_small_one_does_not() {
-    let world = World::start(1).unwrap();
+    let world = world();
     let balancer = start(&world, "");
     let open = |is_tls: bool| match is_tls {
         false => Connection::open(HTTP).unwrap(),
@@ -164,7 +169,7 @@ fn a_big_response_moves_its_connection_and_a_small_one_does_not() {
 
 #[test]
 fn clients_of_ipv6_move_too() {
-    let world = World::start(1).unwrap();
+    let world = world();
     let balancer = start(&world, "");
     let ca = world.certs().ca.to_str().unwrap();
     let name = format!("{}:443:[{}]", certs::NAME, ipv6(VIP_HTTP));
@@ -194,7 +199,7 @@ fn clients_of_ipv6_move_too() {
 
 #[test]
 fn an_upload_moves_its_connection_before_it_is_read() {
-    let world = World::start(1).unwrap();
+    let world = world();
     let balancer = start(&world, "");
     let login = client::basic(&ALICE);
     for (service, is_tls) in [("plain", false), ("secure", true)] {
@@ -222,7 +227,7 @@ fn an_upload_moves_its_connection_before_it_is_read() {
 /// The login is the connection's, and must stay what it was.
 #[test]
 fn a_login_survives_the_move() {
-    let world = World::start(1).unwrap();
+    let world = world();
     let balancer = start(&world, "profile = \"exchange\"\nheaders = \"none\"\n");
     let urls =
         ["/whoami", BIG, "/whoami", BIG, "/whoami"].map(|path| format!("http://{VIP_HTTP}{path}"));
@@ -244,8 +249,7 @@ fn a_login_survives_the_move() {
 
 #[test]
 fn a_connection_that_leaves_http_moves_when_it_does() {
-    let world = World::start(1).unwrap();
-    world.lab().speak_ipv6().unwrap();
+    let world = world();
     let address = SocketAddr::from((server(1), 8090));
     let listener = Namespace::pool(1)
         .run(|| TcpListener::bind(address))
@@ -304,7 +308,7 @@ fn a_connection_that_leaves_http_moves_when_it_does() {
 
 #[test]
 fn where_connections_begin_can_be_said() {
-    let world = World::start(1).unwrap();
+    let world = world();
     for (begin, before, after) in [
         ("kernel", "kernel", "kernel"),
         ("af_xdp", "af_xdp", "kernel response"),
@@ -327,7 +331,7 @@ fn where_connections_begin_can_be_said() {
 
 #[test]
 fn connections_begin_where_most_of_those_before_ended() {
-    let world = World::start(1).unwrap();
+    let world = world();
     let mut balancer = start(&world, "");
     let run = |path: &str| {
         let urls = vec![format!("http://{VIP_HTTP}{path}"); 80];

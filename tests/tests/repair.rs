@@ -10,6 +10,8 @@
 
 #[path = "repair/dump.rs"]
 mod dump;
+#[path = "repair/first_flights.rs"]
+mod first_flights;
 #[path = "repair/selftest.rs"]
 mod selftest;
 #[path = "repair/start.rs"]
@@ -61,7 +63,7 @@ fn a_moved_connection_loses_no_byte_in_either_direction() {
                 let released = move_in(&world, &dumped);
                 check_mss(&released.socket, ip.is_ipv6(), off);
                 assert!(dump::adapts_buffers(&released.socket));
-                finish(released, dumped.snapshot.unread, client, rest);
+                finish(released, &dumped.snapshot.unread, client, rest);
             }
         }
         world.switch_on(off);
@@ -159,14 +161,14 @@ fn check_mss(socket: &TcpStream, is_ipv6: bool, off: &[&str]) {
 }
 
 /// The rest in both directions at once, and FIN in both.
-fn finish(released: Released, unread: Vec<u8>, client: TcpStream, rest: Rest) {
+fn finish(released: Released, unread: &[u8], client: TcpStream, rest: Rest) {
     let text = pattern(LENGTH);
     let Released { socket, unsent } = released;
     socket.set_nonblocking(false).unwrap();
     let (mut server_reads, mut server_writes) = (socket.try_clone().unwrap(), socket);
     let (mut client_reads, mut client_writes) = (client.try_clone().unwrap(), client);
     let read_up = rest.read_up + unread.len();
-    assert!(unread == text[rest.read_up..read_up], "other bytes unread");
+    assert!(*unread == text[rest.read_up..read_up], "other bytes unread");
     thread::scope(|scope| {
         scope.spawn(|| {
             server_writes.write_all(&unsent).unwrap();

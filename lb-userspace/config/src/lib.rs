@@ -13,6 +13,7 @@
 //! |---|---|---|
 //! | `interfaces` | list of interfaces that get the XDP program | required |
 //! | `admin` | Unix socket of `lb status` | [`DEFAULT_ADMIN`] |
+//! | `drain_timeout` | how long a daemon whose place another one has taken (`lb run` with its `--pin`) may go on serving the connections that it has, 1 s to 24 h | [`DEFAULT_DRAIN_TIMEOUT`] |
 //! | `af_xdp.connections` | connections of each worker's own TCP, at most [`MAX_CONNECTIONS`]; SYNs above that are not answered | [`DEFAULT_CONNECTIONS`] |
 //! | `af_xdp.memory_mib` | bytes of all their buffers together, 16 to 65536 MiB: windows shrink when half is used, SYNs are not answered when an eighth is left | 256 |
 //! | `af_xdp.spin_us` | how long an idle worker looks for packets before it sleeps, up to 1000 µs: 20 to 50 are worth it on a CPU of its own | 0 |
@@ -254,6 +255,9 @@ pub fn parse(text: &str) -> Result<Config, Errors> {
 
 /// Under `/run`, because a socket must not outlive a reboot (file-hierarchy(7)).
 pub const DEFAULT_ADMIN: &str = "/run/lb/lb.sock";
+
+/// As long as `ActiveSync` holds a request.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// A million connections of a worker, idle ones for less than 1 KiB each.
 pub const DEFAULT_CONNECTIONS: NonZeroU32 = NonZeroU32::new(1 << 20).expect("not zero");

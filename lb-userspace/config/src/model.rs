@@ -52,6 +52,8 @@ pub struct Config {
     pub interfaces: Vec<InterfaceName>,
     /// Unix socket of the admin interface; absolute, at most 107 bytes.
     pub admin: PathBuf,
+    /// How long a daemon that has handed over may go on serving what is left.
+    pub drain_timeout: Duration,
     /// TCP of the workers.
     pub af_xdp: AfXdp,
     /// Flow table.

@@ -14,7 +14,7 @@ use crate::model::{AfXdp, Config, Flows, Forward, L4, Mode, Nat, PortRange, Prot
 use crate::reader::{Node, Read, Report, Schema, Table, unique};
 use crate::service::{self, Draft};
 use crate::{
-    DEFAULT_ADMIN, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, DEFAULT_ORPHANED_AFTER, MAX_CONNECTIONS,
+    DEFAULT_ADMIN, DEFAULT_DRAIN_TIMEOUT, DEFAULT_FLOWS, DEFAULT_NAT_PORTS, DEFAULT_ORPHANED_AFTER, MAX_CONNECTIONS,
     MAX_FLOWS, MAX_MOVED_CONNECTIONS, MAX_MOVES_PER_SECOND, MAX_NAT_ADDRESSES, MAX_SERVERS,
     MAX_SERVICES, value,
 };
@@ -23,6 +23,7 @@ use crate::{
 pub(crate) const SCHEMA: Schema = &[
     "interfaces",
     "admin",
+    "drain_timeout",
     "af_xdp",
     "flows",
     "nat",
@@ -42,6 +43,9 @@ pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
         )
     });
     let admin = table.optional("admin", PathBuf::from(DEFAULT_ADMIN), value::socket);
+    let drain_timeout = table.optional("drain_timeout", DEFAULT_DRAIN_TIMEOUT, |node| {
+        value::duration(node, DRAIN_TIMEOUT)
+    });
     let af_xdp = table.optional("af_xdp", AfXdp::default(), af_xdp);
     let flows = table.optional(
         "flows",
@@ -78,6 +82,7 @@ pub(crate) fn read(table: &Table<'_>) -> Option<Config> {
             .map(|interface| interface.value)
             .collect(),
         admin: admin?,
+        drain_timeout: drain_timeout?,
         af_xdp: af_xdp?,
         flows: flows?,
         nat: nat?.finish(),
@@ -156,6 +161,9 @@ fn flows(node: &Node<'_>) -> Option<Flows> {
         orphaned_after: orphaned_after?,
     })
 }
+
+/// A request of `ActiveSync` takes up to an hour.
+const DRAIN_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
 /// The daemon says once a second that it is there.
 const ORPHANED_AFTER: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_hours(24);

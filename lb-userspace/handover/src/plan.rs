@@ -60,7 +60,7 @@ pub(crate) struct Plan<'a> {
     /// `TCP_TIMESTAMP`.
     pub(crate) clock: Option<u32>,
     /// `TCP_REPAIR_WINDOW`.
-    pub(crate) window: Window,
+    pub(crate) windows: Windows,
     /// Segments that were acknowledged, if the socket is to know of some.
     pub(crate) history: Option<History>,
     /// Bytes in flight.
@@ -86,7 +86,7 @@ pub(crate) struct Negotiated {
 /// `struct tcp_repair_window`, as the kernel reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub(crate) struct Window {
+pub(crate) struct Windows {
     /// SND.WL1.
     pub(crate) snd_wl1: u32,
     /// SND.WND.
@@ -107,7 +107,7 @@ const ALWAYS_FITS: usize = 8 << 10;
 const MAX_SHIFT: u8 = 14;
 
 impl<'a> Plan<'a> {
-    /// `clock` is the TSval that the connection would send now.
+    /// `clock` is the `TSval` that the connection would send now.
     pub(crate) fn new(snapshot: &'a Snapshot, clock: u32) -> Result<Self, MoveError> {
         let sent = snapshot.nxt.since(snapshot.una) as usize;
         let (sent, unsent) = snapshot
@@ -130,7 +130,7 @@ impl<'a> Plan<'a> {
                 timestamps: snapshot.timestamps.is_some(),
             },
             clock: snapshot.timestamps.map(|_| even(clock)),
-            window: Window::new(snapshot)?,
+            windows: Windows::new(snapshot)?,
             history: None,
             sent,
             unsent,
@@ -149,7 +149,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl Window {
+impl Windows {
     /// Within the conditions of `tcp_repair_set_window`: `max_window >= snd_wnd`, `rcv_wup` not after RCV.NXT, `snd_wl1` not after
     /// RCV.NXT + `rcv_wnd`.
     fn new(snapshot: &Snapshot) -> Result<Self, MoveError> {

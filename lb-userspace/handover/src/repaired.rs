@@ -35,7 +35,7 @@ pub struct Released {
 }
 
 impl Repaired {
-    /// Makes the socket. `clock` is the TSval that the connection would send now; without timestamps it isn't looked at.
+    /// Makes the socket. `clock` is the `TSval` that the connection would send now; without timestamps it isn't looked at.
     ///
     /// What was received and not read is not given to the socket: whoever moves the connection keeps it (`snapshot.unread`), since it comes
     /// before all that the socket will give. What was received behind gaps is told to the socket by re-injection
@@ -163,11 +163,11 @@ fn number(socket: &Socket, plan: &Plan<'_>) -> io::Result<()> {
 
 fn negotiate(socket: &Socket, plan: &Plan<'_>) -> Result<(), MoveError> {
     let fd = socket.as_fd();
-    sys::options(fd, &plan.negotiated).map_err(|error| Step::Options.failed(error))?;
+    sys::options(fd, plan.negotiated).map_err(|error| Step::Options.failed(error))?;
     if let Some(clock) = plan.clock {
         sys::timestamp(fd, clock).map_err(|error| Step::Timestamp.failed(error))?;
     }
-    sys::window(fd, &plan.window).map_err(|error| Step::Window.failed(error))
+    sys::windows(fd, &plan.windows).map_err(|error| Step::Window.failed(error))
 }
 
 /// Bytes that are written in repair count as sent: they are sent again if they get lost.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lb_tcp::{Flags, FlowKey, Seq, Snapshot, wire};
 
-use crate::plan::{Negotiated, Plan, Window};
+use crate::plan::{Negotiated, Plan, Windows};
 use crate::reinject::packet;
 use crate::{MoveError, Step, out_of_order};
 
@@ -55,7 +55,7 @@ fn a_plan_says_all_that_the_peer_knows() {
             timestamps: true,
         },
         clock: Some(1002),
-        window: Window {
+        windows: Windows {
             snd_wl1: 5000,
             snd_wnd: 64 << 10,
             max_window: 128 << 10,
@@ -99,13 +99,13 @@ fn the_clock_is_rounded_up_to_even() {
 /// The conditions of `tcp_repair_set_window`, word by word.
 fn check_kernel_takes(snapshot: &Snapshot) {
     let plan = plan(snapshot).unwrap();
-    let Window {
+    let Windows {
         snd_wl1,
         snd_wnd,
         max_window,
         rcv_wnd,
         rcv_wup,
-    } = plan.window;
+    } = plan.windows;
     let nxt = Seq(plan.rcv_nxt);
     assert!(max_window >= snd_wnd, "{snapshot:?}");
     assert!(!Seq(snd_wl1).follows(nxt + rcv_wnd), "{snapshot:?}");

@@ -55,6 +55,11 @@ impl Activity {
         }
     }
 
+    /// The connection is not new, and between two requests.
+    pub(crate) fn resumed(&self) {
+        self.head_since.set(None);
+    }
+
     /// Bytes came from the client. The first ones after an exchange begin the next head.
     pub(crate) fn received(&self, now: Instant) {
         self.last_byte.set(now);

@@ -33,6 +33,18 @@ pub enum Bulk {
     Tunnel,
 }
 
+impl Bulk {
+    /// In a word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Response(_) => "response",
+            Self::Upload(_) => "upload",
+            Self::Streamed(_) => "streamed",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
 /// From how many bytes on a service's connections carry bulk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BulkThresholds {
@@ -51,7 +63,7 @@ pub(crate) struct Freight(Option<Rc<Weighed>>);
 struct Weighed {
     thresholds: BulkThresholds,
     carriage: Rc<dyn Carriage>,
-    is_told: Cell<bool>,
+    told: Cell<Option<Bulk>>,
 }
 
 impl Freight {
@@ -64,7 +76,7 @@ impl Freight {
             Rc::new(Weighed {
                 thresholds,
                 carriage,
-                is_told: Cell::new(false),
+                told: Cell::new(None),
             })
         });
         Self(weighed)
@@ -114,8 +126,15 @@ impl Freight {
         self.untold().map_or_else(Meter::default, Meter::of)
     }
 
+    /// What the carrier was told, of this request or one before.
+    pub(crate) fn told(&self) -> Option<Bulk> {
+        self.0.as_ref()?.told.get()
+    }
+
     fn untold(&self) -> Option<&Rc<Weighed>> {
-        self.0.as_ref().filter(|weighed| !weighed.is_told.get())
+        self.0
+            .as_ref()
+            .filter(|weighed| weighed.told.get().is_none())
     }
 }
 
@@ -129,7 +148,8 @@ fn announced(method: &Method, size: &SizeHint) -> Option<u64> {
 
 impl Weighed {
     fn tell(&self, what: Bulk) {
-        if !self.is_told.replace(true) {
+        if self.told.get().is_none() {
+            self.told.set(Some(what));
             self.carriage.bulk(what);
         }
     }
@@ -139,7 +159,7 @@ impl fmt::Debug for Weighed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Weighed")
             .field("thresholds", &self.thresholds)
-            .field("is_told", &self.is_told)
+            .field("told", &self.told)
             .finish_non_exhaustive()
     }
 }

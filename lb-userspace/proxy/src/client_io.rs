@@ -22,10 +22,12 @@ use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::admission::Pace;
+use crate::alarm::Alarm;
 use crate::carriage::Freight;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
-use crate::service::ClientTimeouts;
+use crate::parting::{Parted, Parting};
+use crate::service::{ClientAddr, ClientTimeouts};
 
 /// What the stream and the requests on it know in common.
 #[derive(Debug)]
@@ -38,8 +40,12 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
     pub(crate) pace: Pace,
+    /// How long the head of a response is awaited.
+    pub(crate) patience: RefCell<Alarm>,
     /// Of the connection, also on one of its streams.
     pub(crate) freight: Freight,
+    /// Whether the connection may be given back between two requests.
+    pub(crate) may_part: Cell<bool>,
     is_flushed: Cell<bool>,
     /// Whether the last read found nothing.
     is_dry: Cell<bool>,
@@ -67,12 +73,22 @@ impl Shared {
             gate: Arc::default(),
             leftover: Leftover::default(),
             pace: Pace::default(),
+            patience: RefCell::default(),
             freight,
+            may_part: Cell::new(false),
             is_flushed: Cell::new(true),
             is_dry: Cell::new(false),
             awaits_flush: RefCell::default(),
             awaits_end: RefCell::default(),
         })
+    }
+
+    /// Says how a connection begins: new, or resumed between two requests.
+    pub(crate) fn begin(&self, parting: Parting, is_new: bool) {
+        self.may_part.set(parting == Parting::BetweenRequests);
+        if !is_new {
+            self.activity.resumed();
+        }
     }
 
     /// A response was handed over to its end, or nobody will hand on.
@@ -90,6 +106,11 @@ impl Shared {
         if let Some(waker) = self.awaits_end.take() {
             waker.wake();
         }
+    }
+
+    /// Whether no exchange is under way, and nothing that hyper was given is still to be written; the next head may have begun.
+    pub(crate) fn is_between(&self) -> bool {
+        self.activity.is_between() && self.is_flushed.get()
     }
 
     /// Whether nothing is under way: the client has every response, and has sent nothing since.
@@ -157,6 +178,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
             shared,
             has_ended: false,
             news: None,
+        }
+    }
+
+    /// Gives the stream back, of which hyper has read so much more than it needed.
+    pub(crate) fn part(self, read: &[u8], client: ClientAddr) -> Parted<S> {
+        // An error of the stream comes again.
+        let news = self.news.and_then(Result::ok).unwrap_or_default();
+        Parted {
+            stream: self.stream,
+            early: Bytes::from([read, &news].concat()),
+            client,
         }
     }
 

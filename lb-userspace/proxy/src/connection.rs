@@ -5,38 +5,36 @@
 //! session is dropped, and with it the upstream one; if the upstream one ends, the response under way is finished and
 //! the client's is closed, so that no client believes in a login that is gone.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 
-use http::HeaderMap;
-use http::header::STRICT_TRANSPORT_SECURITY;
+use bytes::Bytes;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use crate::balance::{Balancer, Server};
+use crate::balance::Balancer;
 use crate::carriage::{Carriage, Freight};
 use crate::client_certificate::Shown;
 use crate::client_io::{ClientIo, Shared};
 use crate::entrance::shake_hands;
 use crate::error::{Error, Kind};
 use crate::forward::forward;
-use crate::headers::{HeaderMode, Scheme};
-use crate::http1::Http1;
+use crate::headers::HeaderMode;
+use crate::http1::{Between, Http1};
 use crate::http2;
-use crate::identity::{PersistentAuth, PinReason};
+use crate::identity::PersistentAuth;
+use crate::parting::{Order, Parted, Parting, orders};
 use crate::route::Action;
 use crate::rules::Rules;
-use crate::service::{ClientAddr, ClientTimeouts, Forwarding, Service, Timeouts};
-use crate::tls::Leaf;
-use crate::tunnel::Tunnel;
-use crate::upstream::{Lease, Pinned, Pool};
+use crate::service::{ClientAddr, Service};
+use crate::session::Session;
+use crate::upstream::Pool;
 
 /// One service on one worker: serves client connections, and owns the upstream connections that they share.
 #[derive(Debug)]
@@ -44,7 +42,7 @@ pub struct Proxy {
     pub(crate) service: Arc<Service>,
     /// Of each route, in the order of the service; `None` for those that don't forward.
     backends: Vec<Option<Backends>>,
-    draining: watch::Sender<bool>,
+    orders: watch::Sender<Order>,
     warned: Cell<bool>,
 }
 
@@ -70,7 +68,7 @@ impl Proxy {
         Rc::new(Self {
             backends: backends.collect(),
             service,
-            draining: watch::Sender::new(false),
+            orders: orders(),
             warned: Cell::new(false),
         })
     }
@@ -80,9 +78,9 @@ impl Proxy {
         &self.service
     }
 
-    /// Says when to finish.
-    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
+    /// What its connections are told.
+    pub(crate) const fn orders(&self) -> &watch::Sender<Order> {
+        &self.orders
     }
 
     /// What this worker keeps of the servers of the route at `position`.
@@ -90,13 +88,7 @@ impl Proxy {
         self.backends.get(position)?.as_ref()
     }
 
-    /// Has every connection finish the request under way and close, those accepted later included. Done when every
-    /// [`Proxy::serve`] has returned.
-    pub fn drain(&self) {
-        self.draining.send_replace(true);
-    }
-
-    /// Serves one client connection until it ends. Must run inside a `LocalSet`; dropping the future closes the
+    /// Serves one client connection until it ends. Must run where tasks can be spawned locally; dropping the future closes the
     /// connection and its upstream one.
     ///
     /// An end of the stream before a response's head counts as the client being gone, also if only its sending side is
@@ -128,13 +120,63 @@ impl Proxy {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        let served = self.serve_until_left(carriage, stream, client, Parting::Never);
+        served.await.map(drop)
+    }
+
+    /// As [`Proxy::serve_on`], until the connection ends or is given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Proxy::serve`].
+    pub async fn serve_until_left<S>(
+        self: Rc<Self>,
+        carriage: Option<Rc<dyn Carriage>>,
+        stream: S,
+        client: ClientAddr,
+        parting: Parting,
+    ) -> Result<Option<Parted<S>>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         self.service.counters.client_connections.increment();
         let service = Arc::clone(&self.service);
         let freight = Freight::new(service.bulk, carriage);
-        let outcome = self.admit_and_serve(stream, client, freight).await;
-        if let Err(error) = &outcome {
-            service.counters.count_error(error.kind());
-        }
+        let outcome = self.admit_and_serve(stream, client, freight, parting).await;
+        service.counters.count_failure(&outcome);
+        outcome
+    }
+
+    /// Goes on with a connection that was given back, by this proxy or one of another process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Proxy::serve`].
+    pub async fn resume<S>(
+        self: Rc<Self>,
+        parted: Parted<S>,
+        parting: Parting,
+    ) -> Result<Option<Parted<S>>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let service = Arc::clone(&self.service);
+        let outcome = match service.entrance.readmit(parted.client) {
+            Ok(_guest) => {
+                let visit = Visit {
+                    stream: parted.stream,
+                    early: parted.early,
+                    client: parted.client,
+                    shown: Shown::default(),
+                    freight: Freight::default(),
+                    parting,
+                    is_new: false,
+                };
+                self.serve_http(visit).await
+            }
+            Err(error) => Err(error),
+        };
+        service.counters.count_failure(&outcome);
         outcome
     }
 
@@ -143,7 +185,8 @@ impl Proxy {
         mut stream: S,
         ends: ClientAddr,
         freight: Freight,
-    ) -> Result<(), Error>
+        parting: Parting,
+    ) -> Result<Option<Parted<S>>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -152,9 +195,8 @@ impl Proxy {
         let guest = service.entrance.enter(&mut stream, ends, patience).await?;
         let client = guest.client;
         let Some(tls) = &service.tls else {
-            return self
-                .serve_http(stream, client, Shown::default(), freight)
-                .await;
+            let visit = Visit::new(stream, client, Shown::default(), freight, parting);
+            return self.serve_http(visit).await;
         };
         // Boxed, all three: a connection's future has room for its largest part for as long as it lasts. 7 KB less.
         let handshake = Box::pin(shake_hands(tls, stream, service.timeouts.tls_handshake));
@@ -162,36 +204,45 @@ impl Proxy {
         let tls = stream.get_ref().1;
         let shown = Shown::on(tls);
         if tls.alpn_protocol() == Some(http2::ALPN) {
-            return Box::pin(http2::serve(self, stream, client, shown, freight)).await;
+            let served = Box::pin(http2::serve(self, stream, client, shown, freight));
+            return served.await.map(|()| None);
         }
-        self.serve_http(stream, client, shown, freight).await
+        let visit = Visit::new(stream, client, shown, freight, Parting::Never);
+        self.serve_http(visit).await.map(|_| None)
     }
 
-    async fn serve_http<S>(
-        self: Rc<Self>,
-        stream: S,
-        client: ClientAddr,
-        shown: Shown,
-        freight: Freight,
-    ) -> Result<(), Error>
+    async fn serve_http<S>(self: Rc<Self>, visit: Visit<S>) -> Result<Option<Parted<S>>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let timeouts = self.service.timeouts;
-        let shared = Shared::new(timeouts, freight);
-        let io = ClientIo::new(stream, Rc::clone(&shared));
-        let mut draining = self.draining();
-        let session = Session::new(self, client, shown, shared);
+        let client = visit.client;
+        let shared = Shared::new(timeouts, visit.freight);
+        shared.begin(visit.parting, visit.is_new);
+        let mut io = ClientIo::new(visit.stream, Rc::clone(&shared));
+        io.unread(visit.early);
+        let mut leave = pin!(self.told(Order::Leave));
+        let mut stop = pin!(self.told(Order::Drain));
+        let session = Session::new(self, client, visit.shown, shared);
         let requests = Rc::clone(&session);
         let answer = service_fn(move |request| forward(Rc::clone(&requests), request));
         let mut http = Http1::new(io, Rc::clone(&session), answer);
-        let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
-        let mut stopping = false;
+        let (mut leaving, mut stopping) = (false, false);
         let mut alarm = pin!(sleep_until(Instant::now() + timeouts.idle));
-        poll_fn(|cx| {
+        let end = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(outcome) = http.poll(cx) {
-                    return Poll::Ready(outcome.or_else(ended));
+                    return Poll::Ready(outcome.or_else(ended).map(|()| End::Over));
+                }
+                leaving = leaving || leave.as_mut().poll(cx).is_ready();
+                if leaving && session.parts_now() {
+                    match http.between(cx) {
+                        Between::Yes => return Poll::Ready(Ok(End::Parted)),
+                        Between::No => {}
+                        Between::Over(outcome) => {
+                            return Poll::Ready(outcome.or_else(ended).map(|()| End::Over));
+                        }
+                    }
                 }
                 let stop_now = !stopping
                     && (session.poll_pinned_closed(cx).is_ready()
@@ -211,18 +262,22 @@ impl Proxy {
             }
         })
         .await?;
-        let (Some(tunnel), Some((io, early))) = (session.tunnel.take(), http.into_parts()) else {
-            return Ok(());
+        let Some((io, early)) = http.into_parts() else {
+            return Ok(None);
         };
-        if stopping {
-            return Ok(());
+        if let End::Parted = end {
+            return Ok(Some(io.part(&early, client)));
         }
+        let Some(tunnel) = session.tunnel.take().filter(|_| !stopping) else {
+            return Ok(None);
+        };
         // Boxed: 3 KB that every connection would have room for, as above.
         let relay = Box::pin(session.within_deadline(tunnel.relay(io, early), alarm));
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = relay => outcome,
-            _draining = stop => Ok(()),
-        }
+            () = stop => Ok(()),
+        };
+        outcome.map(|()| None)
     }
 
     /// Counts `Persistent-Auth`, and says once what a `false` means, which may be that the server got a `Via` (`via`).
@@ -271,6 +326,48 @@ impl Proxy {
     }
 }
 
+/// What is left when hyper is done with a connection.
+enum End {
+    /// Nothing, or a tunnel.
+    Over,
+    /// A connection between two requests.
+    Parted,
+}
+
+/// A connection that HTTP begins on.
+struct Visit<S> {
+    stream: S,
+    /// What was read of it before.
+    early: Bytes,
+    client: ClientAddr,
+    shown: Shown,
+    freight: Freight,
+    parting: Parting,
+    /// Its first request is awaited.
+    is_new: bool,
+}
+
+impl<S> Visit<S> {
+    /// Of a new connection.
+    const fn new(
+        stream: S,
+        client: ClientAddr,
+        shown: Shown,
+        freight: Freight,
+        parting: Parting,
+    ) -> Self {
+        Self {
+            stream,
+            early: Bytes::new(),
+            client,
+            shown,
+            freight,
+            parting,
+            is_new: true,
+        }
+    }
+}
+
 /// How a connection that hyper gave up ended.
 fn ended(error: hyper::Error) -> Result<(), Error> {
     if error.is_user() {
@@ -287,190 +384,4 @@ fn ended(error: hyper::Error) -> Result<(), Error> {
         "the client broke off or sent what isn't HTTP",
     )
     .because(error))
-}
-
-/// What the requests of one client connection have in common.
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) proxy: Rc<Proxy>,
-    pub(crate) client: ClientAddr,
-    /// SNI (RFC 6066 section 3) of the client's TLS; `None` if it sent none, or speaks plain HTTP.
-    pub(crate) server_name: Option<Rc<str>>,
-    /// Of a client that proved itself to be its subject; `None` if none was asked for, or it has none.
-    pub(crate) client_certificate: Option<Rc<Leaf>>,
-    pub(crate) shared: Rc<Shared>,
-    /// One at most for the servers of a route.
-    pinned: RefCell<Vec<(Pinned, PinReason)>>,
-    /// What the connection becomes once hyper is done with it.
-    pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
-}
-
-impl Session {
-    /// Of a new connection, or a new stream of one.
-    pub(crate) fn new(
-        proxy: Rc<Proxy>,
-        client: ClientAddr,
-        shown: Shown,
-        shared: Rc<Shared>,
-    ) -> Rc<Self> {
-        Rc::new(Self {
-            proxy,
-            client,
-            server_name: shown.server_name,
-            client_certificate: shown.certificate,
-            shared,
-            pinned: RefCell::default(),
-            tunnel: RefCell::default(),
-        })
-    }
-
-    /// A request goes by the rules of this route, and so does the silence after it.
-    pub(crate) fn take_route(&self, timeouts: &Timeouts) {
-        let all = &self.shared.timeouts;
-        all.set(ClientTimeouts {
-            idle: timeouts.idle,
-            ..all.get()
-        });
-    }
-
-    /// How the client speaks to us.
-    pub(crate) fn scheme(&self) -> Scheme {
-        match self.proxy.service.tls {
-            Some(_) => Scheme::Https,
-            None => Scheme::Http,
-        }
-    }
-
-    /// What every response to this client says, whoever it is from. Never over plain HTTP (RFC 6797 section 7.2).
-    pub(crate) fn add_own_headers(&self, headers: &mut HeaderMap) {
-        if let Some(hsts) = &self.proxy.service.hsts
-            && self.scheme() == Scheme::Https
-        {
-            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
-        }
-    }
-
-    /// Makes the connection of `lease` this client's own.
-    pub(crate) fn pin(&self, lease: Lease, reason: PinReason) {
-        self.proxy.service.counters.upstream_pinned.increment();
-        self.pinned.borrow_mut().push((lease.pin(), reason));
-    }
-
-    /// Whether the client has a connection of its own, to whatever server.
-    pub(crate) fn has_pinned(&self) -> bool {
-        !self.pinned.borrow().is_empty()
-    }
-
-    /// Takes the client's own connection to a server of the route, to make a tunnel of it.
-    pub(crate) fn take_pinned(&self, route: &Forwarding) -> Option<Pinned> {
-        let mut pinned = self.pinned.borrow_mut();
-        let is_of_route = |pinned: &Pinned| route.server_at(pinned.server().address()).is_some();
-        let at = pinned.iter().position(|(pinned, _)| is_of_route(pinned))?;
-        Some(pinned.swap_remove(at).0)
-    }
-
-    /// What `f` says of the client's own connection to a server of the route; `None` if it has none. A route to other
-    /// servers has other identities.
-    pub(crate) fn with_pinned<T>(
-        &self,
-        route: &Forwarding,
-        f: impl FnOnce(&mut Pinned, PinReason) -> T,
-    ) -> Option<T> {
-        let mut pinned = self.pinned.borrow_mut();
-        let mut pinned = pinned.iter_mut();
-        let (pinned, reason) = pinned.find(|(pinned, _)| {
-            let known = route.server_at(pinned.server().address()).is_some();
-            known && pinned.introduced() == route.proxy_protocol
-        })?;
-        Some(f(pinned, *reason))
-    }
-
-    pub(crate) fn is_pinned(&self, route: &Forwarding) -> bool {
-        self.with_pinned(route, |_, _| ()).is_some()
-    }
-
-    /// The route's own view of the pinned connection's server.
-    pub(crate) fn pinned_server<'a>(&self, route: &'a Forwarding) -> Option<&'a Arc<Server>> {
-        let address = self.with_pinned(route, |pinned, _| pinned.server().address())?;
-        route.server_at(address)
-    }
-
-    /// Whether the pinned connection's server is up for this route: it may be down for one virtual directory only. One that
-    /// is drained, or that new connections fail to reach, keeps its pinned ones.
-    pub(crate) fn pinned_server_is_up(&self, route: &Forwarding) -> bool {
-        self.pinned_server(route)
-            .is_some_and(|server| server.is_healthy())
-    }
-
-    /// Waits until the pinned connection can take a request; `None` if it never will, or its server is down.
-    pub(crate) async fn pinned_ready(&self, route: &Forwarding) -> Option<()> {
-        if !self.pinned_server_is_up(route) {
-            return None;
-        }
-        let ready = poll_fn(|cx| {
-            let poll = self.with_pinned(route, |pinned, _| pinned.poll_ready(cx));
-            poll.unwrap_or(Poll::Ready(false))
-        });
-        ready.await.then_some(())
-    }
-
-    /// Ready when one of the client's own connections is closed.
-    fn poll_pinned_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut pinned = self.pinned.borrow_mut();
-        if pinned
-            .iter_mut()
-            .any(|(pinned, _)| pinned.poll_closed(cx).is_ready())
-        {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// Runs a tunnel, until the connection's time is up. How else it ends is the business of its ends.
-    async fn within_deadline(
-        &self,
-        relay: impl Future<Output = io::Result<()>>,
-        mut alarm: Pin<&mut Sleep>,
-    ) -> Result<(), Error> {
-        let mut relay = pin!(relay);
-        poll_fn(|cx| {
-            if relay.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
-            self.poll_deadline(cx, alarm.as_mut(), None)
-        })
-        .await
-    }
-
-    /// Ready with the reason when the connection's time is up, or without when it is time to rest.
-    fn poll_deadline(
-        &self,
-        cx: &mut Context<'_>,
-        mut alarm: Pin<&mut Sleep>,
-        rest: Option<Instant>,
-    ) -> Poll<Result<(), Error>> {
-        loop {
-            let timeouts = self.shared.timeouts.get();
-            let of_body = self.shared.pace.deadline(cx.waker());
-            let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
-            let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
-            let deadlines = deadlines.into_iter().flatten();
-            let deadlines = deadlines.map(|(at, kind)| (at, Some(kind)));
-            let all = deadlines.chain(rest.map(|at| (at, None)));
-            let Some((deadline, kind)) = all.min_by_key(|(at, _)| *at) else {
-                return Poll::Pending;
-            };
-            // Most of the time the deadline moves away with each byte; the alarm follows only when it rings.
-            if deadline < alarm.deadline() {
-                alarm.as_mut().reset(deadline);
-            }
-            ready!(alarm.as_mut().poll(cx));
-            if deadline <= alarm.deadline() {
-                let over = kind.map(|kind| Error::new(kind, "the client's time is up"));
-                return Poll::Ready(over.map_or(Ok(()), Err));
-            }
-            alarm.as_mut().reset(deadline);
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -76,6 +76,13 @@ impl Counters {
         let class = usize::from(status.as_u16() / 100);
         if let Some(counter) = class.checked_sub(1).and_then(|i| self.responses.get(i)) {
             counter.increment();
+        }
+    }
+
+    /// Counts how a connection ended, if that was an error.
+    pub(crate) fn count_failure<T>(&self, outcome: &Result<T, Error>) {
+        if let Err(error) = outcome {
+            self.count_error(error.kind());
         }
     }
 

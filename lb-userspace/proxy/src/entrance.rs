@@ -65,20 +65,30 @@ impl Entrance {
     where
         S: AsyncRead + Unpin,
     {
-        let full = |what| Error::new(Kind::ConnectionLimit, what);
-        let limits = self.connections.as_ref();
-        let seat = limits.map(|limits| {
-            limits
-                .seat()
-                .ok_or_else(|| full("the service has as many connections as it may"))
-        });
-        let seat = seat.transpose()?;
+        let seat = self.seat()?;
         let client = match &self.proxy_header {
             None => ends,
             Some(from) => introduced(from, stream, ends, patience).await?,
         };
+        self.admit(seat, client)
+    }
+
+    /// Lets a connection in whose client is known: another daemon has read its PROXY header, if one was due.
+    pub(crate) fn readmit(&self, client: ClientAddr) -> Result<Guest, Error> {
+        self.admit(self.seat()?, client)
+    }
+
+    fn seat(&self) -> Result<Option<Seat>, Error> {
+        let seat = self.connections.as_ref().map(|limits| {
+            let seat = limits.seat();
+            seat.ok_or_else(|| full("the service has as many connections as it may"))
+        });
+        seat.transpose()
+    }
+
+    fn admit(&self, seat: Option<Seat>, client: ClientAddr) -> Result<Guest, Error> {
         self.check(client.peer.ip())?;
-        let client_seat = limits.map(|limits| {
+        let client_seat = self.connections.as_ref().map(|limits| {
             let seat = limits.client_seat(client.peer.ip());
             seat.ok_or_else(|| full("the client has as many connections as it may"))
         });
@@ -97,6 +107,10 @@ impl Entrance {
             Err(Error::new(Kind::Denied, "the client's address is kept out"))
         }
     }
+}
+
+fn full(what: &'static str) -> Error {
+    Error::new(Kind::ConnectionLimit, what)
 }
 
 /// Who the sender of a PROXY header speaks for.

@@ -19,9 +19,9 @@ use http::{Request, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
-use crate::connection::Session;
 use crate::headers;
 use crate::record::Record;
+use crate::session::Session;
 
 /// What becomes of `Expect: 100-continue`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

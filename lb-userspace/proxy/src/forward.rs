@@ -10,7 +10,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request}
 use hyper::body::Incoming;
 
 use crate::body::{RequestBody, ResponseBody};
-use crate::connection::Session;
 use crate::error::{Error, Kind};
 use crate::exchange::Exchange;
 use crate::guard;
@@ -20,6 +19,7 @@ use crate::pages::Page;
 use crate::record::Record;
 use crate::route::{self, Action};
 use crate::service::Service;
+use crate::session::Session;
 
 /// Answers `request`; an error closes the client's connection without an answer.
 pub(crate) async fn forward(
@@ -31,11 +31,13 @@ pub(crate) async fn forward(
     let (head, incoming) = request.into_parts();
     let mut record = Record::new(&session.proxy.service, session.client, &head);
     let body = RequestBody::new(incoming, Rc::clone(&session.shared));
-    match answer(&session, head, body, &mut record).await {
-        Ok(Answer::Relayed(exchange, answer)) => Ok(exchange.relay(answer, record)),
-        Ok(Answer::Own(own)) => Ok(respond(&session, own, record)),
-        Err(error) => refuse(&session, error, record),
-    }
+    let mut response = match answer(&session, head, body, &mut record).await {
+        Ok(Answer::Relayed(exchange, answer)) => exchange.relay(answer, record),
+        Ok(Answer::Own(own)) => respond(&session, own, record),
+        Err(error) => refuse(&session, error, record)?,
+    };
+    session.say_last(&mut response);
+    Ok(response)
 }
 
 /// What the client gets.
@@ -179,4 +181,27 @@ fn refuse(
         response.headers_mut().insert(CONNECTION, close);
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::connection::Proxy;
+    use crate::service::ClientAddr;
+
+    /// hyper copies a request's future, the runtime a connection's, and each connection keeps room for both: what is seldom
+    /// needed and large belongs in a box.
+    #[test]
+    fn futures_are_small_enough_to_be_copied() {
+        fn of_request<F>(_: impl Fn(Rc<Session>, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn of_connection<F>(_: impl Fn(Rc<Proxy>, TcpStream, ClientAddr) -> F) -> usize {
+            size_of::<F>()
+        }
+        let sizes = (of_request(forward), of_connection(Proxy::serve));
+        assert!(sizes.0 <= 4096 && sizes.1 <= 2048, "{sizes:?}");
+    }
 }

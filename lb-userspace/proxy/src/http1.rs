@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 use crate::body::{BUFFER, ResponseBody};
 use crate::client_io::ClientIo;
-use crate::connection::Session;
 use crate::error::Error;
+use crate::session::Session;
 
 /// A client that has sent again sooner than this isn't quiet, and rests only after as long a silence: to set hyper up
 /// for each of its requests would cost more than the memory is worth.
@@ -40,6 +40,14 @@ pub(crate) struct Http1<S, V: HttpService<Incoming>> {
     is_quiet: bool,
     /// Whether hyper was told to come to an end, which a rest would make it forget.
     is_ending: bool,
+}
+
+/// Whether a connection is between two requests.
+pub(crate) enum Between {
+    Yes,
+    No,
+    /// It has just ended.
+    Over(hyper::Result<()>),
 }
 
 enum State<S, V: HttpService<Incoming>> {
@@ -95,6 +103,28 @@ where
         }
     }
 
+    /// Whether the connection can be taken from hyper now, between two requests.
+    pub(crate) fn between(&mut self, cx: &mut Context<'_>) -> Between {
+        if self.is_ending {
+            return Between::No;
+        }
+        if let Some(State::Serving(served)) = &mut self.state {
+            // As before a rest: hyper reads for a head, and so isn't about to close.
+            self.session.shared.take_dry();
+            if let Poll::Ready(outcome) = Pin::new(&mut **served).poll(cx) {
+                return Between::Over(outcome);
+            }
+            if !self.session.shared.take_dry() {
+                return Between::No;
+            }
+        }
+        if self.session.shared.is_between() {
+            Between::Yes
+        } else {
+            Between::No
+        }
+    }
+
     /// When it is quiet, if nothing happens until then; `None` while something does, and once it is.
     pub(crate) fn rests_at(&self) -> Option<Instant> {
         let activity = &self.session.shared.activity;
@@ -116,7 +146,7 @@ where
         }
     }
 
-    /// The stream, and what was read of it that isn't HTTP, once it has become a tunnel.
+    /// The stream, and what was read of it that isn't HTTP, once it has become a tunnel, or that is of the next head.
     pub(crate) fn into_parts(self) -> Option<(ClientIo<S>, Bytes)> {
         match self.state? {
             State::Resting(io, _) => Some((io, Bytes::new())),

@@ -25,10 +25,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::carriage::Freight;
 use crate::client_certificate::Shown;
 use crate::client_io::{ClientIo, Shared};
-use crate::connection::{Proxy, Session};
+use crate::connection::Proxy;
 use crate::error::{Error, Kind};
 use crate::forward::forward;
+use crate::parting::Order;
 use crate::service::ClientAddr;
+use crate::session::Session;
 
 pub(crate) use translate::to_http1;
 
@@ -59,7 +61,6 @@ pub(crate) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let mut draining = proxy.draining();
     let shared = Shared::new(proxy.service.timeouts, freight);
     let io = TokioIo::new(ClientIo::new(stream, Rc::clone(&shared)));
     let mut builder = http2::Builder::new(LocalExecutor);
@@ -73,8 +74,10 @@ where
     if let Some(limit) = proxy.service.max_header_bytes {
         builder.max_header_list_size(u32::try_from(limit).unwrap_or(u32::MAX));
     }
+    // GOAWAY is no surprise to a client, and so leaving needs nothing else than stopping does.
+    let mut stop = pin!(proxy.told(Order::Leave));
     let streams = Rc::new(Streams {
-        proxy,
+        proxy: Rc::clone(&proxy),
         client,
         shown,
         shared,
@@ -90,7 +93,6 @@ where
     );
 
     let mut connection = pin!(connection);
-    let mut stop = pin!(async { draining.wait_for(|&draining| draining).await.is_ok() });
     let mut stopping = false;
     let mut alarm = pin!(sleep_until(Instant::now() + LOOK));
     poll_fn(|cx| {

@@ -11,6 +11,7 @@ use http::{Method, Uri};
 
 use crate::admission::Admitted;
 use crate::balance::Server;
+use crate::carriage::Bulk;
 use crate::error::Kind;
 use crate::identity::{Leg, PersistentAuth, PinReason};
 use crate::service::{ClientAddr, Service};
@@ -37,6 +38,8 @@ pub(crate) struct Record {
     error: Option<Kind>,
     pub(crate) body_bytes: u64,
     pub(crate) complete: bool,
+    /// What made the connection bulk by the end of this request, so that it may have moved.
+    pub(crate) bulk: Option<Bulk>,
     /// Of the service, and of the route.
     pub(crate) admitted: [Admitted; 2],
 }
@@ -62,6 +65,7 @@ impl Record {
             error: None,
             body_bytes: 0,
             complete: false,
+            bulk: None,
             admitted: Default::default(),
         }
     }
@@ -130,6 +134,7 @@ impl Drop for Record {
             error = self.error.map(tracing::field::display),
             body_bytes = self.body_bytes,
             complete = self.complete,
+            bulk = self.bulk.map(Bulk::name),
         );
     }
 }

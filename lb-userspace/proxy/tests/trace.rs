@@ -8,7 +8,7 @@ mod support;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use lb_proxy::{HeaderMode, HeaderPolicy, Inbound};
+use lb_proxy::{BulkThresholds, HeaderMode, HeaderPolicy, Inbound};
 use support::{Edge, forwarding, origin, run, service, until};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -74,6 +74,11 @@ fn each_request_is_explained_without_its_secrets() {
             inbound: Inbound::Strip,
             ..HeaderPolicy::exchange()
         };
+        settings.bulk = Some(BulkThresholds {
+            response: 5,
+            upload: 5,
+            streamed: 5,
+        });
         let edge = Edge::start(settings).await;
         let mut client = edge.client().await;
         for token in [T1, T3, T3] {
@@ -89,13 +94,14 @@ fn each_request_is_explained_without_its_secrets() {
         "method=GET path=\"/ews\" server=\"server-0\" connection=1 pinned=request-credential";
     let expected = [
         "request_leg=ntlm-1 response_leg=ntlm-2 via_in=false via_out=true status=401 body_bytes=0 complete=true",
-        "request_leg=ntlm-3 persistent_auth=false via_in=false via_out=true status=200 body_bytes=5 complete=true",
+        "request_leg=ntlm-3 persistent_auth=false via_in=false via_out=true status=200 body_bytes=5 complete=true bulk=\"response\"",
     ];
     for (event, expected) in events.iter().zip(expected) {
         for part in [common, decisions, expected] {
             assert!(event.contains(part), "{event}\nlacks {part}");
         }
     }
+    assert!(!events[0].contains("bulk"), "{}", events[0]);
     for secret in ["secret", "TlRM"] {
         assert_eq!(log.lines(secret), Vec::<String>::new());
     }

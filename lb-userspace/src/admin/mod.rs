@@ -1,5 +1,6 @@
 //! The admin socket: a Unix socket on which the daemon answers `GET /status` and `/doctor`, and `POST /flows` and
-//! `POST /explain` with a question, and takes orders by `POST /drain`, all in JSON.
+//! `POST /explain` with a question, and takes orders by `POST /drain`, all in JSON. `GET /succession` is for the next daemon,
+//! and stops being HTTP ([`crate::succession`]).
 //!
 //! Whoever may open the socket may read and order: it is made with mode 0600 by the daemon's user. The client half
 //! serves `lb status`, `lb doctor`, `lb flows`, `lb explain`, `lb drain` and `lb undrain`.
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -30,6 +32,7 @@ use crate::control::{Done, Order};
 use crate::doctor::Diagnosis;
 use crate::explain::{Outcome, Question};
 use crate::flows::{Flows, Query};
+use crate::succession::{self, Door};
 
 pub(crate) use handover::HandoverStatus;
 pub(crate) use status::{
@@ -54,10 +57,11 @@ pub(crate) trait Answers {
     fn explain(&self, question: Question) -> anyhow::Result<Vec<Outcome>>;
 }
 
-/// The socket file, removed when the daemon ends in order.
+/// The socket file, removed when the daemon ends in order and has given it to nobody.
 pub(crate) struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    is_ours: bool,
 }
 
 impl Socket {
@@ -67,7 +71,8 @@ impl Socket {
         let at = || format!("admin socket {}", path.display());
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             anyhow::bail!(
-                "{}: another lb answers there; stop it first, or set `admin` to another path",
+                "{}: another lb answers there; stop it first, or set `admin` to another path, or take over from it \
+                 with the same --pin",
                 at()
             );
         }
@@ -85,17 +90,34 @@ impl Socket {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            is_ours: true,
         })
     }
 
-    /// Answers until dropped.
-    pub(crate) async fn serve(self, answers: impl Answers + 'static) {
-        let answers = Rc::new(answers);
+    /// The socket that an earlier daemon made.
+    pub(crate) fn inherited(
+        listener: std::os::unix::net::UnixListener,
+        path: &Path,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            listener: UnixListener::from_std(listener)?,
+            path: path.to_owned(),
+            is_ours: true,
+        })
+    }
+
+    /// Leaves the file to another daemon, which listens on it.
+    pub(crate) fn give_away(mut self) {
+        self.is_ours = false;
+    }
+
+    /// Answers until dropped; whoever wants to succeed this daemon is sent to the door.
+    pub(crate) async fn serve(&self, answers: &Rc<impl Answers + 'static>, door: &Rc<Door>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let answers = Rc::clone(&answers);
-                    tokio::task::spawn_local(answer(stream, answers));
+                    let (answers, door) = (Rc::clone(answers), Rc::clone(door));
+                    tokio::task::spawn_local(answer(stream, answers, door));
                 }
                 Err(error) => {
                     // EMFILE and its like pass; a loop without a pause would burn the CPU meanwhile.
@@ -107,19 +129,34 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // Nothing is lost if it stays: the next start replaces it.
-        let _ = std::fs::remove_file(&self.path);
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 
-async fn answer(stream: UnixStream, answers: Rc<impl Answers>) {
-    let service = service_fn(|request: Request<Incoming>| async {
-        Ok::<_, Infallible>(respond(request, &*answers).await)
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // Nothing is lost if it stays: the next start replaces it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, answers: Rc<impl Answers>, door: Rc<Door>) {
+    let (answers, door) = (&*answers, &door);
+    let service = service_fn(|mut request: Request<Incoming>| async move {
+        let response = if request.uri().path() == succession::PATH {
+            door.answer(&mut request)
+        } else {
+            respond(request, answers).await
+        };
+        Ok::<_, Infallible>(response)
     });
     let served = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "admin socket");

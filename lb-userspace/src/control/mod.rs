@@ -34,6 +34,7 @@ use lb_ebpf::rewrite::Mode;
 use lb_proxy::Role;
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop, VlanDevice};
+use crate::succession::KnownServer;
 
 pub(crate) use drain::{Done, Order};
 pub(crate) use minimum::Minimum;
@@ -94,6 +95,30 @@ pub(crate) struct Controlled {
     pub(crate) servers: Vec<ControlledServer>,
     /// What routes want to be warned of.
     pub(crate) minimums: Vec<Minimum>,
+}
+
+impl Controlled {
+    /// Begins with what an earlier daemon knew of its servers. The next result of a check counts as the first.
+    pub(crate) fn learn(&mut self, known: &[KnownServer]) {
+        let of_service = known.iter().filter(|known| known.service == self.name);
+        for known in of_service {
+            let is_meant = |server: &&mut ControlledServer| {
+                server.address == known.address && server.route == known.route
+            };
+            for server in self.servers.iter_mut().filter(is_meant) {
+                server.set_drained(known.drained);
+                if server.reason == health::unchecked().reason {
+                    // Nobody would ever find out that it is well again.
+                    continue;
+                }
+                server.healthy = known.healthy;
+                server.reason.clone_from(&known.reason);
+                if let Some(http) = &server.http {
+                    http.set_up(known.healthy);
+                }
+            }
+        }
+    }
 }
 
 /// One server under control.
@@ -287,6 +312,30 @@ impl Control {
         if *flow6_core == CORE_FIRST && core_is_crowded(self.dataplane.flows6()) {
             *flow6_core = CORE_SPREAD;
         }
+    }
+
+    /// Says for so long that the daemon is alive, and writes nothing more: another one takes over, or this one goes on.
+    pub(crate) fn fall_silent(&mut self, patience: Duration) -> Result<(), MapAccessError> {
+        let alive = self.orphaned_after.map(|after| after + patience);
+        self.settings.alive_until = alive.map_or(0, alive_until);
+        self.dataplane.set_settings(&self.settings)
+    }
+
+    /// What the next daemon needn't find out about servers.
+    pub(crate) fn known_servers(&self) -> Vec<KnownServer> {
+        let services = self.services.iter();
+        let servers = services.flat_map(|service| {
+            let servers = service.servers.iter();
+            servers.map(|server| KnownServer {
+                service: service.name.clone(),
+                route: server.route.clone(),
+                address: server.address,
+                healthy: server.healthy,
+                reason: server.reason.clone(),
+                drained: server.drained,
+            })
+        });
+        servers.collect()
     }
 
     /// Writes the settings, and with them that the daemon is alive.

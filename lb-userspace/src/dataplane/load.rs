@@ -192,6 +192,27 @@ impl Dataplane {
         self.pins.as_ref().map_or(Ok(()), |pins| Ok(pins.finish()?))
     }
 
+    /// When the daemon before this one has fallen silent: looks at what it has left.
+    pub(crate) fn look_again(&mut self) -> Result<(), LoadError> {
+        self.pins
+            .as_mut()
+            .map_or(Ok(()), |pins| Ok(pins.look_again()?))
+    }
+
+    /// Puts this daemon's program back into the links, when a successor has failed that had put its own there.
+    pub(crate) fn take_back<'a>(
+        &mut self,
+        interfaces: impl Iterator<Item = &'a str>,
+    ) -> Result<(), LoadError> {
+        for interface in interfaces {
+            let program = program(&mut self.ebpf, PROGRAM)?;
+            if let Some(pins) = &self.pins {
+                pins.replace(program, ifindex(interface)?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the daemon before this one left, whose flows this one has taken over.
     pub(crate) fn inherited(&self) -> Option<&Inherited> {
         self.pins.as_ref()?.inherited()

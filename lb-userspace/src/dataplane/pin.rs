@@ -84,29 +84,27 @@ pub(crate) struct Pins {
     inherited: Option<Inherited>,
     /// What this one's start has changed must not be undone any more.
     committed: bool,
-    /// Locked as long as it is open.
-    _lock: File,
+    /// Locked as long as it is open, here or in the daemon that it was passed to.
+    lock: File,
 }
 
 impl Pins {
-    /// Takes the directory, and looks at what an earlier daemon left there.
-    pub(crate) fn open(directory: &Path) -> Result<Self, PinError> {
+    /// Takes the directory, and looks at what an earlier daemon left there. One that runs and hands over has given its `lock`.
+    pub(crate) fn open(directory: &Path, lock: Option<File>) -> Result<Self, PinError> {
         let failed = |source| PinError::Directory {
             path: directory.to_owned(),
             source,
         };
         fs::create_dir_all(directory).map_err(failed)?;
-        let lock = File::open(directory).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(PinError::Taken(directory.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+        let lock = match lock {
+            Some(lock) => lock,
+            None => locked(directory)?,
+        };
         let mut pins = Self {
             directory: directory.to_owned(),
             inherited: None,
             committed: false,
-            _lock: lock,
+            lock,
         };
         pins.inherited = pins.read()?;
         if pins.inherited.is_none() {
@@ -117,6 +115,17 @@ impl Pins {
             remove(&pins.waiting(name))?;
         }
         Ok(pins)
+    }
+
+    /// The lock, for the next daemon.
+    pub(crate) fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
+    }
+
+    /// Looks again at what the daemon before this one has left, which went on until now.
+    pub(super) fn look_again(&mut self) -> Result<(), PinError> {
+        self.inherited = self.read()?;
+        Ok(())
     }
 
     /// What the daemon before this one left.
@@ -344,12 +353,26 @@ pub(crate) fn detach(directory: &Path) -> Result<(), PinError> {
         directory: directory.to_owned(),
         inherited: None,
         committed: true,
-        _lock: lock,
+        lock,
     };
     pins.remove_all()?;
     // Another's files may be in it, and then it stays.
     let _ = fs::remove_dir(directory);
     Ok(())
+}
+
+/// The directory, open and locked.
+fn locked(directory: &Path) -> Result<File, PinError> {
+    let failed = |source| PinError::Directory {
+        path: directory.to_owned(),
+        source,
+    };
+    let lock = File::open(directory).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(PinError::Taken(directory.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
 }
 
 fn remove(path: &Path) -> Result<(), PinError> {

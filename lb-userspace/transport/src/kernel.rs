@@ -41,31 +41,47 @@ impl Listener {
     /// `AddrInUse` if a socket without `SO_REUSEPORT` (or of another user) has the address,
     /// `AddrNotAvailable` if it is no address of this host.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        // A restarted daemon must not wait for the TIME_WAITs of its predecessor.
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        if address.is_ipv6() {
-            // `[::]:443` must not take IPv4 as well: services name each address that they want.
-            socket.set_only_v6(true)?;
-        }
-        socket.set_tcp_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES);
-        socket.set_tcp_keepalive(&keepalive)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        let socket = TcpListener::from_std(socket.into())?;
+        Self::accepting(open(address)?)
+    }
+
+    /// Accepts from a socket that [`open`] has made, perhaps in another process. Needs a tokio runtime with I/O on this thread.
+    ///
+    /// # Errors
+    /// If the runtime can't watch it.
+    pub fn accepting(socket: std::net::TcpListener) -> io::Result<Self> {
+        let socket = TcpListener::from_std(socket)?;
         let local = socket.local_addr()?;
         Ok(Self { socket, local })
     }
+}
+
+/// A socket that listens, for [`Listener::accepting`].
+///
+/// # Errors
+/// As [`Listener::bind`].
+pub fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restarted daemon must not wait for the TIME_WAITs of its predecessor.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        // `[::]:443` must not take IPv4 as well: services name each address that they want.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// For options that only some users want; accepted sockets inherit them.

@@ -4,7 +4,7 @@
 //! * [`af_xdp`]: TCP in this process over `AF_XDP` frames, one engine per worker.
 //!
 //! What is above (TLS, HTTP) is generic over [`Listener`] and can't tell which it has. Everything belongs to
-//! one worker thread with a current-thread runtime and a `LocalSet`: nothing here is `Send`, nothing locks.
+//! one worker thread with a `LocalRuntime` (or a `LocalSet`): nothing here is `Send`, nothing locks.
 //!
 //! Deliberately not here: the choice between the two, XDP programs and maps, upstream connections (these
 //! are always kernel sockets, made by `lb-proxy`), TLS.
@@ -16,6 +16,7 @@ mod steering;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -26,7 +27,7 @@ pub use steering::Steering;
 pub trait Listener {
     /// A connection: reads end with 0 after the client's FIN, and fail with `ConnectionReset` after its
     /// RST; `shutdown` sends our FIN and leaves the other direction open.
-    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+    type Stream: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static;
 
     /// The next established connection. Cancel-safe: dropping the future loses none.
     ///
@@ -37,6 +38,25 @@ pub trait Listener {
 
     /// Address that clients connect to.
     fn local_addr(&self) -> SocketAddr;
+}
+
+/// A stream that may be no more than a socket of the host's TCP, with which another process can go on.
+pub trait IntoSocket: Sized {
+    /// The socket, and what was read from it and not yet from the stream; the stream as it was, if there is more to it.
+    ///
+    /// # Errors
+    /// The stream.
+    fn into_socket(self) -> Result<(OwnedFd, Vec<u8>), Self>;
+}
+
+impl IntoSocket for tokio::net::TcpStream {
+    fn into_socket(self) -> Result<(OwnedFd, Vec<u8>), Self> {
+        // Another descriptor of the same socket: to take this one from the runtime can fail halfway.
+        match self.as_fd().try_clone_to_owned() {
+            Ok(socket) => Ok((socket, Vec::new())),
+            Err(_out_of_descriptors) => Err(self),
+        }
+    }
 }
 
 /// A connection and its two ends.

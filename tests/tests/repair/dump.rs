@@ -23,7 +23,7 @@ pub(crate) fn dump(mut socket: TcpStream) -> Dumped {
     let unread = drain(&mut socket);
     set(&socket, libc::TCP_REPAIR, 1);
     let info = info(&socket);
-    let window: Window = get(&socket, libc::TCP_REPAIR_WINDOW);
+    let windows: Windows = get(&socket, libc::TCP_REPAIR_WINDOW);
     let clock = get(&socket, libc::TCP_TIMESTAMP);
     set(&socket, libc::TCP_REPAIR_QUEUE, RECEIVE);
     let rcv_nxt = Seq(get(&socket, libc::TCP_QUEUE_SEQ));
@@ -36,9 +36,9 @@ pub(crate) fn dump(mut socket: TcpStream) -> Dumped {
     let snapshot = Snapshot {
         una: end - u32::try_from(send_queue.len()).unwrap(),
         nxt: end - unsent,
-        wnd: window.snd_wnd,
-        max_wnd: window.max_window,
-        wl1: Seq(window.snd_wl1),
+        wnd: windows.snd_wnd,
+        max_wnd: windows.max_window,
+        wl1: Seq(windows.snd_wl1),
         wl2: end - u32::try_from(send_queue.len()).unwrap(),
         send_queue,
         mss: get::<u32>(&socket, libc::TCP_MAXSEG).try_into().unwrap(),
@@ -47,8 +47,8 @@ pub(crate) fn dump(mut socket: TcpStream) -> Dumped {
         cwnd: info.tcpi_snd_cwnd * info.tcpi_snd_mss,
         ssthresh: None,
         rcv_nxt,
-        last_ack_sent: Seq(window.rcv_wup),
-        rcv_edge: Seq(window.rcv_wup) + window.rcv_wnd,
+        last_ack_sent: Seq(windows.rcv_wup),
+        rcv_edge: Seq(windows.rcv_wup) + windows.rcv_wnd,
         unread,
         out_of_order: Vec::new(),
         fin: None,
@@ -69,13 +69,14 @@ pub(crate) fn dump(mut socket: TcpStream) -> Dumped {
 pub(crate) struct Dumped {
     pub(crate) key: FlowKey,
     pub(crate) snapshot: Snapshot,
-    /// TSval that it would send now.
+    /// `TSval` that it would send now.
     pub(crate) clock: u32,
 }
 
 /// `TCP_INFO`, as much of it as is read here.
 #[derive(Clone, Copy)]
 #[repr(C)]
+#[expect(clippy::struct_field_names, reason = "named as in linux/tcp.h")]
 pub(crate) struct Info {
     pub(crate) tcpi_state: u8,
     pub(crate) tcpi_ca_state: u8,
@@ -139,7 +140,7 @@ pub(crate) fn adapts_buffers(socket: &TcpStream) -> bool {
 /// `struct tcp_repair_window`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Window {
+struct Windows {
     snd_wl1: u32,
     snd_wnd: u32,
     max_window: u32,
@@ -190,7 +191,7 @@ fn set(socket: &TcpStream, option: i32, value: i32) {
 /// Values that are made of integers.
 trait Integers: Copy {}
 impl Integers for u32 {}
-impl Integers for Window {}
+impl Integers for Windows {}
 impl Integers for Info {}
 
 fn get<T: Integers>(socket: &TcpStream, option: i32) -> T {

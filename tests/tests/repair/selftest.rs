@@ -178,7 +178,7 @@ fn the_peer_is_where_clients_are() {
         nft(
             &world.lab,
             &format!("add rule inet repair wire {what} drop"),
-        )
+        );
     };
     drop("ip saddr 192.0.2.1");
     drop("ip6 saddr 2001:db8::1");

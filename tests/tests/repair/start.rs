@@ -50,7 +50,7 @@ fn a_moved_socket_knows_round_trip_and_window() {
             let released = world.in_edge(|| repaired.release().unwrap());
             check(&released, &dumped, expected);
             world.unblock();
-            finish(released, dumped.snapshot.unread, client, rest);
+            finish(released, &dumped.snapshot.unread, client, rest);
         }
     }
 }
@@ -90,6 +90,6 @@ fn without_a_round_trip_or_timestamps_there_is_no_past() {
         let info = dump::info(&released.socket);
         assert_eq!((info.tcpi_snd_cwnd, info.tcpi_rtt), (10, 0));
         world.unblock();
-        finish(released, dumped.snapshot.unread, client, rest);
+        finish(released, &dumped.snapshot.unread, client, rest);
     }
 }

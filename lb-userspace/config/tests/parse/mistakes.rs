@@ -86,7 +86,7 @@ fn columns_count_characters() {
     check(
         "\"ü\" = 1 # only the key after it is wrong\ninterfaces = [\"é\", 7]",
         &[
-            "lb.toml:1:1: ü: unknown key; the keys here are interfaces, admin, af_xdp, flows, nat, service, allow, deny, deny_file",
+            "lb.toml:1:1: ü: unknown key; the keys here are interfaces, admin, drain_timeout, af_xdp, flows, nat, service, allow, deny, deny_file",
             "lb.toml:1:1: service: missing; add it, at least one [[service]]",
             r#"lb.toml:2:20: interfaces[1]: expected the name of a network interface, such as "eth0", found an integer"#,
         ],

@@ -13,7 +13,7 @@ pub(crate) mod bpf;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use crate::plan::{Negotiated, Window};
+use crate::plan::{Negotiated, Windows};
 
 /// Values of `TCP_REPAIR`.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +59,12 @@ pub(crate) fn timestamp(fd: BorrowedFd<'_>, clock: u32) -> io::Result<()> {
 }
 
 /// `TCP_REPAIR_WINDOW`.
-pub(crate) fn window(fd: BorrowedFd<'_>, window: &Window) -> io::Result<()> {
-    set(fd, libc::IPPROTO_TCP, libc::TCP_REPAIR_WINDOW, window)
+pub(crate) fn windows(fd: BorrowedFd<'_>, windows: &Windows) -> io::Result<()> {
+    set(fd, libc::IPPROTO_TCP, libc::TCP_REPAIR_WINDOW, windows)
 }
 
 /// `TCP_REPAIR_OPTIONS`.
-pub(crate) fn options(fd: BorrowedFd<'_>, negotiated: &Negotiated) -> io::Result<()> {
+pub(crate) fn options(fd: BorrowedFd<'_>, negotiated: Negotiated) -> io::Result<()> {
     // Kinds of options as on the wire, with values of the kernel's own.
     const MSS: u32 = 2;
     const WINDOW: u32 = 3;
@@ -168,5 +168,5 @@ fn socklen<T: ?Sized>(value: &T) -> libc::socklen_t {
 trait Integers {}
 impl Integers for i32 {}
 impl Integers for u32 {}
-impl Integers for Window {}
+impl Integers for Windows {}
 impl Integers for [RepairOption] {}

@@ -3,10 +3,10 @@
 //! Invariant: bytes that the engine had received come before all that the socket gives, and bytes that it had taken before all that is
 //! written. Once both are used up a call here is the socket's, and nothing else.
 //!
-//! Deliberately not here: how a socket gets here (`moving`).
+//! Deliberately not here: how a socket gets here (`moving`), and whose the packets between its ends are (`residence`).
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -17,8 +17,6 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::residence::Lease;
-
 /// A connection on the kernel.
 pub(super) struct Landed {
     /// Shared with the task that sends the backlog, while there is one.
@@ -28,13 +26,11 @@ pub(super) struct Landed {
     backlog: Option<JoinHandle<io::Result<()>>>,
     /// How the backlog failed: the socket has told that already, to the task.
     failure: Option<io::ErrorKind>,
-    /// Behind the socket, which it outlives.
-    lease: Lease,
 }
 
 impl Landed {
     /// `unread` is what the engine had received, `unsent` what it had taken.
-    pub(super) fn new(socket: TcpStream, unread: Vec<u8>, unsent: Vec<u8>, lease: Lease) -> Self {
+    pub(super) fn new(socket: TcpStream, unread: Vec<u8>, unsent: Vec<u8>) -> Self {
         let socket = Rc::new(socket);
         let backlog = (!unsent.is_empty())
             .then(|| tokio::task::spawn_local(write_all(Rc::clone(&socket), unsent)));
@@ -46,16 +42,21 @@ impl Landed {
             },
             backlog,
             failure: None,
-            lease,
         }
-    }
-
-    pub(super) fn lease(&self) -> &Lease {
-        &self.lease
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Another descriptor of the socket, and what was not read yet; none if not all that was taken has left for it. This one is
+    /// to be dropped: the connection is somebody else's.
+    pub(super) fn pass(&mut self) -> Option<(OwnedFd, Vec<u8>)> {
+        if self.backlog.as_ref().is_some_and(|it| !it.is_finished()) || self.failure.is_some() {
+            return None;
+        }
+        let socket = self.socket.as_fd().try_clone_to_owned().ok()?;
+        Some((socket, self.unread.take()))
     }
 
     pub(super) fn poll_read(
@@ -140,7 +141,7 @@ impl Drop for Landed {
 }
 
 /// Bytes that the engine had received.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Unread {
     bytes: Vec<u8>,
     read: usize,
@@ -149,6 +150,11 @@ struct Unread {
 impl Unread {
     fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        let Self { bytes, read } = std::mem::take(self);
+        bytes.get(read..).unwrap_or_default().to_vec()
     }
 
     fn read(&mut self, buffer: &mut ReadBuf<'_>) {
@@ -194,3 +200,6 @@ async fn write_all(socket: Rc<TcpStream>, bytes: Vec<u8>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

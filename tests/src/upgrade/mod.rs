@@ -1,0 +1,176 @@
+//! Daemons that succeed each other under load: does a client ever notice?
+//!
+//! Clients send small requests on connections that they keep, and on new ones, and have long transfers both ways, over TLS and
+//! without. Meanwhile the daemon is replaced as often as the plan says, each time by a new process with the same pins. Every byte
+//! is compared with what it must be, and every request must be answered.
+//!
+//! | module | job |
+//! |---|---|
+//! | `origin` | the server: bytes that can be told from each other, sent and taken at a pace |
+//! | `load` | the clients |
+//!
+//! Invariant: nothing is tried again, so that what is lost is seen. Called by `tests/tests/upgrade.rs` and `lb-soak upgrade`.
+
+mod load;
+mod origin;
+
+use std::{fmt, fs, net::SocketAddrV4, path::PathBuf, thread};
+
+use anyhow::{Context as _, Result, ensure};
+
+pub use self::load::Found;
+use self::{load::Load, origin::Origin};
+use crate::{
+    address::{VIP_HTTP, server},
+    lab::Namespace,
+    world::{Balancer, World},
+};
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How often the daemon is replaced.
+    pub upgrades: u32,
+    /// `af_xdp`, `auto` or `kernel`.
+    pub transport: &'static str,
+    /// Bytes of each long transfer.
+    pub size: usize,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What clients found.
+    pub found: Found,
+    /// Daemons that were replaced.
+    pub upgrades: u32,
+    /// What the daemons said.
+    pub log: Vec<String>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} upgrades: {}", self.upgrades, self.found)
+    }
+}
+
+/// Runs the plan in a lab of its own. Fails when a daemon doesn't start or end as it should; what clients found is in what it
+/// returns.
+pub fn run(plan: Plan) -> Result<Outcome> {
+    let world = World::start(1)?;
+    let origin = Origin::start(&world)?;
+    let pins = PinDirectory::new();
+    let configuration = configuration(&world, plan.transport);
+    let start = || world.balance_pinned(&configuration, &pins.0);
+    let mut daemon = start()?;
+    daemon.until_ready()?;
+    let load = Load::new(&world, plan.size)?;
+    let mut log = Vec::new();
+    let outcome = thread::scope(|scope| {
+        let clients = scope.spawn(|| Namespace::client().run(|| load.run()));
+        let replaced = replace(plan.upgrades, daemon, &load, start, &mut log);
+        load.end();
+        clients.join().ok().context("the load panicked")??;
+        replaced
+    });
+    let (daemon, leaving) = outcome?;
+    for (number, mut old) in leaving.into_iter().enumerate() {
+        let status = old.wait()?;
+        log.push(old.log());
+        ensure!(
+            status.success(),
+            "daemon {number} ended with {status}:\n{}",
+            old.log()
+        );
+    }
+    log.push(daemon.log());
+    let status = daemon.stop()?;
+    ensure!(status.success(), "the last daemon ended with {status}");
+    drop(origin);
+    Ok(Outcome {
+        found: load.found(),
+        upgrades: plan.upgrades,
+        log,
+    })
+}
+
+/// Replaces the daemon again and again; the last one, and those before it, of which some may still have clients.
+fn replace(
+    upgrades: u32,
+    mut daemon: Balancer,
+    load: &Load,
+    start: impl Fn() -> Result<Balancer>,
+    log: &mut Vec<String>,
+) -> Result<(Balancer, Vec<Balancer>)> {
+    let mut leaving: Vec<Balancer> = Vec::new();
+    for _ in 0..upgrades {
+        load.goes_on()?;
+        let mut next = start()?;
+        next.until_ready()?;
+        leaving.push(std::mem::replace(&mut daemon, next));
+        // Those that have ended, so that fifty need no more room than a few.
+        let mut left = Vec::new();
+        for mut old in leaving {
+            match old.ended()? {
+                Some(status) => {
+                    ensure!(
+                        status.success(),
+                        "a daemon that left: {status}:\n{}",
+                        old.log()
+                    );
+                    log.push(old.log());
+                }
+                None => left.push(old),
+            }
+        }
+        leaving = left;
+    }
+    load.goes_on()?;
+    Ok((daemon, leaving))
+}
+
+/// Port of plain HTTP, and of TLS, on the virtual address.
+const PLAIN: SocketAddrV4 = SocketAddrV4::new(VIP_HTTP, 80);
+const TLS: SocketAddrV4 = SocketAddrV4::new(VIP_HTTP, 443);
+
+fn configuration(world: &World, transport: &str) -> String {
+    let files = world.certs();
+    let service = |name: &str, listen: SocketAddrV4, more: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nlisten = \"{listen}\"\nmode = \"http\"\ntransport = \"{transport}\"\n\
+             servers = [\"{}:{}\"]\nhealth = {{ kind = \"tcp\", interval = \"1s\" }}\n{more}\n",
+            server(1),
+            origin::PORT,
+        )
+    };
+    let tls = format!(
+        "tls = {{ certificate = \"{}\", key = \"{}\" }}",
+        files.certificate.display(),
+        files.key.display()
+    );
+    service("plain", PLAIN, "") + &service("tls", TLS, &tls)
+}
+
+/// A directory of pins that is empty before and after.
+struct PinDirectory(PathBuf);
+
+impl PinDirectory {
+    fn new() -> Self {
+        let directory = Self(PathBuf::from("/sys/fs/bpf/lb-tests-upgrade"));
+        directory.clear();
+        directory
+    }
+
+    fn clear(&self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let _ = fs::remove_file(entry.path());
+        }
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+impl Drop for PinDirectory {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
