@@ -69,6 +69,18 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// Binds the `AF_XDP` sockets again that were given up for a successor; whether there were any.
+    pub(crate) fn bind_again(&mut self) -> Result<bool, lb_xsk::Error> {
+        let used = |carrier| matches!(carrier, Some(Carrier::AfXdp | Carrier::Both));
+        if !self.carriers().into_iter().any(used) {
+            return Ok(false);
+        }
+        bind_all(&mut self.ports)?;
+        Ok(true)
+    }
+}
+
 /// Binds what the services ask for, and decides what `auto` becomes.
 pub(crate) async fn decide(
     config: &lb_config::Config,

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::future::pending;
+use std::mem;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::rc::{Rc, Weak};
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::signals::Signals;
+use crate::carrier::{self, Decision};
 use crate::compose::Plan;
 use crate::control::{self, Control, begin, drift, files, health};
 use crate::dataplane::{Dataplane, Pins, Resolver};
@@ -23,8 +25,8 @@ use crate::report::{Desk, Reporter};
 use crate::succession::{
     Door, Estate, Leaver, Legacy, Listeners, PATIENCE, Predecessor, Successor,
 };
-use crate::worker::{Adopters, Carrier, Workers};
-use crate::{admin, carrier, host};
+use crate::worker::{Adopters, Carrier, MovedOut, Workers};
+use crate::{admin, host};
 
 /// Changes of health that may wait for the control loop; a probe waits when there are more.
 const HEALTH_BACKLOG: usize = 64;
@@ -33,8 +35,8 @@ const HEALTH_BACKLOG: usize = 64;
 pub(super) struct Daemon<'a> {
     plan: &'a Plan,
     pin: Option<&'a Path>,
-    /// The transport of each service.
-    carriers: Vec<Option<Carrier>>,
+    /// The transport of each service, and the interfaces.
+    decision: Decision,
     workers: Workers,
     control: Rc<RefCell<Control>>,
     resolver: Resolver,
@@ -44,6 +46,8 @@ pub(super) struct Daemon<'a> {
     successors: mpsc::Receiver<Successor>,
     listeners: Listeners,
     leavers: Leavers,
+    /// Where connections of services began that begin on the stack during a hand-over.
+    began_on_stack: Vec<(usize, bool)>,
 }
 
 /// Why a daemon no longer serves, if not by a failure.
@@ -131,7 +135,7 @@ impl<'a> Daemon<'a> {
         Ok(Self {
             plan,
             pin,
-            carriers,
+            decision,
             workers,
             control,
             resolver,
@@ -141,6 +145,7 @@ impl<'a> Daemon<'a> {
             successors,
             listeners,
             leavers,
+            began_on_stack: Vec::new(),
         })
     }
 
@@ -159,7 +164,7 @@ impl<'a> Daemon<'a> {
             Err(error) = control::tick(control) => Err(error.into()),
             Err(error) = control::follow_health(control, received) => Err(error.into()),
             Err(error) = control::follow_neighbours(control, &self.resolver) => Err(error.into()),
-            Err(error) = begin::follow(control, inquiry, plan.adaptive(&self.carriers)) => Err(error.into()),
+            Err(error) = begin::follow(control, inquiry, plan.adaptive(&self.decision.carriers())) => Err(error.into()),
             () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
             () = drift::monitor(plan.drift_watches(), drift_board) => Err(anyhow::anyhow!("the look at servers' certificates ended")),
             () = files::follow(plan.watched_files(), file_problems) => Err(anyhow::anyhow!("the look at files ended")),
@@ -177,18 +182,17 @@ impl<'a> Daemon<'a> {
         let servers = {
             let mut control = self.control.borrow_mut();
             // New connections find the kernel while nobody is on the rx queues.
-            for (position, carrier) in self.carriers.iter().enumerate() {
-                if *carrier == Some(Carrier::Both) {
-                    control.begin_on_stack(position, true)?;
+            for (position, carrier) in self.decision.carriers().into_iter().enumerate() {
+                if carrier == Some(Carrier::Both) {
+                    let before = control.begin_on_stack(position, true)?;
+                    self.began_on_stack.push((position, before));
                 }
             }
             control.fall_silent(PATIENCE)?;
             control.known_servers()
         };
-        let reset = self.workers.make_room().await?;
-        if reset > 0 {
-            tracing::warn!(reset, "connections that could not be moved were reset");
-        }
+        let MovedOut { moved, reset } = self.workers.move_out().await?;
+        tracing::info!(moved, reset, "connections moved to the kernel");
         let legacy = Legacy {
             listeners: &self.listeners,
             admin: self.socket.as_fd(),
@@ -198,12 +202,23 @@ impl<'a> Daemon<'a> {
         successor.install(legacy).await
     }
 
-    /// Goes on after a successor has failed.
-    pub(super) fn take_back(&mut self) -> anyhow::Result<()> {
+    /// Goes on after a successor has failed: back to the rx queues, and the program back into the links.
+    pub(super) async fn take_back(&mut self) -> anyhow::Result<()> {
+        let had_sockets = self.decision.bind_again()?;
+        if had_sockets {
+            let mut control = self.control.borrow_mut();
+            super::connect_sockets(control.dataplane_mut(), &self.decision)?;
+        }
+        let sockets = super::sockets_by_queue(&mut self.decision);
+        self.workers.move_in(sockets).await?;
         let interfaces = self.plan.config.interfaces.iter();
         let names = interfaces.map(lb_config::InterfaceName::as_str);
         let mut control = self.control.borrow_mut();
-        Ok(control.dataplane_mut().take_back(names)?)
+        control.dataplane_mut().take_back(names)?;
+        for (position, began_on_stack) in mem::take(&mut self.began_on_stack) {
+            control.begin_on_stack(position, began_on_stack)?;
+        }
+        Ok(())
     }
 
     /// Serves what is left, and gives away what can be given, until nothing is left.

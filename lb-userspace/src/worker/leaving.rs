@@ -5,24 +5,21 @@
 //! channel (`succession`).
 
 use std::cell::{Cell, OnceCell};
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lb_proxy::{ClientAddr, Error, Parted, Parting};
-use lb_transport::af_xdp::Engine;
-use lb_transport::{IntoSocket, Why};
+use lb_transport::IntoSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::carried::{Carried, Origin};
-use super::{Server, Tally, wait_while};
+use super::{Server, Tally};
 use crate::succession::{Adopted, Channel, ClientEnds, MAX_EARLY, Way};
 
 /// What all workers are doing.
@@ -303,51 +300,4 @@ pub(super) async fn adopt(
         .map(|(house, clients)| async move { house.empty(clients).await });
     futures_util::future::join_all(emptied).await;
     Ok(())
-}
-
-/// How long connections may take to get into a state in which they can be moved: a handshake, or the end of a close.
-const LAST_MOVES: Duration = Duration::from_millis(500);
-
-/// Runs the engine; when asked to, gives its connections to the kernel and the rx queue to whoever wants it, and says how many
-/// connections were lost with it.
-pub(super) async fn run_engine(
-    engine: Engine,
-    mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>,
-) -> io::Result<Infallible> {
-    let handle = engine.handle();
-    let mut engine = Box::pin(engine.run());
-    let asked = tokio::select! {
-        ended = &mut engine => return ended,
-        Some(asked) = room.recv() => asked,
-    };
-    handle.stop();
-    let moved = async {
-        // Asked again and again: one that can't be moved now can be a moment later.
-        let over = tokio::time::Instant::now() + LAST_MOVES;
-        while handle.counters().flows > 0 && tokio::time::Instant::now() < over {
-            handle.move_all(Why::Stop);
-            wait_while(LOOK, || handle.counters().flows > 0).await;
-        }
-    };
-    tokio::select! {
-        ended = &mut engine => return ended,
-        () = moved => {}
-    }
-    let lost = handle.counters().flows;
-    // Resets them, and closes the sockets.
-    drop(engine);
-    // Whoever asked may be gone.
-    let _ = asked.send(lost);
-    std::future::pending().await
-}
-
-/// Between two looks at what is still there.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// There is room where no rx queue is used.
-pub(super) async fn have_room(mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>) {
-    while let Some(asked) = room.recv().await {
-        // Whoever asked may be gone.
-        let _ = asked.send(0);
-    }
 }
