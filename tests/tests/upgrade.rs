@@ -14,13 +14,13 @@ use lb_tests::upgrade::{self, Outcome, Plan, Transport};
 const SIZE: usize = 16 << 20;
 
 fn check(transport: Transport, upgrades: u32, failures: u32) -> Outcome {
-    let outcome = upgrade::run(Plan {
+    let plan = Plan {
         upgrades,
         failures,
         transport,
         size: SIZE,
-    })
-    .unwrap();
+    };
+    let outcome = upgrade::run(plan, || Ok(())).unwrap();
     println!("{transport:?}: {outcome}");
     let (found, logs) = (&outcome.found, outcome.log.join("---\n"));
     assert!(found.failed.is_empty(), "{:#?}\n{logs}", found.failed);

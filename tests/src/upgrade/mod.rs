@@ -28,7 +28,7 @@ use self::{load::Load, origin::Origin};
 use crate::{
     address::{VIP_HTTP, server},
     lab::Namespace,
-    world::{Balancer, World},
+    world::{Balancer, World, eventually},
 };
 
 /// What to run.
@@ -97,9 +97,9 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Runs the plan in a lab of its own. Fails when a daemon doesn't start or end as it should; what clients found is in what it
-/// returns.
-pub fn run(plan: Plan) -> Result<Outcome> {
+/// Runs the plan in a lab of its own, as long as `goes_on` doesn't fail. Fails when a daemon doesn't start or end as it should;
+/// what clients found is in what it returns.
+pub fn run(plan: Plan, goes_on: impl Fn() -> Result<()>) -> Result<Outcome> {
     let world = World::start(1)?;
     let origin = Origin::start(&world)?;
     let pins = PinDirectory::new();
@@ -113,7 +113,10 @@ pub fn run(plan: Plan) -> Result<Outcome> {
         let clients = scope.spawn(|| Namespace::client().run(|| load.run()));
         let failed =
             (0..plan.failures).try_for_each(|_| fail(&mut daemon, &load, &configuration, start));
-        let again = || start(&configuration);
+        let again = || {
+            goes_on()?;
+            start(&configuration)
+        };
         let replaced = failed.and_then(|()| replace(plan.upgrades, daemon, &load, again, &mut log));
         load.end();
         clients.join().ok().context("the load panicked")??;
@@ -165,7 +168,10 @@ fn fail(
         !status.success() && log.contains("taking over") && log.contains("listening on"),
         "{status}: {log}"
     );
-    daemon.eventually("the daemon goes on by itself", || Ok(true))?;
+    daemon.check()?;
+    eventually("connections begin on AF_XDP again", || {
+        Ok(daemon.tcp("TcpPassiveOpens")? > 0)
+    })?;
     load.goes_on()
 }
 
