@@ -4,6 +4,7 @@
 //! close, threads are joined. The order is explained in `ARCHITECTURE.md`.
 
 mod daemon;
+mod notify;
 mod signals;
 
 use std::io::IsTerminal as _;

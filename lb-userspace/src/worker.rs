@@ -355,6 +355,7 @@ fn listen(
         orders: orders.clone(),
         tally,
         origin: Origin::Kernel(Rc::clone(begun)),
+        steering: queue.steering().cloned(),
     };
     if carrier != Carrier::Kernel {
         let house = House {

@@ -14,10 +14,11 @@ use std::rc::{Rc, Weak};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::notify;
 use super::signals::Signals;
-use crate::carrier::{self, Decision};
+use crate::carrier::{self, Decision, Succession};
 use crate::compose::Plan;
 use crate::control::{self, Control, begin, drift, files, health};
 use crate::dataplane::{Dataplane, Pins, Resolver};
@@ -88,10 +89,15 @@ impl<'a> Daemon<'a> {
         let mut estate = Estate::default();
         if let Some(predecessor) = &predecessor {
             tracing::info!("taking over from the lb that runs");
-            estate = predecessor.vacate().await.context(TAKING_OVER)?;
+            let vacated = timeout(PATIENCE, predecessor.vacate()).await;
+            estate = vacated.context(TAKING_OVER)?.context(TAKING_OVER)?;
             dataplane.look_again()?;
         }
-        let mut decision = carrier::decide(&plan.config, &resolver).await?;
+        let succession = match pin {
+            Some(_) => Succession::Possible,
+            None => Succession::Impossible,
+        };
+        let mut decision = carrier::decide(&plan.config, &resolver, succession).await?;
         let reporter = Reporter::new(plan, &decision);
         super::connect_sockets(&mut dataplane, &decision)?;
         let carriers = decision.carriers();
@@ -127,6 +133,7 @@ impl<'a> Daemon<'a> {
         };
         let control = Rc::new(RefCell::new(control));
         super::log_ready(plan, &decision);
+        notify::service_manager("READY=1");
         let desk = Desk {
             reporter,
             control: Rc::clone(&control),
@@ -236,6 +243,7 @@ impl<'a> Daemon<'a> {
         drop((self.listeners, self.leavers));
         workers.leave(successor.into_way());
         tracing::info!("another lb has taken over: serving what is left");
+        notify::service_manager("STATUS=another lb has taken over: serving what is left");
         let left = tokio::select! {
             left = workers.left() => return left,
             () = signals.any() => Ok(()),
@@ -254,6 +262,8 @@ impl<'a> Daemon<'a> {
     pub(super) fn stop(self) {
         // Workers first: their flows need the program to the last segment. What is pinned stays, however the daemon ends: a
         // restart must not be told from an end, and `lb detach` is there for that.
+        // Who asks from now on, the next daemon too, shall not wait for an answer.
+        drop(self.socket);
         self.workers.stop();
         if let Some(directory) = self.pin {
             tracing::info!(pin = %directory.display(), "L4 flows go on without a daemon; `lb detach` ends them");
@@ -266,8 +276,10 @@ const TAKING_OVER: &str = "taking over from the lb that runs";
 /// The daemon that runs, if there is one and it is to be replaced.
 async fn predecessor(admin: &Path, pin: Option<&Path>) -> anyhow::Result<Option<Predecessor>> {
     match pin {
-        Some(pin) => Predecessor::ask(admin, pin)
+        Some(pin) => timeout(PATIENCE, Predecessor::ask(admin, pin))
             .await
+            .context("it doesn't answer")
+            .flatten()
             .with_context(|| format!("admin socket {}: {TAKING_OVER}", admin.display())),
         // Without pins nothing can be taken over; binding the socket says so.
         None => Ok(None),

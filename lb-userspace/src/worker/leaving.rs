@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lb_proxy::{ClientAddr, Error, Parted, Parting};
-use lb_transport::IntoSocket;
+use lb_tcp::FlowKey;
+use lb_transport::{IntoSocket, Steering as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 
 use super::carried::{Carried, Origin};
 use super::{Server, Tally};
+use crate::dataplane::StackFlows;
 use crate::succession::{Adopted, Channel, ClientEnds, MAX_EARLY, Way};
 
 /// What all workers are doing.
@@ -123,27 +125,34 @@ pub(super) struct House {
     pub(super) orders: Orders,
     pub(super) tally: Arc<Tally>,
     pub(super) origin: Origin,
+    /// Knows which connections are on the kernel although the engine listens where they are to; `None` if none can be.
+    pub(super) steering: Option<StackFlows>,
 }
 
 impl House {
-    /// What becomes of a client that was served: that is over, or it was given back.
-    pub(super) async fn end<S>(&self, client: ClientAddr, served: Result<Option<Parted<S>>, Error>)
+    /// What becomes of a client that was served: that is over, or it was given back. Whether somebody else has it now.
+    pub(super) async fn end<S>(
+        &self,
+        client: ClientAddr,
+        served: Result<Option<Parted<S>>, Error>,
+    ) -> bool
     where
         S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
     {
         let outcome = match served {
-            Ok(None) => return,
+            Ok(None) => return false,
             // Boxed: every connection would have room for a second life, for as long as the first one lasts.
             Ok(Some(parted)) => Box::pin(self.see_off(parted)).await,
             Err(error) => Err(error.into()),
         };
-        if let Err(error) = outcome {
+        outcome.unwrap_or_else(|error| {
             tracing::debug!(peer = %client.peer, %error, "client connection ended");
-        }
+            false
+        })
     }
 
-    /// Gives a client away that was given back, or serves it to its end.
-    async fn see_off<S>(&self, parted: Parted<S>) -> anyhow::Result<()>
+    /// Gives a client away that was given back, or serves it to its end; whether it was given away.
+    async fn see_off<S>(&self, parted: Parted<S>) -> anyhow::Result<bool>
     where
         S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
     {
@@ -165,11 +174,11 @@ impl House {
                     client,
                 };
                 server.resume(parted, Parting::Never).await?;
-                return Ok(());
+                return Ok(false);
             }
         };
         match self.give(client, &early, &socket).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(error) => {
                 tracing::debug!(peer = %client.peer, %error, "a client stays");
                 let stream = TcpStream::from_std(socket)?;
@@ -179,7 +188,7 @@ impl House {
                     client,
                 };
                 server.resume(parted, Parting::Never).await?;
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -222,6 +231,8 @@ impl House {
             peer: ends.peer,
             local: ends.local,
         };
+        // Not those of a PROXY header.
+        let flow = socket.peer_addr().ok().zip(socket.local_addr().ok());
         let carried = Carried::new(&self.tally, &self.origin, None, client);
         let stream = match TcpStream::from_std(socket) {
             Ok(stream) => stream,
@@ -238,7 +249,13 @@ impl House {
         let parting = Parting::BetweenRequests;
         let served = self.server.clone().resume(parted, parting).await;
         drop(carried);
-        self.end(client, served).await;
+        if !self.end(client, served).await
+            && let (Some((remote, local)), Some(steering)) = (flow, &self.steering)
+        {
+            // It had moved to the kernel in another daemon, or not; its packets go no special way any more. What is still under
+            // way takes the long one.
+            steering.forget(&FlowKey { local, remote });
+        }
     }
 
     /// Ends with the last client: as soon as each can do without us, and within the time of a stop once that is wanted.

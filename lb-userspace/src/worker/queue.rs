@@ -83,6 +83,11 @@ impl Queue {
         self.engine.borrow().clone()
     }
 
+    /// Knows which connections are on the kernel; `None` if none can be.
+    pub(super) const fn steering(&self) -> Option<&StackFlows> {
+        self.steering.as_ref()
+    }
+
     /// Listens on an address, on this engine and those after it.
     pub(super) fn listen(&self, address: SocketAddr) -> io::Result<Listening> {
         let current = self.engine().listen(address)?;
