@@ -23,9 +23,9 @@ use lb_proxy::{Carriage, ClientAddr, RelayService, Service};
 use lb_transport::af_xdp::{EngineConfig, Handle};
 use lb_transport::{Accepted, IntoSocket, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 
 pub(crate) use carried::Tally;
 use carried::{Begun, Carried, Origin};
@@ -279,8 +279,11 @@ struct Ties {
 }
 
 fn run(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(plan, ready, ties))
+    // Not a `LocalSet`, which is a second scheduler inside of the first: each wake-up would pass through both.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(serve(plan, ready, ties))
 }
 
 async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Result<()> {
@@ -400,9 +403,10 @@ async fn accept<L: Listener>(mut listener: L, house: Rc<House>) -> anyhow::Resul
             () = over.as_mut() => break,
             accepted = listener.accept() => {
                 clients.spawn_local(serve_client(&house, accepted?));
+                // Reaps what has ended, or the set would grow with each connection ever made. Here, and not by waiting for it,
+                // which would wake this loop once more for each of them.
+                while clients.try_join_next().is_some() {}
             }
-            // Reaps what has ended; without it the set would grow with each connection ever made.
-            Some(_) = clients.join_next() => {}
         }
     }
     // A socket that was passed on is accepted from by its new owner alone.

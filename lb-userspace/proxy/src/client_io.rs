@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::activity::Activity;
 use crate::admission::Pace;
+use crate::alarm::Alarm;
 use crate::carriage::Freight;
 use crate::expect::{CONTINUE, Fate, Gate};
 use crate::leftover::Leftover;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) leftover: Leftover,
     pub(crate) pace: Pace,
+    /// How long the head of a response is awaited.
+    pub(crate) patience: RefCell<Alarm>,
     /// Of the connection, also on one of its streams.
     pub(crate) freight: Freight,
     /// Whether the connection may be given back between two requests.
@@ -70,6 +73,7 @@ impl Shared {
             gate: Arc::default(),
             leftover: Leftover::default(),
             pace: Pace::default(),
+            patience: RefCell::default(),
             freight,
             may_part: Cell::new(false),
             is_flushed: Cell::new(true),

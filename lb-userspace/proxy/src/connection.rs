@@ -88,7 +88,7 @@ impl Proxy {
         self.backends.get(position)?.as_ref()
     }
 
-    /// Serves one client connection until it ends. Must run inside a `LocalSet`; dropping the future closes the
+    /// Serves one client connection until it ends. Must run where tasks can be spawned locally; dropping the future closes the
     /// connection and its upstream one.
     ///
     /// An end of the stream before a response's head counts as the client being gone, also if only its sending side is

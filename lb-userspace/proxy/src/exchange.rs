@@ -4,16 +4,18 @@
 //! credential that authenticates connections, or if servers are told whom a connection is for; else one that never carried any. A request is sent a second time only
 //! if none of it was sent the first time, and never if it is pinned.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::header::{CONNECTION, SET_COOKIE, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::balance::{Ask, Balancer, Server};
 use crate::body::{BodyError, RequestBody, ResponseBody};
@@ -262,7 +264,10 @@ impl Exchange<'_> {
             let Some(server) = route.servers.get(index) else {
                 return Err(Error::new(Kind::NoServer, "a place without a server"));
             };
-            match connect(route, server, session.client, &service.counters).await {
+            // In a box, because every client connection has room for its request's future, which is copied for each request,
+            // and few of them open a connection.
+            let opening = Box::pin(connect(route, server, session.client, &service.counters));
+            match opening.await {
                 Ok(clean) => {
                     route.balancing.connected(server);
                     return Ok(backends.pool.lease(clean, slot));
@@ -286,38 +291,41 @@ impl Exchange<'_> {
         wanted: Option<&tunnel::Asked>,
     ) -> Result<Response<Incoming>, Failure> {
         let limit = self.route.timeouts.response_head;
-        let activity = &self.session.shared.activity;
+        let shared = &self.session.shared;
         let mut sending = pin!(sending);
-        loop {
-            let since = activity.servers_turn_since().unwrap_or_else(Instant::now);
-            match timeout_at(since + limit, sending.as_mut()).await {
-                Ok(Ok(response))
-                    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                        && !wanted.is_some_and(|wanted| wanted.is_granted_by(&response)) =>
-                {
-                    let detail = "101 to a request that didn't ask for this protocol";
-                    return Err(Failure::Failed(Error::new(Kind::UpstreamBroken, detail)));
+        let outcome = poll_fn(|cx| {
+            if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+            // While the request is still on its way, the idle timeout watches; this one begins anew.
+            let since = shared.activity.servers_turn_since();
+            let deadline = since.unwrap_or_else(Instant::now) + limit;
+            let mut patience = shared.patience.borrow_mut();
+            patience.poll_until(cx, deadline).map(|()| None)
+        });
+        match outcome.await {
+            Some(Ok(response))
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    && !wanted.is_some_and(|wanted| wanted.is_granted_by(&response)) =>
+            {
+                let detail = "101 to a request that didn't ask for this protocol";
+                Err(Failure::Failed(Error::new(Kind::UpstreamBroken, detail)))
+            }
+            Some(Ok(mut response)) => {
+                if self.route.expect == ExpectMode::Require {
+                    // The server didn't ask for the body, but may want it to keep the connection.
+                    shared.gate.release();
                 }
-                Ok(Ok(mut response)) => {
-                    if self.route.expect == ExpectMode::Require {
-                        // The server didn't ask for the body, but may want it to keep the connection.
-                        self.session.shared.gate.release();
-                    }
-                    guard::check_response(response.headers_mut()).map_err(Failure::Failed)?;
-                    return Ok(response);
-                }
-                Ok(Err(mut failed)) => {
-                    return Err(match failed.take_message() {
-                        Some(request) => Failure::Unsent(Box::new(request)),
-                        None => Failure::Failed(blame(failed.into_error())),
-                    });
-                }
-                // While the request is still on its way, the idle timeout watches.
-                Err(_elapsed) if activity.servers_turn_since() != Some(since) => {}
-                Err(_elapsed) => {
-                    let detail = format!("no response head within {limit:?}");
-                    return Err(Failure::Failed(Error::new(Kind::ResponseTimeout, detail)));
-                }
+                guard::check_response(response.headers_mut()).map_err(Failure::Failed)?;
+                Ok(response)
+            }
+            Some(Err(mut failed)) => Err(match failed.take_message() {
+                Some(request) => Failure::Unsent(Box::new(request)),
+                None => Failure::Failed(blame(failed.into_error())),
+            }),
+            None => {
+                let detail = format!("no response head within {limit:?}");
+                Err(Failure::Failed(Error::new(Kind::ResponseTimeout, detail)))
             }
         }
     }

@@ -182,3 +182,26 @@ fn refuse(
     }
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::connection::Proxy;
+    use crate::service::ClientAddr;
+
+    /// hyper copies a request's future, the runtime a connection's, and each connection keeps room for both: what is seldom
+    /// needed and large belongs in a box.
+    #[test]
+    fn futures_are_small_enough_to_be_copied() {
+        fn of_request<F>(_: impl Fn(Rc<Session>, Request<Incoming>) -> F) -> usize {
+            size_of::<F>()
+        }
+        fn of_connection<F>(_: impl Fn(Rc<Proxy>, TcpStream, ClientAddr) -> F) -> usize {
+            size_of::<F>()
+        }
+        let sizes = (of_request(forward), of_connection(Proxy::serve));
+        assert!(sizes.0 <= 4096 && sizes.1 <= 2048, "{sizes:?}");
+    }
+}

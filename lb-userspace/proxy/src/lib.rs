@@ -4,16 +4,17 @@
 //! ever someone else**. An upstream connection that a client may have authenticated is that client's alone, until
 //! both are closed; the types in `upstream` leave no way back into sharing.
 //!
-//! Runs on a tokio current-thread runtime inside a `LocalSet`, one [`Proxy`] per worker and service; nothing on the
+//! Runs on a tokio `LocalRuntime`, or inside a `LocalSet`, one [`Proxy`] per worker and service; nothing on the
 //! request path is shared between workers but counters and what is known of servers (`balance`). HTTP/1.1 only, both sides.
 //! Knows nothing of XDP, configuration files and namespaces: it takes any byte stream.
 //!
-//! Where to read: `connection` (a client connection's life), `forward` (one request), `route` (whose it is), `exchange`
+//! Where to read: `connection` (a client connection's life), `http1` (hyper, while there is something to do), `forward` (one request), `route` (whose it is), `exchange`
 //! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy),
 //! `rules` (what an operator changes besides), `carriage` (what whoever carries a connection is told of it), `guard` (request smuggling; `DESYNC.md` has the cases), `tunnel` (`Upgrade`, `CONNECT`).
 
 mod activity;
 mod admission;
+mod alarm;
 mod balance;
 mod body;
 mod carriage;

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::header::STRICT_TRANSPORT_SECURITY;
 use tokio::time::{Instant, Sleep};
 
+use crate::alarm::poll_until;
 use crate::balance::Server;
 use crate::client_certificate::Shown;
 use crate::client_io::Shared;
@@ -184,30 +185,21 @@ impl Session {
     pub(crate) fn poll_deadline(
         &self,
         cx: &mut Context<'_>,
-        mut alarm: Pin<&mut Sleep>,
+        alarm: Pin<&mut Sleep>,
         rest: Option<Instant>,
     ) -> Poll<Result<(), Error>> {
-        loop {
-            let timeouts = self.shared.timeouts.get();
-            let of_body = self.shared.pace.deadline(cx.waker());
-            let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
-            let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
-            let deadlines = deadlines.into_iter().flatten();
-            let deadlines = deadlines.map(|(at, kind)| (at, Some(kind)));
-            let all = deadlines.chain(rest.map(|at| (at, None)));
-            let Some((deadline, kind)) = all.min_by_key(|(at, _)| *at) else {
-                return Poll::Pending;
-            };
-            // Most of the time the deadline moves away with each byte; the alarm follows only when it rings.
-            if deadline < alarm.deadline() {
-                alarm.as_mut().reset(deadline);
-            }
-            ready!(alarm.as_mut().poll(cx));
-            if deadline <= alarm.deadline() {
-                let over = kind.map(|kind| Error::new(kind, "the client's time is up"));
-                return Poll::Ready(over.map_or(Ok(()), Err));
-            }
-            alarm.as_mut().reset(deadline);
-        }
+        let timeouts = self.shared.timeouts.get();
+        let of_body = self.shared.pace.deadline(cx.waker());
+        let of_body = of_body.map(|deadline| (deadline, Kind::SlowBody));
+        let deadlines = [self.shared.activity.deadline(&timeouts), of_body];
+        let deadlines = deadlines.into_iter().flatten();
+        let deadlines = deadlines.map(|(at, kind)| (at, Some(kind)));
+        let all = deadlines.chain(rest.map(|at| (at, None)));
+        let Some((deadline, kind)) = all.min_by_key(|(at, _)| *at) else {
+            return Poll::Pending;
+        };
+        ready!(poll_until(cx, alarm, deadline));
+        let over = kind.map(|kind| Error::new(kind, "the client's time is up"));
+        Poll::Ready(over.map_or(Ok(()), Err))
     }
 }

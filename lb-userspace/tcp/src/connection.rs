@@ -234,6 +234,11 @@ impl Connection {
         self.failure
     }
 
+    /// Bytes that [`read`](Self::read) has now.
+    pub fn readable(&self) -> usize {
+        self.receiver.readable()
+    }
+
     /// Bytes wait to be read.
     pub fn has_unread(&self) -> bool {
         self.receiver.readable() > 0

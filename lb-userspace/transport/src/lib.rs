@@ -4,7 +4,7 @@
 //! * [`af_xdp`]: TCP in this process over `AF_XDP` frames, one engine per worker.
 //!
 //! What is above (TLS, HTTP) is generic over [`Listener`] and can't tell which it has. Everything belongs to
-//! one worker thread with a current-thread runtime and a `LocalSet`: nothing here is `Send`, nothing locks.
+//! one worker thread with a `LocalRuntime` (or a `LocalSet`): nothing here is `Send`, nothing locks.
 //!
 //! Deliberately not here: the choice between the two, XDP programs and maps, upstream connections (these
 //! are always kernel sockets, made by `lb-proxy`), TLS.

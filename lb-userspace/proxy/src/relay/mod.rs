@@ -99,7 +99,8 @@ impl Relay {
         self.draining.send_replace(true);
     }
 
-    /// Serves one client connection until it ends. Must run inside a `LocalSet`; dropping the future closes both connections.
+    /// Serves one client connection until it ends. Must run where tasks can be spawned locally; dropping the future closes both
+    /// connections.
     ///
     /// # Errors
     ///

@@ -12,9 +12,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::AnyStream;
+use crate::alarm::poll_until;
 use crate::carriage::Meter;
 use crate::counters::Counter;
 
@@ -197,20 +198,9 @@ pub(super) async fn both_ways(
         if moved {
             last = Instant::now();
         }
-        poll_idle(cx, alarm.as_mut(), last + idle).map(|()| Err(Broken::Idle))
+        poll_until(cx, alarm.as_mut(), last + idle).map(|()| Err(Broken::Idle))
     })
     .await
-}
-
-/// Ready at the deadline. The alarm, which rings no later than that, follows it only when it rings.
-fn poll_idle(cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>, deadline: Instant) -> Poll<()> {
-    loop {
-        ready!(alarm.as_mut().poll(cx));
-        if deadline <= alarm.deadline() {
-            return Poll::Ready(());
-        }
-        alarm.as_mut().reset(deadline);
-    }
 }
 
 #[cfg(test)]

@@ -131,9 +131,17 @@ impl<R: Clone, A: Attachment> Endpoint<R, A> {
             return Err(Failure::Aborted);
         };
         let result = flow.connection.read(into, &mut self.shared.env());
-        // The window may have grown enough to tell the peer.
-        self.settle(id.0);
+        if let Ok(Some(_)) = result {
+            // The window may have grown enough to tell the peer.
+            self.settle(id.0);
+        }
         result
+    }
+
+    /// Bytes that [`read`](Self::read) has now.
+    pub fn readable(&self, id: &FlowId) -> usize {
+        let flow = self.flows.get(id.0);
+        flow.map_or(0, |flow| flow.connection.readable())
     }
 
     /// Takes bytes to send. `Ok(None)`: no room yet; `Ok(Some(0))`: after [`shutdown`](Self::shutdown).

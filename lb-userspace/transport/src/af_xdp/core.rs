@@ -304,6 +304,11 @@ impl Core {
 
 /// What streams ask for.
 impl Core {
+    /// Bytes that [`poll_read`](Self::poll_read) has now.
+    pub(super) fn readable(&self, id: &FlowId) -> usize {
+        self.endpoint.readable(id)
+    }
+
     pub(super) fn poll_read(
         &mut self,
         id: &FlowId,

@@ -41,7 +41,7 @@ const LAST_TURNS: usize = 16;
 
 /// TCP for the sockets of one rx queue, one socket per interface.
 ///
-/// Belongs to one thread with a tokio `LocalSet`, where [`run`](Self::run) must be spawned.
+/// Belongs to one thread with a tokio `LocalRuntime` or `LocalSet`, where [`run`](Self::run) must be spawned.
 pub struct Engine<F: Frames = XskFrames> {
     pub(super) core: Rc<RefCell<Core>>,
     ports: Vec<F>,

@@ -3,7 +3,7 @@
 //! Invariant: bytes that the engine had received come before all that the socket gives, and bytes that it had taken before all that is
 //! written. Once both are used up a call here is the socket's, and nothing else.
 //!
-//! Deliberately not here: how a socket gets here (`moving`).
+//! Deliberately not here: how a socket gets here (`moving`), and whose the packets between its ends are (`residence`).
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,8 +17,6 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::residence::Lease;
-
 /// A connection on the kernel.
 pub(super) struct Landed {
     /// Shared with the task that sends the backlog, while there is one.
@@ -28,13 +26,11 @@ pub(super) struct Landed {
     backlog: Option<JoinHandle<io::Result<()>>>,
     /// How the backlog failed: the socket has told that already, to the task.
     failure: Option<io::ErrorKind>,
-    /// Behind the socket, which it outlives.
-    lease: Lease,
 }
 
 impl Landed {
     /// `unread` is what the engine had received, `unsent` what it had taken.
-    pub(super) fn new(socket: TcpStream, unread: Vec<u8>, unsent: Vec<u8>, lease: Lease) -> Self {
+    pub(super) fn new(socket: TcpStream, unread: Vec<u8>, unsent: Vec<u8>) -> Self {
         let socket = Rc::new(socket);
         let backlog = (!unsent.is_empty())
             .then(|| tokio::task::spawn_local(write_all(Rc::clone(&socket), unsent)));
@@ -46,12 +42,7 @@ impl Landed {
             },
             backlog,
             failure: None,
-            lease,
         }
-    }
-
-    pub(super) fn lease(&self) -> &Lease {
-        &self.lease
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -59,13 +50,12 @@ impl Landed {
     }
 
     /// Another descriptor of the socket, and what was not read yet; none if not all that was taken has left for it. This one is
-    /// to be dropped: the connection is somebody else's, and so are its packets.
+    /// to be dropped: the connection is somebody else's.
     pub(super) fn pass(&mut self) -> Option<(OwnedFd, Vec<u8>)> {
         if self.backlog.as_ref().is_some_and(|it| !it.is_finished()) || self.failure.is_some() {
             return None;
         }
         let socket = self.socket.as_fd().try_clone_to_owned().ok()?;
-        self.lease.is_passed = true;
         Some((socket, self.unread.take()))
     }
 
@@ -210,3 +200,6 @@ async fn write_all(socket: Rc<TcpStream>, bytes: Vec<u8>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

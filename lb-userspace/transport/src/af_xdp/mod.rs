@@ -4,6 +4,7 @@
 //!  Frames ─▶ packet ─▶ core ──▶ lb_tcp::Endpoint ──▶ Stream ─▶ TLS, HTTP
 //!    ▲                           │  by 4-tuple          │ wakes
 //!    └──── engine ◀─── packet ◀──┴── flows in line ◀────┘
+//!             │ moving: Stream ─▶ a kernel socket, and packets back into the stack
 //! ```
 //!
 //! Rules that keep it fast and honest:
@@ -15,6 +16,7 @@
 //!   rx ring until there is room for their answers.
 //! * Answers leave by the interface and to the hardware address that the question came from.
 //! * All that is TCP is in `lb-tcp`, which does no I/O. Here are frames, wakers and the driver.
+//! * A connection may move to the kernel ([`Mover`](crate::Mover)): then its stream is a socket's, and nothing here is in its way.
 //!
 //! Deliberately not here: XDP programs and maps, ARP and ICMP echo (the host answers both), routes, VLAN tags,
 //! IP fragments and IPv6 extension headers (dropped and counted; the XDP program sends none here).

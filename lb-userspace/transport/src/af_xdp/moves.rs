@@ -16,8 +16,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use lb_handover::{Options, Reinjector};
-use lb_tcp::{FlowKey, Segment};
+use lb_handover::{MoveError, Options, Reinjector, Repaired};
+use lb_tcp::{FlowKey, Segment, Snapshot};
 
 use super::bucket::Bucket;
 use super::engine::now;
@@ -154,8 +154,14 @@ impl Moves {
         }
     }
 
-    pub(super) fn options(&self) -> &Options {
-        &self.options
+    /// A socket that knows all of the connection, its round trip and window too.
+    pub(super) fn repair(
+        &self,
+        key: &FlowKey,
+        snapshot: &Snapshot,
+        clock: u32,
+    ) -> Result<Repaired, MoveError> {
+        Repaired::with_history(key, snapshot, clock, &self.options, &self.reinjector)
     }
 
     /// Connections moved in a turn, which took so long.
@@ -240,11 +246,11 @@ impl Moves {
         let now = now();
         for (key, residence) in &*self.live.borrow() {
             if let Some(residence) = residence.upgrade()
-                && let Carrier::Kernel(landed) = &*residence.carrier()
+                && let Carrier::Kernel(tenancy) = &*residence.carrier()
             {
-                let Lease { why, since, .. } = *landed.lease();
+                let Lease { why, since, .. } = tenancy.lease;
                 let age = now.saturating_duration_since(since);
-                tell(key, why, age, landed.as_fd());
+                tell(key, why, age, tenancy.landed.as_fd());
             }
         }
     }

@@ -126,7 +126,7 @@ fn repaired(
         moves.count(|counters| counters.refused_state += 1);
         return None;
     };
-    match Repaired::new(&key, &snapshot, clock, moves.options()) {
+    match moves.repair(&key, &snapshot, clock) {
         Ok(socket) => Some((key, snapshot, socket)),
         Err(error) => {
             moves.count(|counters| counters.failed += 1);
@@ -156,7 +156,7 @@ fn finish(moves: &Rc<Moves>, it: Moving, since: Instant) {
     };
     match let_go(socket) {
         Ok((socket, unsent)) => {
-            residence.land(Landed::new(socket, unread, unsent, lease));
+            residence.land(Landed::new(socket, unread, unsent), lease);
             moves.count(|counters| counters.moved[why as usize] += 1);
         }
         Err(error) => {

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ pub(super) enum Carrier {
     /// The engine.
     Engine(FlowId),
     /// The kernel.
-    Kernel(Box<Landed>),
+    Kernel(Box<Tenancy>),
     /// Nothing any more: it got lost on its way.
     Failed(io::ErrorKind),
     /// Nothing any more: its stream was dropped.
@@ -66,9 +67,9 @@ impl Residence {
     }
 
     /// The kernel's from now on.
-    pub(super) fn land(&self, landed: Landed) {
-        self.place.set(Place::Kernel(landed.lease().why));
-        *self.carrier() = Carrier::Kernel(Box::new(landed));
+    pub(super) fn land(&self, landed: Landed, lease: Lease) {
+        self.place.set(Place::Kernel(lease.why));
+        *self.carrier() = Carrier::Kernel(Box::new(Tenancy { landed, lease }));
     }
 
     /// It got lost.
@@ -79,6 +80,21 @@ impl Residence {
     /// The stream is dropped.
     pub(super) fn leave(&self) -> Carrier {
         self.carrier.replace(Carrier::Over)
+    }
+}
+
+/// A socket, and its right to packets, which outlives it: fields are dropped in order.
+pub(super) struct Tenancy {
+    pub(super) landed: Landed,
+    pub(super) lease: Lease,
+}
+
+impl Tenancy {
+    /// As [`Landed::pass`]; the right to packets goes along.
+    pub(super) fn pass(&mut self) -> Option<(OwnedFd, Vec<u8>)> {
+        let passed = self.landed.pass()?;
+        self.lease.is_passed = true;
+        Some(passed)
     }
 }
 

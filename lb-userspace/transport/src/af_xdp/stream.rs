@@ -43,13 +43,14 @@ impl AsyncRead for Stream {
         }
         match &mut *self.home.carrier() {
             Carrier::Engine(id) => {
-                let room = buffer.initialize_unfilled();
-                self.core
-                    .borrow_mut()
-                    .poll_read(id, room, context)
+                let mut core = self.core.borrow_mut();
+                // Only as much is initialised as will be written: hyper offers 8 KiB and more, mostly to find nothing.
+                let count = core.readable(id).clamp(1, buffer.remaining());
+                let room = buffer.initialize_unfilled_to(count);
+                core.poll_read(id, room, context)
                     .map_ok(|count| buffer.advance(count))
             }
-            Carrier::Kernel(landed) => landed.poll_read(context, buffer),
+            Carrier::Kernel(tenancy) => tenancy.landed.poll_read(context, buffer),
             Carrier::Failed(kind) => Poll::Ready(Err((*kind).into())),
             Carrier::Over => Poll::Ready(Ok(())),
         }
@@ -79,7 +80,7 @@ impl AsyncWrite for Stream {
                 Poll::Pending
             }
             Carrier::Engine(id) => self.core.borrow_mut().poll_write(id, bytes, context),
-            Carrier::Kernel(landed) => landed.poll_write(context, bytes),
+            Carrier::Kernel(tenancy) => tenancy.landed.poll_write(context, bytes),
             Carrier::Failed(kind) => Poll::Ready(Err((*kind).into())),
             Carrier::Over => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
@@ -100,7 +101,7 @@ impl AsyncWrite for Stream {
                 self.core.borrow_mut().shutdown(id);
                 Poll::Ready(Ok(()))
             }
-            Carrier::Kernel(landed) => landed.poll_shutdown(context),
+            Carrier::Kernel(tenancy) => tenancy.landed.poll_shutdown(context),
             Carrier::Failed(_) | Carrier::Over => Poll::Ready(Ok(())),
         }
     }
@@ -120,7 +121,7 @@ impl Drop for Stream {
 impl IntoSocket for Stream {
     fn into_socket(self) -> Result<(OwnedFd, Vec<u8>), Self> {
         let passed = match &mut *self.home.carrier() {
-            Carrier::Kernel(landed) => landed.pass(),
+            Carrier::Kernel(tenancy) => tenancy.pass(),
             Carrier::Engine(_) | Carrier::Failed(_) | Carrier::Over => None,
         };
         passed.ok_or(self)
