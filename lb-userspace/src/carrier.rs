@@ -31,6 +31,14 @@ pub(crate) struct Port {
     cuts: bool,
 }
 
+/// Whether another daemon can take the place of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Succession {
+    /// Connections move to the kernel then.
+    Possible,
+    Impossible,
+}
+
 /// What was decided.
 pub(crate) struct Decision {
     /// Interfaces in the order of the configuration.
@@ -69,10 +77,23 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// Binds the `AF_XDP` sockets again that were given up for a successor; whether there were any.
+    pub(crate) fn bind_again(&mut self) -> Result<bool, lb_xsk::Error> {
+        let used = |carrier| matches!(carrier, Some(Carrier::AfXdp | Carrier::Both));
+        if !self.carriers().into_iter().any(used) {
+            return Ok(false);
+        }
+        bind_all(&mut self.ports)?;
+        Ok(true)
+    }
+}
+
 /// Binds what the services ask for, and decides what `auto` becomes.
 pub(crate) async fn decide(
     config: &lb_config::Config,
     resolver: &Resolver,
+    succession: Succession,
 ) -> anyhow::Result<Decision> {
     let mut ports = Vec::new();
     for interface in &config.interfaces {
@@ -84,7 +105,8 @@ pub(crate) async fn decide(
         let Some(transport) = service.transport() else {
             return Ok(None);
         };
-        let chosen = choose(transport, &bound).map(|chosen| may_move(chosen, service, &ports));
+        let chosen =
+            choose(transport, &bound).map(|chosen| may_move(chosen, service, &ports, succession));
         chosen.map(Some).with_context(|| {
             format!(
                 "service {:?}: transport = \"af_xdp\"",
@@ -119,11 +141,19 @@ fn choose(transport: Transport, bound: &Result<(), lb_xsk::Error>) -> anyhow::Re
 }
 
 /// Lets connections of a service on `AF_XDP` move to the kernel, if they shall and this host can.
-fn may_move(chosen: Chosen, service: &lb_config::Service, ports: &[Port]) -> Chosen {
-    let (Carrier::AfXdp, Some(handover)) = (chosen.carrier, service.handover()) else {
-        return chosen;
+fn may_move(
+    chosen: Chosen,
+    service: &lb_config::Service,
+    ports: &[Port],
+    succession: Succession,
+) -> Chosen {
+    let begin = match (chosen.carrier, service.handover(), succession) {
+        (Carrier::AfXdp, Some(handover), _) => handover.begin,
+        // None moves until the daemon leaves.
+        (Carrier::AfXdp, None, Succession::Possible) => Begin::AfXdp,
+        _ => return chosen,
     };
-    match (self_test(service.listen, ports), handover.begin) {
+    match (self_test(service.listen, ports), begin) {
         (Ok(()), _) => Chosen {
             carrier: Carrier::Both,
             ..chosen

@@ -95,10 +95,10 @@ type Moves = [u64; Why::ALL.len()];
 impl Told {
     fn by(worker: &Inside) -> Self {
         let mut told = Self {
-            counters: worker.engine.counters(),
+            counters: worker.engine().counters(),
             moved: HashMap::new(),
         };
-        worker.engine.for_each_moved(|key, why, _, _| {
+        worker.engine().for_each_moved(|key, why, _, _| {
             let by_reason = told.moved.entry(key.local).or_default();
             if let Some(count) = by_reason.get_mut(why as usize) {
                 *count += 1;

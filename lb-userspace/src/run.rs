@@ -4,6 +4,7 @@
 //! close, threads are joined. The order is explained in `ARCHITECTURE.md`.
 
 mod daemon;
+mod notify;
 mod signals;
 
 use std::io::IsTerminal as _;
@@ -26,7 +27,7 @@ use crate::control::{self, Before, Control, Controlled, InUse, Numbers};
 use crate::dataplane::{Dataplane, Resolver, StackFlows, possible_cpus};
 use crate::report;
 use crate::succession::{KnownServer, Listeners};
-use crate::worker::{self, Carrier, ListenerPlan, Served};
+use crate::worker::{self, Carrier, ListenerPlan, Served, Sockets};
 use crate::{budget, host, keys};
 
 use daemon::{Daemon, End};
@@ -81,7 +82,8 @@ async fn balance(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<()> {
             Ok(()) => return daemon.leave(successor, &mut signals).await,
             Err(error) => {
                 tracing::warn!("a successor failed, and this lb goes on: {error:#}");
-                daemon.take_back()?;
+                successor.refuse(format!("{error:#}")).await;
+                daemon.take_back().await?;
             }
         }
     }
@@ -189,12 +191,26 @@ fn worker_plans(
             });
         }
     }
-    for port in &mut decision.ports {
-        for (plan, socket) in plans.iter_mut().zip(port.sockets.drain(..)) {
-            plan.sockets.push((socket, port.config));
-        }
+    for (plan, sockets) in plans.iter_mut().zip(sockets_by_queue(decision)) {
+        plan.sockets = sockets;
     }
     Ok(plans)
+}
+
+/// The `AF_XDP` sockets of each worker: those of its queue of every interface.
+fn sockets_by_queue(decision: &mut Decision) -> Vec<Sockets> {
+    let mut all: Vec<Sockets> = Vec::new();
+    for port in &mut decision.ports {
+        for (queue, socket) in port.sockets.drain(..).enumerate() {
+            if all.len() <= queue {
+                all.push(Sockets::new());
+            }
+            if let Some(sockets) = all.get_mut(queue) {
+                sockets.push((socket, port.config));
+            }
+        }
+    }
+    all
 }
 
 /// What a worker serves; `None` if nothing ends here.

@@ -8,8 +8,9 @@
 mod carried;
 mod inquiry;
 mod leaving;
+mod queue;
+mod server;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -18,13 +19,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_proxy::{Carriage, ClientAddr, Error, Parted, Parting, Proxy, Relay, RelayService, Service};
-use lb_transport::af_xdp::{Engine, EngineConfig, Handle, PortConfig};
+use lb_proxy::{Carriage, ClientAddr, RelayService, Service};
+use lb_transport::af_xdp::{EngineConfig, Handle};
 use lb_transport::{Accepted, IntoSocket, Listener, kernel};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 pub(crate) use carried::Tally;
 use carried::{Begun, Carried, Origin};
@@ -32,6 +33,9 @@ use inquiry::Inbox;
 pub(crate) use inquiry::{Inquiry, Inside};
 pub(crate) use leaving::Adopters;
 use leaving::{House, Orders, Phase};
+use queue::{Move, Queue};
+pub(crate) use queue::{MovedOut, Sockets};
+use server::Server;
 
 use crate::dataplane::StackFlows;
 use crate::succession::{Adopted, Way};
@@ -52,7 +56,7 @@ pub(crate) struct Plan {
     /// Number of the receive queue.
     pub(crate) queue: u32,
     /// `AF_XDP` sockets of that queue, one for each interface, not yet in use.
-    pub(crate) sockets: Vec<(lb_xsk::Socket, PortConfig)>,
+    pub(crate) sockets: Sockets,
     /// Services, each with the transport that was chosen for it.
     pub(crate) listeners: Vec<ListenerPlan>,
     /// Rules of its engine.
@@ -102,7 +106,7 @@ pub(crate) struct Workers {
     threads: Vec<thread::JoinHandle<()>>,
     inquiry: Inquiry,
     adopters: Adopters,
-    makers_of_room: Vec<mpsc::UnboundedSender<oneshot::Sender<usize>>>,
+    queues: Vec<mpsc::UnboundedSender<Move>>,
 }
 
 impl Workers {
@@ -117,7 +121,7 @@ impl Workers {
             threads: Vec::new(),
             inquiry,
             adopters: Adopters::default(),
-            makers_of_room: Vec::new(),
+            queues: Vec::new(),
         };
         let mut ready = Vec::new();
         for ((position, plan), inbox) in plans.into_iter().enumerate().zip(inboxes) {
@@ -129,14 +133,14 @@ impl Workers {
                 end: end.clone(),
             };
             let (adopter, arrivals) = mpsc::unbounded_channel();
-            let (maker_of_room, room) = mpsc::unbounded_channel();
+            let (queue, moves) = mpsc::unbounded_channel();
             workers.adopters.add(adopter);
-            workers.makers_of_room.push(maker_of_room);
+            workers.queues.push(queue);
             let ties = Ties {
                 position,
                 phase: followed.clone(),
                 arrivals,
-                room,
+                moves,
                 inbox,
                 inquiry: workers.inquiry(),
             };
@@ -179,19 +183,34 @@ impl Workers {
         self.adopters.clone()
     }
 
-    /// Moves every connection from `AF_XDP` to the kernel and closes the sockets there; how many connections had to be reset.
-    pub(crate) async fn make_room(&self) -> anyhow::Result<usize> {
-        let mut answers = Vec::new();
-        for worker in &self.makers_of_room {
-            let (done, is_done) = oneshot::channel();
-            let _ = worker.send(done);
-            answers.push(is_done);
-        }
-        let mut reset = 0;
+    /// Moves every connection from `AF_XDP` to the kernel and closes the sockets there.
+    pub(crate) async fn move_out(&self) -> anyhow::Result<MovedOut> {
+        let answers: Vec<_> = self
+            .queues
+            .iter()
+            .map(|queue| {
+                let (done, is_done) = oneshot::channel();
+                let _ = queue.send(Move::Out(done));
+                is_done
+            })
+            .collect();
+        let mut all = MovedOut::default();
         for answer in answers {
-            reset += answer.await.context("a worker has ended")?;
+            let MovedOut { moved, reset } = answer.await.context("a worker has ended")?;
+            all.moved += moved;
+            all.reset += reset;
         }
-        Ok(reset)
+        Ok(all)
+    }
+
+    /// Goes back to the rx queues, with new sockets for each worker.
+    pub(crate) async fn move_in(&self, sockets: Vec<Sockets>) -> anyhow::Result<()> {
+        for (queue, sockets) in self.queues.iter().zip(sockets) {
+            let (done, is_done) = oneshot::channel();
+            let _ = queue.send(Move::In(sockets, done));
+            is_done.await.context("a worker has ended")??;
+        }
+        Ok(())
     }
 
     /// Another daemon accepts: gives it the clients by this way, and ends with the last one.
@@ -252,8 +271,8 @@ struct Ties {
     phase: watch::Receiver<Phase>,
     /// Clients that other daemons give away.
     arrivals: mpsc::UnboundedReceiver<Adopted>,
-    /// Asks to leave the rx queue, with the way for the answer.
-    room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>,
+    /// What to do with the rx queue.
+    moves: mpsc::UnboundedReceiver<Move>,
     inbox: Inbox,
     /// The way to all workers, itself included.
     inquiry: Inquiry,
@@ -272,47 +291,34 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
         position,
         phase,
         arrivals,
-        room,
+        moves,
         inbox,
         inquiry,
     } = ties;
     let orders = Orders::new(phase);
     let has_sockets = !plan.sockets.is_empty();
-    let mut engine = Engine::new(plan.sockets, plan.engine)?;
-    // Network cards spread ICMP errors by the address of the router that has sent them.
-    engine.pass_on(move |error| {
-        inquiry.tell_others(position, &move |other: &Inside| other.engine.icmp(&error));
-    });
-    if let Some(steering) = plan.steering {
-        let steered = engine.steer(Box::new(steering));
-        steered.context("making the raw sockets that packets are given back to the kernel by")?;
-    }
-    let handle = engine.handle();
+    let (queue, engine) = Queue::new(plan.sockets, plan.engine, plan.steering, position, inquiry)?;
     let begun = Rc::new(Begun::default());
     tokio::task::spawn_local(inbox.answer(Inside {
-        engine: handle.clone(),
+        queue: Rc::clone(&queue),
         begun: Rc::clone(&begun),
     }));
     let mut services = JoinSet::new();
     let mut houses = Vec::new();
     for plan in plan.listeners {
-        houses.push(listen(plan, &handle, &begun, &orders, &mut services)?);
+        houses.push(listen(plan, &queue, &begun, &orders, &mut services)?);
     }
     services.spawn_local(leaving::adopt(houses, arrivals, orders.clone()));
     // The receiver is gone when another worker failed to start; this one is about to be stopped.
     let _ = ready.send(());
-    let mut engine = if has_sockets {
-        // A task of its own: as a branch of this future it would be woken through the runtime's root.
-        Some(tokio::task::spawn_local(leaving::run_engine(engine, room)))
-    } else {
-        tokio::task::spawn_local(leaving::have_room(room));
-        None
-    };
+    let engine = has_sockets.then_some(engine);
+    // A task of its own: as a branch of this future it would be woken through the runtime's root.
+    let running = tokio::task::spawn_local(Rc::clone(&queue).run(engine, moves));
     let refuse = {
-        let (handle, orders) = (handle.clone(), orders.clone());
+        let (queue, orders) = (Rc::clone(&queue), orders.clone());
         async move {
             orders.over().await;
-            handle.stop();
+            queue.engine().stop();
         }
     };
     tokio::task::spawn_local(refuse);
@@ -321,12 +327,12 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
             ended.context("an accept loop panicked")??;
         }
         orders.over().await;
-        last_words(&handle).await;
+        last_words(&queue.engine()).await;
         Ok(())
     };
     tokio::select! {
         result = all_done => result,
-        ended = ended(&mut engine) => Err(ended),
+        ended = running => match ended.context("the AF_XDP engine")?? {},
     }
 }
 
@@ -334,7 +340,7 @@ async fn serve(plan: Plan, ready: oneshot::Sender<()>, ties: Ties) -> anyhow::Re
 /// those of the kernel.
 fn listen(
     plan: ListenerPlan,
-    engine: &Handle,
+    queue: &Queue,
     begun: &Rc<Begun>,
     orders: &Orders,
     services: &mut JoinSet<anyhow::Result<()>>,
@@ -352,13 +358,14 @@ fn listen(
         orders: orders.clone(),
         tally,
         origin: Origin::Kernel(Rc::clone(begun)),
+        steering: queue.steering().cloned(),
     };
     if carrier != Carrier::Kernel {
         let house = House {
             origin: Origin::AfXdp,
             ..on_kernel.clone()
         };
-        services.spawn_local(accept(engine.listen(address)?, Rc::new(house)));
+        services.spawn_local(accept(queue.listen(address)?, Rc::new(house)));
     }
     let on_kernel = Rc::new(on_kernel);
     for socket in sockets {
@@ -366,18 +373,6 @@ fn listen(
         services.spawn_local(accept(listener, Rc::clone(&on_kernel)));
     }
     Ok(on_kernel)
-}
-
-/// How the engine ended, which it never should; without an engine, never.
-async fn ended(engine: &mut Option<JoinHandle<std::io::Result<Infallible>>>) -> anyhow::Error {
-    let Some(engine) = engine else {
-        return std::future::pending().await;
-    };
-    match engine.await {
-        Ok(Ok(never)) => match never {},
-        Ok(Err(error)) => anyhow::Error::new(error).context("the AF_XDP engine stopped"),
-        Err(panic) => anyhow::Error::new(panic).context("the AF_XDP engine"),
-    }
 }
 
 /// Gives the engine time to send what closed streams have left, and resets what is left then: a client that is not told would
@@ -396,78 +391,6 @@ async fn wait_while(limit: Duration, condition: impl Fn() -> bool) {
         }
     };
     let _ = tokio::time::timeout(limit, over).await;
-}
-
-/// What is done with the connections of one service on one worker.
-#[derive(Clone)]
-enum Server {
-    Http(Rc<Proxy>),
-    Tcp(Rc<Relay>),
-}
-
-impl Server {
-    fn new(served: Served) -> Self {
-        match served {
-            Served::Http(service) => Self::Http(Proxy::new(service)),
-            Served::Tcp(service) => Self::Tcp(Relay::new(service)),
-        }
-    }
-
-    fn leave(&self) {
-        match self {
-            Self::Http(proxy) => proxy.leave(),
-            // Only its two ends know where a good place to stop is.
-            Self::Tcp(_) => {}
-        }
-    }
-
-    fn drain(&self) {
-        match self {
-            Self::Http(proxy) => proxy.drain(),
-            Self::Tcp(relay) => relay.drain(),
-        }
-    }
-
-    /// Serves a client until its connection ends, or can be given away.
-    async fn serve<S>(
-        self,
-        carriage: Rc<dyn Carriage>,
-        stream: S,
-        client: ClientAddr,
-    ) -> Result<Option<Parted<S>>, Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let carriage = Some(carriage);
-        match self {
-            Self::Http(proxy) => {
-                let parting = Parting::BetweenRequests;
-                proxy
-                    .serve_until_left(carriage, stream, client, parting)
-                    .await
-            }
-            // Boxed: the larger of the two would be the size of both.
-            Self::Tcp(relay) => Box::pin(relay.serve_on(carriage, stream, client))
-                .await
-                .map(|()| None),
-        }
-    }
-
-    /// Goes on with a client that was given back, or away by another daemon.
-    async fn resume<S>(
-        self,
-        parted: Parted<S>,
-        parting: Parting,
-    ) -> Result<Option<Parted<S>>, Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        match self {
-            Self::Http(proxy) => proxy.resume(parted, parting).await,
-            // Never given back, and not taken.
-            Self::Tcp(_) => Ok(None),
-        }
-    }
 }
 
 /// Serves the clients of one listener until told to stop or to leave, and then those that are left.

@@ -1,5 +1,5 @@
-//! `soak`: the TCP simulator, users in front of a pool whose servers die, or connections that move to the kernel, for as long as one
-//! likes, with other seeds than those of every test.
+//! `soak`: the TCP simulator, users in front of a pool whose servers die, connections that move to the kernel, or daemons that take
+//! each other's place, for as long as one likes, with other seeds than those of every test.
 //!
 //! Seeds begin where the clock says, so that no two soaks are the same, and each failure names the command that repeats it.
 
@@ -33,6 +33,8 @@ enum What {
     Identity,
     /// 10,000 connections a round that move to the kernel in mid-transfer: `tests/src/moves`. Needs root.
     Moves,
+    /// 50 daemons a round and transport that take each other's place under load: `tests/src/upgrade`. Needs root.
+    Upgrade,
 }
 
 /// Seeds of a round, for each fault. Some tens of seconds.
@@ -47,6 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         What::Tcp => tcp(options),
         What::Identity => in_lab("identity", options),
         What::Moves => in_lab("moves", options),
+        What::Upgrade => upgrade(options),
     }
 }
 
@@ -56,6 +59,15 @@ fn in_lab(what: &str, options: &Options) -> Result<()> {
     let minutes = options.minutes.to_string();
     let words = [what, "--minutes", &minutes, "--first", &first];
     lab::run("lb-soak", &lab::Arguments::new(&words))
+}
+
+/// There is no chance in it, and so no seed.
+fn upgrade(options: &Options) -> Result<()> {
+    let minutes = options.minutes.to_string();
+    lab::run(
+        "lb-soak",
+        &lab::Arguments::new(&["upgrade", "--minutes", &minutes]),
+    )
 }
 
 fn tcp(options: &Options) -> Result<()> {

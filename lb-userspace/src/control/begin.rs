@@ -137,7 +137,7 @@ struct Cookies {
 impl Cookies {
     /// What can't be read counts as none: that decides about speed only.
     async fn read(inquiry: &Inquiry) -> Self {
-        let counters = |inside: &Inside| inside.engine.counters().tcp;
+        let counters = |inside: &Inside| inside.engine().counters().tcp;
         let workers = inquiry.ask(counters).await.unwrap_or_default();
         Self {
             workers: workers.iter().map(|tcp| tcp.syncookies_sent).sum(),

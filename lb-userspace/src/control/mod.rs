@@ -15,9 +15,11 @@ mod minimum;
 mod neighbours;
 mod numbers;
 mod reconcile;
+mod succession;
 mod vlans;
 
 use std::cell::RefCell;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +36,6 @@ use lb_ebpf::rewrite::Mode;
 use lb_proxy::Role;
 
 use crate::dataplane::{Dataplane, MapAccessError, NextHop, NoNextHop, VlanDevice};
-use crate::succession::KnownServer;
 
 pub(crate) use drain::{Done, Order};
 pub(crate) use minimum::Minimum;
@@ -95,30 +96,6 @@ pub(crate) struct Controlled {
     pub(crate) servers: Vec<ControlledServer>,
     /// What routes want to be warned of.
     pub(crate) minimums: Vec<Minimum>,
-}
-
-impl Controlled {
-    /// Begins with what an earlier daemon knew of its servers. The next result of a check counts as the first.
-    pub(crate) fn learn(&mut self, known: &[KnownServer]) {
-        let of_service = known.iter().filter(|known| known.service == self.name);
-        for known in of_service {
-            let is_meant = |server: &&mut ControlledServer| {
-                server.address == known.address && server.route == known.route
-            };
-            for server in self.servers.iter_mut().filter(is_meant) {
-                server.set_drained(known.drained);
-                if server.reason == health::unchecked().reason {
-                    // Nobody would ever find out that it is well again.
-                    continue;
-                }
-                server.healthy = known.healthy;
-                server.reason.clone_from(&known.reason);
-                if let Some(http) = &server.http {
-                    http.set_up(known.healthy);
-                }
-            }
-        }
-    }
 }
 
 /// One server under control.
@@ -314,30 +291,6 @@ impl Control {
         }
     }
 
-    /// Says for so long that the daemon is alive, and writes nothing more: another one takes over, or this one goes on.
-    pub(crate) fn fall_silent(&mut self, patience: Duration) -> Result<(), MapAccessError> {
-        let alive = self.orphaned_after.map(|after| after + patience);
-        self.settings.alive_until = alive.map_or(0, alive_until);
-        self.dataplane.set_settings(&self.settings)
-    }
-
-    /// What the next daemon needn't find out about servers.
-    pub(crate) fn known_servers(&self) -> Vec<KnownServer> {
-        let services = self.services.iter();
-        let servers = services.flat_map(|service| {
-            let servers = service.servers.iter();
-            servers.map(|server| KnownServer {
-                service: service.name.clone(),
-                route: server.route.clone(),
-                address: server.address,
-                healthy: server.healthy,
-                reason: server.reason.clone(),
-                drained: server.drained,
-            })
-        });
-        servers.collect()
-    }
-
     /// Writes the settings, and with them that the daemon is alive.
     fn write_settings(&mut self) -> Result<(), MapAccessError> {
         self.settings.alive_until = self.orphaned_after.map_or(0, alive_until);
@@ -462,11 +415,13 @@ impl Control {
         &mut self,
         position: usize,
         begins_on_stack: bool,
-    ) -> Result<(), MapAccessError> {
+    ) -> Result<bool, MapAccessError> {
+        let mut before = begins_on_stack;
         if let Some(service) = self.services.get_mut(position) {
-            service.desired.begins_on_stack = begins_on_stack;
+            before = mem::replace(&mut service.desired.begins_on_stack, begins_on_stack);
         }
-        self.reconcile(position)
+        self.reconcile(position)?;
+        Ok(before)
     }
 
     fn server_mut(&mut self, service: usize, server: usize) -> Option<&mut ControlledServer> {

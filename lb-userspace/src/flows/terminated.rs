@@ -23,7 +23,7 @@ pub(crate) fn terminated(worker: &Inside, query: &Query, names: &Names) -> Flows
             listed.add(flow, query.limit);
         }
     };
-    let engine = &worker.engine;
+    let engine = worker.engine();
     engine.for_each_flow(|key, info| list(in_engine(key, &info, names)));
     engine.for_each_moved(|key, why, ago, _socket| {
         let moved = Moved {

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::future::pending;
+use std::mem;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::rc::{Rc, Weak};
@@ -13,9 +14,11 @@ use std::rc::{Rc, Weak};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::notify;
 use super::signals::Signals;
+use crate::carrier::{self, Decision, Succession};
 use crate::compose::Plan;
 use crate::control::{self, Control, begin, drift, files, health};
 use crate::dataplane::{Dataplane, Pins, Resolver};
@@ -23,8 +26,8 @@ use crate::report::{Desk, Reporter};
 use crate::succession::{
     Door, Estate, Leaver, Legacy, Listeners, PATIENCE, Predecessor, Successor,
 };
-use crate::worker::{Adopters, Carrier, Workers};
-use crate::{admin, carrier, host};
+use crate::worker::{Adopters, Carrier, MovedOut, Workers};
+use crate::{admin, host};
 
 /// Changes of health that may wait for the control loop; a probe waits when there are more.
 const HEALTH_BACKLOG: usize = 64;
@@ -33,8 +36,8 @@ const HEALTH_BACKLOG: usize = 64;
 pub(super) struct Daemon<'a> {
     plan: &'a Plan,
     pin: Option<&'a Path>,
-    /// The transport of each service.
-    carriers: Vec<Option<Carrier>>,
+    /// The transport of each service, and the interfaces.
+    decision: Decision,
     workers: Workers,
     control: Rc<RefCell<Control>>,
     resolver: Resolver,
@@ -44,6 +47,8 @@ pub(super) struct Daemon<'a> {
     successors: mpsc::Receiver<Successor>,
     listeners: Listeners,
     leavers: Leavers,
+    /// Where connections of services began that begin on the stack during a hand-over.
+    began_on_stack: Vec<(usize, bool)>,
 }
 
 /// Why a daemon no longer serves, if not by a failure.
@@ -84,10 +89,15 @@ impl<'a> Daemon<'a> {
         let mut estate = Estate::default();
         if let Some(predecessor) = &predecessor {
             tracing::info!("taking over from the lb that runs");
-            estate = predecessor.vacate().await.context(TAKING_OVER)?;
+            let vacated = timeout(PATIENCE, predecessor.vacate()).await;
+            estate = vacated.context(TAKING_OVER)?.context(TAKING_OVER)?;
             dataplane.look_again()?;
         }
-        let mut decision = carrier::decide(&plan.config, &resolver).await?;
+        let succession = match pin {
+            Some(_) => Succession::Possible,
+            None => Succession::Impossible,
+        };
+        let mut decision = carrier::decide(&plan.config, &resolver, succession).await?;
         let reporter = Reporter::new(plan, &decision);
         super::connect_sockets(&mut dataplane, &decision)?;
         let carriers = decision.carriers();
@@ -123,6 +133,7 @@ impl<'a> Daemon<'a> {
         };
         let control = Rc::new(RefCell::new(control));
         super::log_ready(plan, &decision);
+        notify::service_manager("READY=1");
         let desk = Desk {
             reporter,
             control: Rc::clone(&control),
@@ -131,7 +142,7 @@ impl<'a> Daemon<'a> {
         Ok(Self {
             plan,
             pin,
-            carriers,
+            decision,
             workers,
             control,
             resolver,
@@ -141,6 +152,7 @@ impl<'a> Daemon<'a> {
             successors,
             listeners,
             leavers,
+            began_on_stack: Vec::new(),
         })
     }
 
@@ -159,7 +171,7 @@ impl<'a> Daemon<'a> {
             Err(error) = control::tick(control) => Err(error.into()),
             Err(error) = control::follow_health(control, received) => Err(error.into()),
             Err(error) = control::follow_neighbours(control, &self.resolver) => Err(error.into()),
-            Err(error) = begin::follow(control, inquiry, plan.adaptive(&self.carriers)) => Err(error.into()),
+            Err(error) = begin::follow(control, inquiry, plan.adaptive(&self.decision.carriers())) => Err(error.into()),
             () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
             () = drift::monitor(plan.drift_watches(), drift_board) => Err(anyhow::anyhow!("the look at servers' certificates ended")),
             () = files::follow(plan.watched_files(), file_problems) => Err(anyhow::anyhow!("the look at files ended")),
@@ -177,18 +189,17 @@ impl<'a> Daemon<'a> {
         let servers = {
             let mut control = self.control.borrow_mut();
             // New connections find the kernel while nobody is on the rx queues.
-            for (position, carrier) in self.carriers.iter().enumerate() {
-                if *carrier == Some(Carrier::Both) {
-                    control.begin_on_stack(position, true)?;
+            for (position, carrier) in self.decision.carriers().into_iter().enumerate() {
+                if carrier == Some(Carrier::Both) {
+                    let before = control.begin_on_stack(position, true)?;
+                    self.began_on_stack.push((position, before));
                 }
             }
             control.fall_silent(PATIENCE)?;
             control.known_servers()
         };
-        let reset = self.workers.make_room().await?;
-        if reset > 0 {
-            tracing::warn!(reset, "connections that could not be moved were reset");
-        }
+        let MovedOut { moved, reset } = self.workers.move_out().await?;
+        tracing::info!(moved, reset, "connections moved to the kernel");
         let legacy = Legacy {
             listeners: &self.listeners,
             admin: self.socket.as_fd(),
@@ -198,12 +209,23 @@ impl<'a> Daemon<'a> {
         successor.install(legacy).await
     }
 
-    /// Goes on after a successor has failed.
-    pub(super) fn take_back(&mut self) -> anyhow::Result<()> {
+    /// Goes on after a successor has failed: back to the rx queues, and the program back into the links.
+    pub(super) async fn take_back(&mut self) -> anyhow::Result<()> {
+        let had_sockets = self.decision.bind_again()?;
+        if had_sockets {
+            let mut control = self.control.borrow_mut();
+            super::connect_sockets(control.dataplane_mut(), &self.decision)?;
+        }
+        let sockets = super::sockets_by_queue(&mut self.decision);
+        self.workers.move_in(sockets).await?;
         let interfaces = self.plan.config.interfaces.iter();
         let names = interfaces.map(lb_config::InterfaceName::as_str);
         let mut control = self.control.borrow_mut();
-        Ok(control.dataplane_mut().take_back(names)?)
+        control.dataplane_mut().take_back(names)?;
+        for (position, began_on_stack) in mem::take(&mut self.began_on_stack) {
+            control.begin_on_stack(position, began_on_stack)?;
+        }
+        Ok(())
     }
 
     /// Serves what is left, and gives away what can be given, until nothing is left.
@@ -221,6 +243,7 @@ impl<'a> Daemon<'a> {
         drop((self.listeners, self.leavers));
         workers.leave(successor.into_way());
         tracing::info!("another lb has taken over: serving what is left");
+        notify::service_manager("STATUS=another lb has taken over: serving what is left");
         let left = tokio::select! {
             left = workers.left() => return left,
             () = signals.any() => Ok(()),
@@ -239,6 +262,8 @@ impl<'a> Daemon<'a> {
     pub(super) fn stop(self) {
         // Workers first: their flows need the program to the last segment. What is pinned stays, however the daemon ends: a
         // restart must not be told from an end, and `lb detach` is there for that.
+        // Who asks from now on, the next daemon too, shall not wait for an answer.
+        drop(self.socket);
         self.workers.stop();
         if let Some(directory) = self.pin {
             tracing::info!(pin = %directory.display(), "L4 flows go on without a daemon; `lb detach` ends them");
@@ -251,8 +276,10 @@ const TAKING_OVER: &str = "taking over from the lb that runs";
 /// The daemon that runs, if there is one and it is to be replaced.
 async fn predecessor(admin: &Path, pin: Option<&Path>) -> anyhow::Result<Option<Predecessor>> {
     match pin {
-        Some(pin) => Predecessor::ask(admin, pin)
+        Some(pin) => timeout(PATIENCE, Predecessor::ask(admin, pin))
             .await
+            .context("it doesn't answer")
+            .flatten()
             .with_context(|| format!("admin socket {}: {TAKING_OVER}", admin.display())),
         // Without pins nothing can be taken over; binding the socket says so.
         None => Ok(None),

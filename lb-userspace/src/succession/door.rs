@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use http::{Request, Response, StatusCode, header};
@@ -157,6 +158,9 @@ async fn wait_for_wish(upgrade: OnUpgrade, lock: &File, place: Place) -> anyhow:
     Ok(())
 }
 
+/// How long a successor may take to hear that it can't be.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What a successor gets, of which this daemon keeps copies.
 pub(crate) struct Legacy<'a> {
     pub(crate) listeners: &'a Listeners,
@@ -197,9 +201,12 @@ impl Successor {
         }
     }
 
-    /// Tells it that it can't be.
-    pub(crate) async fn refuse(&self, why: String) -> io::Result<()> {
-        self.channel.send(&Gift::Failed(why), b"", None).await
+    /// Tells it that it can't be, if it can still hear.
+    pub(crate) async fn refuse(&self, why: String) {
+        let failed = Gift::Failed(why);
+        let told = self.channel.send(&failed, b"", None);
+        // Most often it is gone, which is what went wrong.
+        let _ = tokio::time::timeout(FAREWELL, told).await;
     }
 
     /// The way for clients, once it is ready.

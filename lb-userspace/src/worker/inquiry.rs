@@ -11,16 +11,23 @@ use lb_transport::af_xdp::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::carried::Begun;
+use super::queue::Queue;
 
 /// A worker that is busy for so long has lost its way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a worker has that can be asked.
 pub(crate) struct Inside {
-    /// Its connections on `AF_XDP`, and those that moved from there.
-    pub(crate) engine: Handle,
+    pub(super) queue: Rc<Queue>,
     /// Those that began on the kernel.
     pub(crate) begun: Rc<Begun>,
+}
+
+impl Inside {
+    /// Its connections on `AF_XDP`, and those that moved from there.
+    pub(crate) fn engine(&self) -> Handle {
+        self.queue.engine()
+    }
 }
 
 /// A question on its way, answer included.

@@ -5,24 +5,23 @@
 //! channel (`succession`).
 
 use std::cell::{Cell, OnceCell};
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lb_proxy::{ClientAddr, Error, Parted, Parting};
-use lb_transport::af_xdp::Engine;
-use lb_transport::{IntoSocket, Why};
+use lb_tcp::FlowKey;
+use lb_transport::{IntoSocket, Steering as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::carried::{Carried, Origin};
-use super::{Server, Tally, wait_while};
+use super::{Server, Tally};
+use crate::dataplane::StackFlows;
 use crate::succession::{Adopted, Channel, ClientEnds, MAX_EARLY, Way};
 
 /// What all workers are doing.
@@ -126,27 +125,34 @@ pub(super) struct House {
     pub(super) orders: Orders,
     pub(super) tally: Arc<Tally>,
     pub(super) origin: Origin,
+    /// Knows which connections are on the kernel although the engine listens where they are to; `None` if none can be.
+    pub(super) steering: Option<StackFlows>,
 }
 
 impl House {
-    /// What becomes of a client that was served: that is over, or it was given back.
-    pub(super) async fn end<S>(&self, client: ClientAddr, served: Result<Option<Parted<S>>, Error>)
+    /// What becomes of a client that was served: that is over, or it was given back. Whether somebody else has it now.
+    pub(super) async fn end<S>(
+        &self,
+        client: ClientAddr,
+        served: Result<Option<Parted<S>>, Error>,
+    ) -> bool
     where
         S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
     {
         let outcome = match served {
-            Ok(None) => return,
+            Ok(None) => return false,
             // Boxed: every connection would have room for a second life, for as long as the first one lasts.
             Ok(Some(parted)) => Box::pin(self.see_off(parted)).await,
             Err(error) => Err(error.into()),
         };
-        if let Err(error) = outcome {
+        outcome.unwrap_or_else(|error| {
             tracing::debug!(peer = %client.peer, %error, "client connection ended");
-        }
+            false
+        })
     }
 
-    /// Gives a client away that was given back, or serves it to its end.
-    async fn see_off<S>(&self, parted: Parted<S>) -> anyhow::Result<()>
+    /// Gives a client away that was given back, or serves it to its end; whether it was given away.
+    async fn see_off<S>(&self, parted: Parted<S>) -> anyhow::Result<bool>
     where
         S: AsyncRead + AsyncWrite + IntoSocket + Unpin + 'static,
     {
@@ -168,11 +174,11 @@ impl House {
                     client,
                 };
                 server.resume(parted, Parting::Never).await?;
-                return Ok(());
+                return Ok(false);
             }
         };
         match self.give(client, &early, &socket).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             Err(error) => {
                 tracing::debug!(peer = %client.peer, %error, "a client stays");
                 let stream = TcpStream::from_std(socket)?;
@@ -182,7 +188,7 @@ impl House {
                     client,
                 };
                 server.resume(parted, Parting::Never).await?;
-                Ok(())
+                Ok(false)
             }
         }
     }
@@ -225,6 +231,8 @@ impl House {
             peer: ends.peer,
             local: ends.local,
         };
+        // Not those of a PROXY header.
+        let flow = socket.peer_addr().ok().zip(socket.local_addr().ok());
         let carried = Carried::new(&self.tally, &self.origin, None, client);
         let stream = match TcpStream::from_std(socket) {
             Ok(stream) => stream,
@@ -241,7 +249,13 @@ impl House {
         let parting = Parting::BetweenRequests;
         let served = self.server.clone().resume(parted, parting).await;
         drop(carried);
-        self.end(client, served).await;
+        if !self.end(client, served).await
+            && let (Some((remote, local)), Some(steering)) = (flow, &self.steering)
+        {
+            // It had moved to the kernel in another daemon, or not; its packets go no special way any more. What is still under
+            // way takes the long one.
+            steering.forget(&FlowKey { local, remote });
+        }
     }
 
     /// Ends with the last client: as soon as each can do without us, and within the time of a stop once that is wanted.
@@ -303,51 +317,4 @@ pub(super) async fn adopt(
         .map(|(house, clients)| async move { house.empty(clients).await });
     futures_util::future::join_all(emptied).await;
     Ok(())
-}
-
-/// How long connections may take to get into a state in which they can be moved: a handshake, or the end of a close.
-const LAST_MOVES: Duration = Duration::from_millis(500);
-
-/// Runs the engine; when asked to, gives its connections to the kernel and the rx queue to whoever wants it, and says how many
-/// connections were lost with it.
-pub(super) async fn run_engine(
-    engine: Engine,
-    mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>,
-) -> io::Result<Infallible> {
-    let handle = engine.handle();
-    let mut engine = Box::pin(engine.run());
-    let asked = tokio::select! {
-        ended = &mut engine => return ended,
-        Some(asked) = room.recv() => asked,
-    };
-    handle.stop();
-    let moved = async {
-        // Asked again and again: one that can't be moved now can be a moment later.
-        let over = tokio::time::Instant::now() + LAST_MOVES;
-        while handle.counters().flows > 0 && tokio::time::Instant::now() < over {
-            handle.move_all(Why::Stop);
-            wait_while(LOOK, || handle.counters().flows > 0).await;
-        }
-    };
-    tokio::select! {
-        ended = &mut engine => return ended,
-        () = moved => {}
-    }
-    let lost = handle.counters().flows;
-    // Resets them, and closes the sockets.
-    drop(engine);
-    // Whoever asked may be gone.
-    let _ = asked.send(lost);
-    std::future::pending().await
-}
-
-/// Between two looks at what is still there.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// There is room where no rx queue is used.
-pub(super) async fn have_room(mut room: mpsc::UnboundedReceiver<oneshot::Sender<usize>>) {
-    while let Some(asked) = room.recv().await {
-        // Whoever asked may be gone.
-        let _ = asked.send(0);
-    }
 }

@@ -1,7 +1,7 @@
 //! `lb-soak identity`: many users for a long time, and nobody is ever somebody else. `lb-soak moves`: many connections that move to
-//! the kernel in mid-transfer, and nobody notices. Called by `cargo xtask soak`.
+//! the kernel in mid-transfer, and nobody notices. `lb-soak upgrade`: daemons that take each other's place. Called by `cargo xtask soak`.
 //!
-//! Not here: what they do (`lb_tests::soak`, `lb_tests::moves`). A line for each run on standard output. Exit code 1 if anything was wrong;
+//! Not here: what they do (`lb_tests::soak`, `lb_tests::moves`, `lb_tests::upgrade`). A line for each run on standard output. Exit code 1 if anything was wrong;
 //! the seed in the line makes the same users do the same again.
 
 #![expect(clippy::print_stdout, reason = "the answer of a command line tool")]
@@ -18,6 +18,7 @@ use lb_tests::{
     moves::{self, Conditions, request::Order},
     preflight,
     soak::{self, Plan},
+    upgrade::{self, Transport},
 };
 
 /// Long runs of lb in a lab.
@@ -34,6 +35,8 @@ enum What {
     Identity(Options),
     /// Uploads, downloads and echoes at full rate in both families, each of which moves.
     Moves(MovesOptions),
+    /// Daemons that take each other's place under mixed load.
+    Upgrade(UpgradeOptions),
 }
 
 #[derive(clap::Args)]
@@ -65,6 +68,19 @@ struct MovesOptions {
     minutes: u64,
 }
 
+#[derive(clap::Args)]
+struct UpgradeOptions {
+    /// Upgrades of a run; there is one on each transport.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    upgrades: u32,
+    /// MiB of each long transfer.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    mib: u32,
+    /// Rounds are begun for so many minutes; one in any case.
+    #[arg(long, default_value_t = 0)]
+    minutes: u64,
+}
+
 /// What a client may do without.
 const OFF: [&[&str]; 5] = [
     &[],
@@ -85,6 +101,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().what {
         What::Identity(options) => identity(&options, &interrupts),
         What::Moves(options) => moves(&options, &interrupts),
+        What::Upgrade(options) => upgrade(&options, &interrupts),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,6 +136,31 @@ fn identity(options: &Options, interrupts: &Interrupts) -> Result<()> {
             }
         }
         seed += 1;
+        if Instant::now() >= end {
+            return Ok(());
+        }
+    }
+}
+
+fn upgrade(options: &UpgradeOptions, interrupts: &Interrupts) -> Result<()> {
+    preflight::check(preflight::LAB_TOOLS)?;
+    let end = Instant::now() + Duration::from_secs(options.minutes * 60);
+    loop {
+        for transport in [Transport::AfXdp, Transport::Auto, Transport::Kernel] {
+            let plan = upgrade::Plan {
+                upgrades: options.upgrades,
+                failures: 0,
+                transport,
+                size: usize::try_from(options.mib)? << 20,
+            };
+            let started = Instant::now();
+            let outcome = upgrade::run(plan, || interrupts.check())?;
+            let seconds = started.elapsed().as_secs();
+            println!("{transport:?}, {seconds} s: {outcome}");
+            if !outcome.found.failed.is_empty() {
+                bail!("{}", outcome.found.failed.join("\n"));
+            }
+        }
         if Instant::now() >= end {
             return Ok(());
         }

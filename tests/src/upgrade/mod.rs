@@ -14,7 +14,12 @@
 mod load;
 mod origin;
 
-use std::{fmt, fs, net::SocketAddrV4, path::PathBuf, thread};
+use std::{
+    fmt, fs,
+    net::{SocketAddrV4, TcpListener},
+    path::PathBuf,
+    thread,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -23,7 +28,7 @@ use self::{load::Load, origin::Origin};
 use crate::{
     address::{VIP_HTTP, server},
     lab::Namespace,
-    world::{Balancer, World},
+    world::{Balancer, World, eventually},
 };
 
 /// What to run.
@@ -31,11 +36,40 @@ use crate::{
 pub struct Plan {
     /// How often the daemon is replaced.
     pub upgrades: u32,
-    /// `af_xdp`, `auto` or `kernel`.
-    pub transport: &'static str,
+    /// How many daemons fail at first, in the middle of taking over.
+    pub failures: u32,
+    /// Where connections live.
+    pub transport: Transport,
     /// Bytes of each long transfer.
     pub size: usize,
 }
+
+/// Where connections live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// In the kernel's TCP.
+    Kernel,
+    /// In the workers', big ones too, until their daemon leaves.
+    AfXdp,
+    /// In the workers' until they are big.
+    Auto,
+}
+
+impl Transport {
+    /// Its lines of a service.
+    fn lines(self) -> String {
+        match self {
+            Self::Kernel => "transport = \"kernel\"".to_owned(),
+            Self::Auto => "transport = \"auto\"".to_owned(),
+            Self::AfXdp => format!(
+                "transport = \"auto\"\nhandover = {{ response = {NEVER}, upload = {NEVER}, streamed = {NEVER}, begin = \"af_xdp\" }}"
+            ),
+        }
+    }
+}
+
+/// As large as a threshold of `handover` may be.
+const NEVER: u32 = 1 << 30;
 
 /// What came of it.
 #[derive(Debug)]
@@ -44,31 +78,46 @@ pub struct Outcome {
     pub found: Found,
     /// Daemons that were replaced.
     pub upgrades: u32,
+    /// Connections that had to move to the kernel, and those that could not.
+    pub moved: [u64; 2],
     /// What the daemons said.
     pub log: Vec<String>,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} upgrades: {}", self.upgrades, self.found)
+        let [moved, reset] = self.moved;
+        let Self {
+            upgrades, found, ..
+        } = self;
+        write!(
+            f,
+            "{upgrades} upgrades, {moved} connections moved, {reset} reset: {found}"
+        )
     }
 }
 
-/// Runs the plan in a lab of its own. Fails when a daemon doesn't start or end as it should; what clients found is in what it
-/// returns.
-pub fn run(plan: Plan) -> Result<Outcome> {
+/// Runs the plan in a lab of its own, as long as `goes_on` doesn't fail. Fails when a daemon doesn't start or end as it should;
+/// what clients found is in what it returns.
+pub fn run(plan: Plan, goes_on: impl Fn() -> Result<()>) -> Result<Outcome> {
     let world = World::start(1)?;
     let origin = Origin::start(&world)?;
     let pins = PinDirectory::new();
     let configuration = configuration(&world, plan.transport);
-    let start = || world.balance_pinned(&configuration, &pins.0);
-    let mut daemon = start()?;
+    let start = |configuration: &str| world.balance_pinned(configuration, &pins.0);
+    let mut daemon = start(&configuration)?;
     daemon.until_ready()?;
     let load = Load::new(&world, plan.size)?;
     let mut log = Vec::new();
     let outcome = thread::scope(|scope| {
         let clients = scope.spawn(|| Namespace::client().run(|| load.run()));
-        let replaced = replace(plan.upgrades, daemon, &load, start, &mut log);
+        let failed =
+            (0..plan.failures).try_for_each(|_| fail(&mut daemon, &load, &configuration, start));
+        let again = || {
+            goes_on()?;
+            start(&configuration)
+        };
+        let replaced = failed.and_then(|()| replace(plan.upgrades, daemon, &load, again, &mut log));
         load.end();
         clients.join().ok().context("the load panicked")??;
         replaced
@@ -90,8 +139,55 @@ pub fn run(plan: Plan) -> Result<Outcome> {
     Ok(Outcome {
         found: load.found(),
         upgrades: plan.upgrades,
+        moved: ["moved=", "reset="].map(|key| sum(&log, key)),
         log,
     })
+}
+
+/// Starts a daemon that fails when the one that runs has already made room: somebody has the address of a service that only
+/// the new one has.
+fn fail(
+    daemon: &mut Balancer,
+    load: &Load,
+    configuration: &str,
+    start: impl Fn(&str) -> Result<Balancer>,
+) -> Result<()> {
+    let taken = SocketAddrV4::new(VIP_HTTP, 81);
+    let _owner = Namespace::edge().run(|| TcpListener::bind(taken))??;
+    let more = format!(
+        "[[service]]\nname = \"taken\"\nlisten = \"{taken}\"\nmode = \"http\"\ntransport = \"kernel\"\n\
+         servers = [\"{}:{}\"]\n",
+        server(1),
+        origin::PORT,
+    );
+    load.goes_on()?;
+    let mut successor = start(&format!("{configuration}{more}"))?;
+    let status = successor.wait()?;
+    let log = successor.log();
+    ensure!(
+        !status.success() && log.contains("taking over") && log.contains("listening on"),
+        "{status}: {log}"
+    );
+    daemon.check()?;
+    eventually("connections begin on AF_XDP again", || {
+        Ok(daemon.tcp("TcpPassiveOpens")? > 0)
+    })?;
+    load.goes_on()
+}
+
+/// The numbers behind `key` in all logs.
+fn sum(logs: &[String], key: &str) -> u64 {
+    let lines = logs.iter().flat_map(|log| log.lines());
+    let lines = lines.filter(|line| line.contains("connections moved to the kernel"));
+    let values = lines.filter_map(|line| {
+        line.split_once(key)?
+            .1
+            .split(' ')
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
+    values.sum()
 }
 
 /// Replaces the daemon again and again; the last one, and those before it, of which some may still have clients.
@@ -133,12 +229,13 @@ fn replace(
 const PLAIN: SocketAddrV4 = SocketAddrV4::new(VIP_HTTP, 80);
 const TLS: SocketAddrV4 = SocketAddrV4::new(VIP_HTTP, 443);
 
-fn configuration(world: &World, transport: &str) -> String {
+fn configuration(world: &World, transport: Transport) -> String {
     let files = world.certs();
     let service = |name: &str, listen: SocketAddrV4, more: &str| {
         format!(
-            "[[service]]\nname = \"{name}\"\nlisten = \"{listen}\"\nmode = \"http\"\ntransport = \"{transport}\"\n\
+            "[[service]]\nname = \"{name}\"\nlisten = \"{listen}\"\nmode = \"http\"\n{}\n\
              servers = [\"{}:{}\"]\nhealth = {{ kind = \"tcp\", interval = \"1s\" }}\n{more}\n",
+            transport.lines(),
             server(1),
             origin::PORT,
         )
