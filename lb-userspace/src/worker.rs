@@ -8,6 +8,7 @@
 mod carried;
 mod inquiry;
 mod leaving;
+mod report;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ use inquiry::Inbox;
 pub(crate) use inquiry::{Inquiry, Inside};
 pub(crate) use leaving::Adopters;
 use leaving::{House, Orders, Phase};
+use report::Report;
 
 use crate::dataplane::StackFlows;
 use crate::succession::{Adopted, Way};
@@ -216,32 +218,6 @@ impl Workers {
             // A panic was reported when it happened.
             let _ = thread.join();
         }
-    }
-}
-
-/// Tells how a worker ended, whatever way it did.
-struct Report {
-    worker: String,
-    result: Option<anyhow::Result<()>>,
-    end: mpsc::UnboundedSender<anyhow::Result<()>>,
-}
-
-impl Report {
-    fn of(mut self, run: impl FnOnce() -> anyhow::Result<()>) {
-        self.result = Some(run());
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        let result = self
-            .result
-            .take()
-            .unwrap_or_else(|| Err(anyhow::anyhow!("it panicked")));
-        // Nobody listens any more when the daemon is stopping.
-        let _ = self
-            .end
-            .send(result.with_context(|| format!("thread {}", self.worker)));
     }
 }
 
