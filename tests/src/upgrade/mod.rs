@@ -107,7 +107,7 @@ pub fn run(plan: Plan, goes_on: impl Fn() -> Result<()>) -> Result<Outcome> {
     let start = |configuration: &str| world.balance_pinned(configuration, &pins.0);
     let mut daemon = start(&configuration)?;
     daemon.until_ready()?;
-    let load = Load::new(&world, plan.size)?;
+    let load = Load::new(&world, plan.size);
     let mut log = Vec::new();
     let outcome = thread::scope(|scope| {
         let clients = scope.spawn(|| Namespace::client().run(|| load.run()));
