@@ -8,7 +8,10 @@
     reason = "a test fails by panicking, in its helpers as well"
 )]
 
-use lb_tests::upgrade::{self, Outcome, Plan, Transport};
+use lb_tests::{
+    upgrade::{self, Outcome, PinDirectory, Plan, Transport},
+    world::{Balancer, World, http},
+};
 
 /// Long enough to span several upgrades.
 const SIZE: usize = 16 << 20;
@@ -47,4 +50,56 @@ fn nobody_notices_on_af_xdp() {
 #[test]
 fn nobody_notices_a_successor_that_fails() {
     check(Transport::AfXdp, 1, 2);
+}
+
+const URL: &str = "http://10.203.1.100/owa/healthcheck.htm";
+
+fn configuration(flows: u32) -> String {
+    format!(
+        "[flows]\nmax = {flows}\n\n[[service]]\nname = \"web\"\nlisten = \"10.203.1.100:80\"\nmode = \"http\"\n\
+         servers = [\"{}\"]\nhealth = {{ kind = \"none\" }}\n",
+        http(1)
+    )
+}
+
+/// It ends, says why, and the daemon that runs hasn't done anything.
+fn refused(mut successor: Balancer, why: &str, daemon: &mut Balancer) {
+    assert!(!successor.wait().unwrap().success());
+    let log = successor.log();
+    assert!(log.contains(why), "{why:?} is not in {log}");
+    daemon.until_served(URL).unwrap();
+    assert!(!daemon.log().contains("another lb takes over"));
+}
+
+#[test]
+fn who_can_not_take_over_says_why_and_changes_nothing() {
+    let world = World::start(1).unwrap();
+    let (pins, others) = (PinDirectory::new("succeeded"), PinDirectory::new("other"));
+    let ours = configuration(10_000);
+    let mut daemon = world.balance_pinned(&ours, pins.path()).unwrap();
+    daemon.until_served(URL).unwrap();
+    let without = world.balance(&ours).unwrap();
+    refused(without, "with the same --pin", &mut daemon);
+    let elsewhere = world.balance_pinned(&ours, others.path()).unwrap();
+    refused(elsewhere, "the lb that runs has --pin", &mut daemon);
+    // Found out with the lock of the pins in hand, and before anything was asked for.
+    let larger = configuration(1_000_000);
+    let larger = world.balance_pinned(&larger, pins.path()).unwrap();
+    refused(larger, "flows.max", &mut daemon);
+    // Whoever fits can still take over, and is the daemon then.
+    let mut successor = world.balance_pinned(&ours, pins.path()).unwrap();
+    successor.until_served(URL).unwrap();
+    assert!(daemon.wait().unwrap().success());
+    successor.until_served(URL).unwrap();
+    assert!(successor.stop().unwrap().success());
+}
+
+#[test]
+fn a_daemon_without_pins_hands_over_to_nobody() {
+    let world = World::start(1).unwrap();
+    let pins = PinDirectory::new("succeeding");
+    let mut daemon = world.balance(&configuration(10_000)).unwrap();
+    daemon.until_served(URL).unwrap();
+    let pinned = world.balance_pinned(&configuration(10_000), pins.path());
+    refused(pinned.unwrap(), "has no --pin", &mut daemon);
 }

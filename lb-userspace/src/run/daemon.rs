@@ -66,39 +66,19 @@ impl<'a> Daemon<'a> {
         super::require_local_addresses(plan)?;
         drift::require_same(&plan.drift_watches()).await?;
         let resolver = Resolver::new().context("opening rtnetlink")?;
-        let predecessor = predecessor(&plan.config.admin, pin).await?;
-        let own_socket = match &predecessor {
-            Some(_) => None,
-            None => Some(admin::Socket::bind(&plan.config.admin)?),
-        };
-        let lock = predecessor.as_ref().map(Predecessor::lock).transpose()?;
-        let pins = pin
-            .map(|directory| Pins::open(directory, lock))
-            .transpose()?;
-        let lock = pins.as_ref().map(Pins::lock).transpose()?;
-        let (door, successors) = Door::new(pin.map(Path::to_owned).zip(lock));
-        let mut dataplane = Dataplane::load(plan.sizing(), pins)?;
-        dataplane.spawn_logger();
-        for interface in &plan.config.interfaces {
-            dataplane.attach(interface.as_str())?;
-        }
+        let mut ground = Ground::prepare(plan, pin).await?;
         super::warn_of_hidden_tags(plan, &resolver).await?;
 
-        // From here to its end the predecessor waits for us.
+        // From here to its end a predecessor waits for us.
         let since = Instant::now();
-        let mut estate = Estate::default();
-        if let Some(predecessor) = &predecessor {
-            tracing::info!("taking over from the lb that runs");
-            let vacated = timeout(PATIENCE, predecessor.vacate()).await;
-            estate = vacated.context(TAKING_OVER)?.context(TAKING_OVER)?;
-            dataplane.look_again()?;
-        }
+        let estate = ground.take().await?;
         let succession = match pin {
             Some(_) => Succession::Possible,
             None => Succession::Impossible,
         };
         let mut decision = carrier::decide(&plan.config, &resolver, succession).await?;
         let reporter = Reporter::new(plan, &decision);
+        let mut dataplane = ground.dataplane;
         super::connect_sockets(&mut dataplane, &decision)?;
         let carriers = decision.carriers();
         let mut listeners = Listeners::new(estate.listeners);
@@ -106,11 +86,8 @@ impl<'a> Daemon<'a> {
         let plans = super::worker_plans(plan, &mut decision, &steering, &mut listeners)?;
         let workers = Workers::start(plans).await?;
         let mut control = super::start_control(plan, dataplane, &carriers, &estate.servers)?;
-        if predecessor.is_some() {
-            anyhow::ensure!(
-                since.elapsed() < PATIENCE / 2,
-                "{TAKING_OVER}: it took so long that the lb that runs may have gone on"
-            );
+        if ground.predecessor.is_some() {
+            anyhow::ensure!(since.elapsed() < PATIENCE / 2, "{TAKING_OVER}: {TOO_LATE}");
         }
         let interfaces = plan.config.interfaces.iter();
         let names = interfaces.map(lb_config::InterfaceName::as_str);
@@ -118,22 +95,22 @@ impl<'a> Daemon<'a> {
         workers.open();
 
         let mut leavers = Leavers::default();
-        let former = match predecessor {
-            // That one is gone, and this one is the daemon.
+        let former = match ground.predecessor {
+            // If it doesn't hear it is gone, and this one is the daemon all the same.
             Some(predecessor) => predecessor.ready().await.ok(),
             None => None,
         };
         for leaver in estate.leavers.into_iter().chain(former) {
             leavers.follow(leaver, workers.adopters());
         }
-        let socket = match (own_socket, estate.admin) {
+        let socket = match (ground.socket, estate.admin) {
             (Some(socket), _) => socket,
             (None, Some(listener)) => admin::Socket::inherited(listener, &plan.config.admin)?,
             (None, None) => anyhow::bail!("no admin socket was passed on"),
         };
-        let control = Rc::new(RefCell::new(control));
         super::log_ready(plan, &decision);
         notify::service_manager("READY=1");
+        let control = Rc::new(RefCell::new(control));
         let desk = Desk {
             reporter,
             control: Rc::clone(&control),
@@ -148,8 +125,8 @@ impl<'a> Daemon<'a> {
             resolver,
             socket,
             desk: Rc::new(desk),
-            door,
-            successors,
+            door: ground.door,
+            successors: ground.successors,
             listeners,
             leavers,
             began_on_stack: Vec::new(),
@@ -272,6 +249,57 @@ impl<'a> Daemon<'a> {
 }
 
 const TAKING_OVER: &str = "taking over from the lb that runs";
+const TOO_LATE: &str = "that took so long that the other may have gone on";
+
+/// What a daemon has before it takes anything from another one.
+struct Ground {
+    predecessor: Option<Predecessor>,
+    /// Its own; a predecessor gives the one that it has.
+    socket: Option<admin::Socket>,
+    door: Rc<Door>,
+    successors: mpsc::Receiver<Successor>,
+    dataplane: Dataplane,
+}
+
+impl Ground {
+    /// Finds out whether another daemon runs, and loads the program.
+    async fn prepare(plan: &Plan, pin: Option<&Path>) -> anyhow::Result<Self> {
+        let predecessor = predecessor(&plan.config.admin, pin).await?;
+        let socket = match &predecessor {
+            Some(_) => None,
+            None => Some(admin::Socket::bind(&plan.config.admin)?),
+        };
+        let lock = predecessor.as_ref().map(Predecessor::lock).transpose()?;
+        let pins = pin.map(|directory| Pins::open(directory, lock));
+        let pins = pins.transpose()?;
+        let lock = pins.as_ref().map(Pins::lock).transpose()?;
+        let (door, successors) = Door::new(pin.map(Path::to_owned).zip(lock));
+        let mut dataplane = Dataplane::load(plan.sizing(), pins)?;
+        dataplane.spawn_logger();
+        for interface in &plan.config.interfaces {
+            dataplane.attach(interface.as_str())?;
+        }
+        Ok(Self {
+            predecessor,
+            socket,
+            door,
+            successors,
+            dataplane,
+        })
+    }
+
+    /// Has a predecessor make room, and takes what it gives.
+    async fn take(&mut self) -> anyhow::Result<Estate> {
+        let Some(predecessor) = &self.predecessor else {
+            return Ok(Estate::default());
+        };
+        tracing::info!("{TAKING_OVER}");
+        let vacated = timeout(PATIENCE, predecessor.vacate()).await;
+        let estate = vacated.context(TAKING_OVER)?.context(TAKING_OVER)?;
+        self.dataplane.look_again()?;
+        Ok(estate)
+    }
+}
 
 /// The daemon that runs, if there is one and it is to be replaced.
 async fn predecessor(admin: &Path, pin: Option<&Path>) -> anyhow::Result<Option<Predecessor>> {

@@ -1,4 +1,4 @@
-//! Tells the service manager what the daemon does (sd_notify(3)), if it wants to know.
+//! Tells the service manager what the daemon does (`sd_notify(3)`), if it wants to know.
 //!
 //! Never `STOPPING=1`: systemd would then end a daemon that leaves after `TimeoutStopSec`, with the clients that it still has.
 

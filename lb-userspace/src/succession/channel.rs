@@ -113,14 +113,12 @@ impl Channel {
     /// The next message; `None` when the other side is gone.
     pub(super) async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<Letter<M>>> {
         let mut packet = vec![0; MAX_MESSAGE];
-        let (count, descriptor) = loop {
-            let receive = |end: &OwnedFd| receive(end.as_fd(), &mut packet);
-            match self.0.async_io(Interest::READABLE, receive).await {
-                Ok(received) => break received,
-                // The peer was killed with unread messages of ours.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-                Err(error) => return Err(error),
-            }
+        let receive = |end: &OwnedFd| receive(end.as_fd(), &mut packet);
+        let (count, descriptor) = match self.0.async_io(Interest::READABLE, receive).await {
+            Ok(received) => received,
+            // The peer was killed with unread messages of ours.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(error) => return Err(error),
         };
         packet.truncate(count);
         if packet.is_empty() {

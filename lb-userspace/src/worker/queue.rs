@@ -134,7 +134,11 @@ impl Queue {
         let engine = self.engine();
         let moved = || engine.counters().moves.moved.iter().sum::<u64>();
         let before = moved();
-        engine.stop();
+        if self.steering.is_none() {
+            // Nothing can be moved, and so nothing more shall begin.
+            engine.stop();
+        }
+        // Else SYNs go to the kernel already, and handshakes under way come to their end: who is accepted can be moved.
         let all = async {
             // Asked again and again: one that can't be moved now can be a moment later.
             let over = Instant::now() + LAST_MOVES;

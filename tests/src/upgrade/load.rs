@@ -78,8 +78,8 @@ const TRANSFERS: usize = 2;
 const SMALL: [usize; 2] = [700, 9_000];
 
 impl Load {
-    pub(super) fn new(world: &World, size: usize) -> Result<Self> {
-        Ok(Self {
+    pub(super) fn new(world: &World, size: usize) -> Self {
+        Self {
             ca: world.certs().ca.clone(),
             size,
             ended: AtomicBool::new(false),
@@ -87,7 +87,7 @@ impl Load {
             transfers: AtomicU64::new(0),
             kept: Default::default(),
             failed: Mutex::default(),
-        })
+        }
     }
 
     /// Runs all clients until they are told to end, and what they have begun is over.

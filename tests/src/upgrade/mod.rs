@@ -17,7 +17,7 @@ mod origin;
 use std::{
     fmt, fs,
     net::{SocketAddrV4, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -102,12 +102,12 @@ impl fmt::Display for Outcome {
 pub fn run(plan: Plan, goes_on: impl Fn() -> Result<()>) -> Result<Outcome> {
     let world = World::start(1)?;
     let origin = Origin::start(&world)?;
-    let pins = PinDirectory::new();
+    let pins = PinDirectory::new("upgrade");
     let configuration = configuration(&world, plan.transport);
     let start = |configuration: &str| world.balance_pinned(configuration, &pins.0);
     let mut daemon = start(&configuration)?;
     daemon.until_ready()?;
-    let load = Load::new(&world, plan.size)?;
+    let load = Load::new(&world, plan.size);
     let mut log = Vec::new();
     let outcome = thread::scope(|scope| {
         let clients = scope.spawn(|| Namespace::client().run(|| load.run()));
@@ -249,13 +249,20 @@ fn configuration(world: &World, transport: Transport) -> String {
 }
 
 /// A directory of pins that is empty before and after.
-struct PinDirectory(PathBuf);
+#[derive(Debug)]
+pub struct PinDirectory(PathBuf);
 
 impl PinDirectory {
-    fn new() -> Self {
-        let directory = Self(PathBuf::from("/sys/fs/bpf/lb-tests-upgrade"));
+    /// With this at the end of its name.
+    pub fn new(name: &str) -> Self {
+        let directory = Self(PathBuf::from(format!("/sys/fs/bpf/lb-tests-{name}")));
         directory.clear();
         directory
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     fn clear(&self) {
