@@ -24,7 +24,7 @@ fn check(transport: Transport, upgrades: u32, failures: u32) -> Outcome {
         size: SIZE,
     };
     let outcome = upgrade::run(plan, || Ok(())).unwrap();
-    println!("{transport:?}: {outcome}");
+    eprintln!("{transport:?}: {outcome}");
     let (found, logs) = (&outcome.found, outcome.log.join("---\n"));
     assert!(found.failed.is_empty(), "{:#?}\n{logs}", found.failed);
     // Without TLS a kept connection lives through all of it.

@@ -22,22 +22,24 @@ use crate::service::Service;
 use crate::session::Session;
 
 /// Answers `request`; an error closes the client's connection without an answer.
-pub(crate) async fn forward(
+pub(crate) fn forward(
     session: Rc<Session>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Error> {
+) -> impl Future<Output = Result<Response<ResponseBody>, Error>> {
     session.shared.activity.request_head();
     session.proxy.service.counters.requests.increment();
     let (head, incoming) = request.into_parts();
     let mut record = Record::new(&session.proxy.service, session.client, &head);
     let body = RequestBody::new(incoming, Rc::clone(&session.shared));
-    let mut response = match answer(&session, head, body, &mut record).await {
-        Ok(Answer::Relayed(exchange, answer)) => exchange.relay(answer, record),
-        Ok(Answer::Own(own)) => respond(&session, own, record),
-        Err(error) => refuse(&session, error, record)?,
-    };
-    session.say_last(&mut response);
-    Ok(response)
+    // What is above is done at once, so that the future has no room for the request as it came.
+    async move {
+        let response = match answer(&session, head, body, &mut record).await {
+            Ok(Answer::Relayed(exchange, answer)) => exchange.relay(answer, record),
+            Ok(Answer::Own(own)) => respond(&session, own, record),
+            Err(error) => refuse(&session, error, record)?,
+        };
+        Ok(session.last(response))
+    }
 }
 
 /// What the client gets.

@@ -83,9 +83,9 @@ impl Session {
         self.shared.may_part.get() && self.shared.is_between() && !self.has_pinned()
     }
 
-    /// Says in a response that it is the last one, if the worker is leaving and can't give the connection to anybody. Never in
-    /// the middle of a login: clients take that for its failure.
-    pub(crate) fn say_last<T>(&self, response: &mut Response<T>) {
+    /// The response, which says that it is the last one if the worker is leaving and can't give the connection to anybody. Never
+    /// in the middle of a login: clients take that for its failure.
+    pub(crate) fn last<T>(&self, mut response: Response<T>) -> Response<T> {
         let stays = !self.shared.may_part.get() || self.has_pinned();
         let is_last = stays
             && self.proxy.is_told(Order::Leave)
@@ -96,6 +96,7 @@ impl Session {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+        response
     }
 }
 

@@ -46,11 +46,11 @@ impl Pair {
                 spawn_local(async move {
                     let served =
                         first.serve_until_left(None, stream, client, Parting::BetweenRequests);
-                    if let Some(parted) = served.await.unwrap() {
-                        assert_eq!(parted.client, client);
+                    if let Some(given) = served.await.unwrap() {
+                        assert_eq!(given.client, client);
                         passed.set(passed.get() + 1);
                         second
-                            .resume(parted, Parting::BetweenRequests)
+                            .resume(given, Parting::BetweenRequests)
                             .await
                             .unwrap();
                     }
