@@ -109,6 +109,7 @@
 //! | `response` | (http) a connection moves at the head of a response that announces so many bytes | [`DEFAULT_BULK_RESPONSE`] |
 //! | `upload` | (http) at the head of a request that announces so many bytes | [`DEFAULT_BULK_UPLOAD`] |
 //! | `streamed` | once so many bytes of a body of unknown length have passed; of a relay, in both directions together | [`DEFAULT_BULK_STREAMED`] |
+//! | `repeated` | (http) at the head of the fourth response or a later one, if they have so many bytes each on average | [`DEFAULT_BULK_REPEATED`] |
 //! | `begin` | which TCP takes new connections: `"af_xdp"` (the workers'), `"kernel"`, `"adaptive"` (the kernel's while more than three in five of a service's connections turn out to be bulk, and never under a flood of SYNs) | `"adaptive"` |
 //!
 //! Connections that change to another protocol (`upgrade`, `connect`) move when they do.
@@ -274,19 +275,21 @@ pub const MAX_MOVES_PER_SECOND: u32 = 25_000;
 /// As many as the data plane can tell apart, of each family.
 pub const MAX_MOVED_CONNECTIONS: u32 = 65_536;
 
-/// From here on a move paid in the measurements behind it, on a connection that ends after the response too (1.57 times the
-/// requests per second at 32 KB, 0.97 at 16 KB); on one that is kept alive it does earlier. Which of the two a connection is, nobody
-/// knows at its first response, and so there is one number.
-pub const DEFAULT_BULK_RESPONSE: NonZeroU32 = NonZeroU32::new(32 << 10).expect("not zero");
+/// From here on the kernel's TCP is the faster one on a connection that ends after the response, too: at 256 KB both are as fast, and
+/// a move costs something (`cargo xtask bench handover`). One that is kept has [`DEFAULT_BULK_REPEATED`].
+pub const DEFAULT_BULK_RESPONSE: NonZeroU32 = NonZeroU32::new(512 << 10).expect("not zero");
 
-/// Twice that of a response: who uploads is talking at the cut, and some of it comes twice.
+/// Less than of a response: our TCP sends several segments at once, and receives them one by one.
 pub const DEFAULT_BULK_UPLOAD: NonZeroU32 = NonZeroU32::new(64 << 10).expect("not zero");
 
-/// Most streams that end do before.
-pub const DEFAULT_BULK_STREAMED: NonZeroU32 = NonZeroU32::new(64 << 10).expect("not zero");
+/// As of a response; what was streamed so far says nothing of the rest.
+pub const DEFAULT_BULK_STREAMED: NonZeroU32 = NonZeroU32::new(512 << 10).expect("not zero");
 
-/// Below, a move costs more than it can ever bring.
-pub const MIN_BULK: u32 = 16 << 10;
+/// From here on the kernel's TCP is the faster one on connections that are kept: `cargo xtask bench handover`.
+pub const DEFAULT_BULK_REPEATED: NonZeroU32 = NonZeroU32::new(6 << 10).expect("not zero");
+
+/// Below, `AF_XDP` is the faster one anyway.
+pub const MIN_BULK: u32 = 4 << 10;
 
 /// A gibibyte, which is "never" for most.
 pub const MAX_BULK: u32 = 1 << 30;

@@ -29,6 +29,8 @@ pub enum Bulk {
     Upload(u64),
     /// So many bytes of unknown length have passed in one direction; of a relay, in both.
     Streamed(u64),
+    /// So many bytes go with each response on average, and there were several; nothing of the last one is written yet.
+    Repeated(u64),
     /// The connection stops being HTTP; the client waits for the word.
     Tunnel,
 }
@@ -40,6 +42,7 @@ impl Bulk {
             Self::Response(_) => "response",
             Self::Upload(_) => "upload",
             Self::Streamed(_) => "streamed",
+            Self::Repeated(_) => "repeated",
             Self::Tunnel => "tunnel",
         }
     }
@@ -54,7 +57,12 @@ pub struct BulkThresholds {
     pub upload: u64,
     /// Passed on of a body of unknown length, or by a relay.
     pub streamed: u64,
+    /// With each response on average: a connection that is kept pays for its move once.
+    pub repeated: u64,
 }
+
+/// Responses of one connection from which on their average says something of the next one.
+pub(crate) const SEVERAL: u64 = 4;
 
 /// What one client connection carries, held against the thresholds of its service. Empty where nobody wants to know.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +72,9 @@ struct Weighed {
     thresholds: BulkThresholds,
     carriage: Rc<dyn Carriage>,
     told: Cell<Option<Bulk>>,
+    /// Responses, and the bytes that they announced, or that have passed of bodies of unknown length.
+    responses: Cell<u64>,
+    bytes: Cell<u64>,
 }
 
 impl Freight {
@@ -77,6 +88,8 @@ impl Freight {
                 thresholds,
                 carriage,
                 told: Cell::new(None),
+                responses: Cell::new(0),
+                bytes: Cell::new(0),
             })
         });
         Self(weighed)
@@ -87,11 +100,15 @@ impl Freight {
         let Some(weighed) = self.untold() else {
             return Meter::default();
         };
+        weighed.responses.set(weighed.responses.get() + 1);
         match announced(method, size) {
             None => Meter::of(weighed),
             Some(bytes) => {
+                weighed.add(bytes);
                 if weighed.thresholds.response <= bytes {
                     weighed.tell(Bulk::Response(bytes));
+                } else if let Some(mean) = weighed.repeated() {
+                    weighed.tell(Bulk::Repeated(mean));
                 }
                 Meter::default()
             }
@@ -147,6 +164,17 @@ fn announced(method: &Method, size: &SizeHint) -> Option<u64> {
 }
 
 impl Weighed {
+    fn add(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+    }
+
+    /// Bytes for each response so far, if they make the connection bulk.
+    fn repeated(&self) -> Option<u64> {
+        let is_several = SEVERAL <= self.responses.get();
+        let mean = self.bytes.get().checked_div(self.responses.get());
+        mean.filter(|&mean| is_several && self.thresholds.repeated <= mean)
+    }
+
     fn tell(&self, what: Bulk) {
         if self.told.get().is_none() {
             self.told.set(Some(what));
@@ -188,6 +216,7 @@ impl Meter {
             return;
         };
         counting.bytes += bytes as u64;
+        counting.weighed.add(bytes as u64);
         if counting.weighed.thresholds.streamed <= counting.bytes {
             counting.weighed.tell(Bulk::Streamed(counting.bytes));
             self.0 = None;
@@ -205,6 +234,7 @@ mod tests {
         response: 100,
         upload: 200,
         streamed: 300,
+        repeated: 50,
     };
 
     #[derive(Default)]
@@ -214,6 +244,7 @@ mod tests {
         fn bulk(&self, what: Bulk) {
             self.0.borrow_mut().push(what);
         }
+
     }
 
     /// What is told of what `does` to a new connection's freight.
@@ -257,6 +288,25 @@ mod tests {
                 meter.pass(1000);
             },
             &[Bulk::Streamed(300)],
+        );
+    }
+
+    #[test]
+    fn responses_that_are_neither_small_nor_big_count_together() {
+        let get = |f: &Freight, bytes| drop(f.response(&Method::GET, &sized(bytes)));
+        check(|f| (0..100).for_each(|_| get(f, 49)), &[]);
+        check(|f| (0..3).for_each(|_| get(f, 99)), &[]);
+        check(
+            |f| (0..9).for_each(|_| get(f, 99)),
+            &[Bulk::Repeated(99)],
+        );
+        check(
+            |f| [1, 1, 1, 99, 99, 98].iter().for_each(|&bytes| get(f, bytes)),
+            &[],
+        );
+        check(
+            |f| [1, 1, 1, 99, 99, 99].iter().for_each(|&bytes| get(f, bytes)),
+            &[Bulk::Repeated(50)],
         );
     }
 

@@ -20,6 +20,7 @@ const THRESHOLDS: BulkThresholds = BulkThresholds {
     response: 40_000,
     upload: 50_000,
     streamed: 60_000,
+    repeated: 20_000,
 };
 
 /// A proxy for a service with these thresholds.

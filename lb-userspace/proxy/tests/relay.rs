@@ -161,6 +161,7 @@ fn who_carries_a_connection_is_told_once_enough_has_passed() {
             response: 1,
             upload: 1,
             streamed: 50_000,
+            repeated: 1,
         });
         let edge = Edge::start(service).await;
         // With the greeting, the echo and the goodbye, 49,998 and 50,000 bytes.

@@ -78,6 +78,7 @@ fn each_request_is_explained_without_its_secrets() {
             response: 5,
             upload: 5,
             streamed: 5,
+            repeated: 5,
         });
         let edge = Edge::start(settings).await;
         let mut client = edge.client().await;

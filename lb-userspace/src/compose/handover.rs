@@ -19,6 +19,7 @@ pub(super) fn bulk(handover: Handover) -> BulkThresholds {
         response: bytes(handover.response),
         upload: bytes(handover.upload),
         streamed: bytes(handover.streamed),
+        repeated: bytes(handover.repeated),
     }
 }
 
@@ -58,6 +59,7 @@ impl Plan {
                 adaptive.push(begin::Service {
                     position,
                     name: service.name.as_str().to_owned(),
+                    listen: service.listen,
                     tally: Arc::clone(&planned.tally),
                 });
             }

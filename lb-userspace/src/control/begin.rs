@@ -5,13 +5,21 @@
 //! works on either. While SYNs come in a flood connections begin on the workers, whose TCP answers with cookies at a
 //! fraction of the kernel's cost. Not here: counting connections ([`crate::worker`]), and telling the program.
 
+mod stale;
+
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
+use lb_tcp::FlowKey;
+use lb_transport::Steering as _;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use stale::Stale;
 
 use super::Control;
 use crate::dataplane::MapAccessError;
@@ -83,6 +91,8 @@ pub(crate) struct Service {
     pub(crate) position: usize,
     /// For the log.
     pub(crate) name: String,
+    /// Its address.
+    pub(crate) listen: SocketAddr,
     /// What became of them.
     pub(crate) tally: Arc<Tally>,
 }
@@ -97,6 +107,7 @@ pub(crate) async fn follow(
         std::future::pending::<()>().await;
     }
     let mut known: Vec<_> = services.iter().map(|_| Adaptive::default()).collect();
+    let mut stale: Vec<_> = services.iter().map(|_| Stale::default()).collect();
     let mut before = Cookies::default();
     let mut seconds = interval(LOOK);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,13 +116,14 @@ pub(crate) async fn follow(
         let cookies = Cookies::read(&inquiry).await;
         let syns = cookies.since(before);
         before = cookies;
-        for (service, adaptive) in services.iter().zip(&mut known) {
+        for ((service, adaptive), stale) in services.iter().zip(&mut known).zip(&mut stale) {
+            let now = Instant::now();
             let (was, tally) = (adaptive.on_kernel, &service.tally);
             let ended = Ended {
                 all: tally.ended(),
                 bulk: tally.bulk(),
             };
-            let on_kernel = adaptive.look(Instant::now(), ended, syns);
+            let on_kernel = adaptive.look(now, ended, syns);
             if on_kernel != was {
                 let (name, on) = (&service.name, if on_kernel { "kernel" } else { "af_xdp" });
                 tracing::info!(
@@ -122,9 +134,52 @@ pub(crate) async fn follow(
                 control
                     .borrow_mut()
                     .begin_on_stack(service.position, on_kernel)?;
+                stale.expect(now);
+            }
+            if !on_kernel && stale.is_due(now) {
+                free(control, &inquiry, service.listen, stale).await;
             }
         }
     }
+}
+
+/// Frees tuples of a service whose connections begin on the workers. An error costs speed alone, and there is a next time.
+async fn free(
+    control: &RefCell<Control>,
+    inquiry: &Inquiry,
+    listen: SocketAddr,
+    stale: &mut Stale,
+) {
+    let stack_flows = control.borrow().dataplane().stack_flows();
+    let noted = stack_flows.all().unwrap_or_else(|error| {
+        tracing::debug!(%error, "reading the stack's connections");
+        Vec::new()
+    });
+    let noted = noted.iter().filter(|flow| flow.began_there);
+    let noted: Vec<_> = noted
+        .map(|flow| flow.key)
+        .filter(|key| key.local == listen)
+        .collect();
+    // After the tuples: what began since isn't among them.
+    let Ok(living) = inquiry.ask(living).await else {
+        return;
+    };
+    let living = living.into_iter().flatten().collect();
+    for key in stale.look(Instant::now(), &noted, &living) {
+        stack_flows.forget(&key);
+    }
+}
+
+/// The connections of a worker that began on the kernel.
+fn living(inside: &Inside) -> HashSet<FlowKey> {
+    let mut living = HashSet::new();
+    inside.begun.for_each(|ends| {
+        living.insert(FlowKey {
+            local: ends.local,
+            remote: ends.peer,
+        });
+    });
+    living
 }
 
 /// Signs that more SYNs come than are meant: cookies, of the workers' TCP or the kernel's, and what neither had room for.

@@ -81,6 +81,7 @@ pub(crate) const fn reason(why: Why) -> &'static str {
         Why::Response => "response",
         Why::Upload => "upload",
         Why::Streamed => "streamed",
+        Why::Repeated => "repeated",
         Why::Tunnel => "tunnel",
         Why::Stop => "stop",
     }

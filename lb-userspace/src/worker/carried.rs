@@ -136,6 +136,7 @@ impl Carriage for Carried {
                 Bulk::Response(_) => Why::Response,
                 Bulk::Upload(_) => Why::Upload,
                 Bulk::Streamed(_) => Why::Streamed,
+                Bulk::Repeated(_) => Why::Repeated,
                 Bulk::Tunnel => Why::Tunnel,
             });
         }
@@ -187,6 +188,6 @@ mod tests {
         assert_eq!((tally.ended(), tally.bulk(), listed()), (1, 1, vec![1]));
         drop((small, engines));
         assert_eq!((tally.ended(), tally.bulk(), listed()), (3, 1, vec![]));
-        assert_eq!((tally.moved(), tally.stayed()), ([0; 5], 0));
+        assert_eq!((tally.moved(), tally.stayed()), ([0; 6], 0));
     }
 }

@@ -21,6 +21,8 @@ pub enum Why {
     Upload,
     /// Much has been streamed, of a length that nobody knew.
     Streamed,
+    /// Its responses are none of them big, and big enough all together.
+    Repeated,
     /// It is a tunnel.
     Tunnel,
     /// The engine will end.
@@ -29,10 +31,11 @@ pub enum Why {
 
 impl Why {
     /// All of them, in the order of the counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Response,
         Self::Upload,
         Self::Streamed,
+        Self::Repeated,
         Self::Tunnel,
         Self::Stop,
     ];

@@ -11,6 +11,8 @@ pub struct Handover {
     pub upload: NonZeroU32,
     /// Passed on of a body of unknown length in one direction; of a relay, in both.
     pub streamed: NonZeroU32,
+    /// With each of several responses on average.
+    pub repeated: NonZeroU32,
     /// Where connections begin.
     pub begin: Begin,
 }
@@ -21,6 +23,7 @@ impl Default for Handover {
             response: crate::DEFAULT_BULK_RESPONSE,
             upload: crate::DEFAULT_BULK_UPLOAD,
             streamed: crate::DEFAULT_BULK_STREAMED,
+            repeated: crate::DEFAULT_BULK_REPEATED,
             begin: Begin::Adaptive,
         }
     }

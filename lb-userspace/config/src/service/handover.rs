@@ -17,7 +17,7 @@ pub(super) enum Of {
 impl Of {
     const fn schema(self) -> Schema {
         match self {
-            Self::Http => &["response", "upload", "streamed", "begin"],
+            Self::Http => &["response", "upload", "streamed", "repeated", "begin"],
             Self::Relay => &["streamed", "begin"],
         }
     }
@@ -68,11 +68,13 @@ pub(super) fn read(
         bytes("upload", default.upload),
     );
     let streamed = bytes("streamed", default.streamed);
+    let repeated = bytes("repeated", default.repeated);
     let begin = table.optional("begin", default.begin, |node| node.choice(&BEGINNINGS));
     Some(Some(Handover {
         response: response?,
         upload: upload?,
         streamed: streamed?,
+        repeated: repeated?,
         begin: begin?,
     }))
 }

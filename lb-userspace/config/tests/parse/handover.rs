@@ -13,8 +13,8 @@ fn file(mode: &str, rest: &str) -> String {
     )
 }
 
-/// `None` if connections never move, else the three thresholds and where they begin.
-fn read(mode: &str, rest: &str) -> Option<([u32; 3], Begin)> {
+/// `None` if connections never move, else the four thresholds and where they begin.
+fn read(mode: &str, rest: &str) -> Option<([u32; 4], Begin)> {
     let config = parse(&file(mode, rest)).expect("no mistakes");
     let handover = config.services[0].handover();
     handover.map(
@@ -22,14 +22,15 @@ fn read(mode: &str, rest: &str) -> Option<([u32; 3], Begin)> {
              response,
              upload,
              streamed,
+             repeated,
              begin,
-         }| ([response, upload, streamed].map(NonZero::get), begin),
+         }| ([response, upload, streamed, repeated].map(NonZero::get), begin),
     )
 }
 
 #[test]
 fn connections_of_auto_move_unless_told_not_to() {
-    let default = Some(([32 << 10, 64 << 10, 64 << 10], Begin::Adaptive));
+    let default = Some(([512 << 10, 64 << 10, 512 << 10, 6 << 10], Begin::Adaptive));
     for mode in ["http", "tcp"] {
         assert_eq!(read(mode, ""), default);
         assert_eq!(read(mode, "transport = \"auto\"\nhandover = {}\n"), default);
@@ -42,11 +43,11 @@ fn connections_of_auto_move_unless_told_not_to() {
 
 #[test]
 fn thresholds_and_beginnings_are_read() {
-    let text = "handover = { response = 16384, upload = 20000, streamed = 1073741824, begin = \"kernel\" }\n";
-    let expected = Some(([16384, 20000, 1 << 30], Begin::Kernel));
+    let text = "handover = { response = 4096, upload = 20000, streamed = 1073741824, repeated = 5000, begin = \"kernel\" }\n";
+    let expected = Some(([4096, 20000, 1 << 30, 5000], Begin::Kernel));
     assert_eq!(read("http", text), expected);
     let text = "handover = { streamed = 100000, begin = \"af_xdp\" }\n";
-    let expected = Some(([32 << 10, 64 << 10, 100_000], Begin::AfXdp));
+    let expected = Some(([512 << 10, 64 << 10, 100_000, 6 << 10], Begin::AfXdp));
     assert_eq!(read("tcp", text), expected);
 }
 
@@ -84,11 +85,11 @@ fn mistakes_are_named() {
     check(
         &file(
             "http",
-            "handover = { response = 16383, upload = 1073741825, streamed = \"64k\", begin = \"auto\" }\n",
+            "handover = { response = 4095, upload = 1073741825, streamed = \"64k\", begin = \"auto\" }\n",
         ),
         &[
-            r#"lb.toml:7:25: service "a": handover.response: `16383` is not an integer from 16384 to 1073741824"#,
-            r#"lb.toml:7:41: service "a": handover.upload: `1073741825` is not an integer from 16384 to 1073741824"#,
+            r#"lb.toml:7:25: service "a": handover.response: `4095` is not an integer from 4096 to 1073741824"#,
+            r#"lb.toml:7:41: service "a": handover.upload: `1073741825` is not an integer from 4096 to 1073741824"#,
             r#"lb.toml:7:64: service "a": handover.streamed: expected an integer without quotes, found a string"#,
             r#"lb.toml:7:79: service "a": handover.begin: `auto` is not "adaptive" or "af_xdp" or "kernel""#,
         ],

@@ -192,6 +192,7 @@ fn what_one_stream_carries_is_told_of_the_connection() {
             response: 20_000,
             upload: 20_000,
             streamed: 20_000,
+            repeated: 20_000,
         });
         let front = Front::start(service).await;
         let client = front.client().await;

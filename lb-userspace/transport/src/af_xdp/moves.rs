@@ -73,12 +73,13 @@ pub struct MoveCounters {
 impl MoveCounters {
     /// Everything by its name.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let [response, upload, streamed, tunnel, stop] = self.moved;
+        let [response, upload, streamed, repeated, tunnel, stop] = self.moved;
         [
             ("LbMoved", self.moved.iter().sum()),
             ("LbMovedResponse", response),
             ("LbMovedUpload", upload),
             ("LbMovedStreamed", streamed),
+            ("LbMovedRepeated", repeated),
             ("LbMovedTunnel", tunnel),
             ("LbMovedStop", stop),
             ("LbMovesFailed", self.failed),
