@@ -36,26 +36,22 @@ pub(crate) fn moved_connections(asked: Option<NonZeroU32>, files: u64, workers: 
 /// What is to be said of a limit that is too low for what the configuration asks.
 pub(crate) fn warning(af_xdp: &AfXdp, files: u64, workers: u32) -> Option<String> {
     let ask = "raise it (LimitNOFILE= of systemd, ulimit -n)";
-    match af_xdp.moved_connections {
-        Some(asked) => {
-            let all = u64::from(asked.get()) * u64::from(workers.max(1));
-            (files / 2 < all).then(|| {
-                format!(
-                    " af_xdp.moved_connections: {asked} for each of {workers} workers are more than half of the {files} files that \
-                     this process may have open, and the rest is needed for connections to servers; {ask}, or lower this"
-                )
-            })
-        }
-        None => {
-            let each = moved_connections(None, files, workers);
-            (each < af_xdp.moves_per_second.get()).then(|| {
-                format!(
-                    " af_xdp: this process may have {files} files open, and so each of {workers} workers keeps no more than {each} \
-                     big connections on the kernel's TCP, where they are faster; {ask}"
-                )
-            })
-        }
+    if let Some(asked) = af_xdp.moved_connections {
+        let all = u64::from(asked.get()) * u64::from(workers.max(1));
+        return (files / 2 < all).then(|| {
+            format!(
+                " af_xdp.moved_connections: {asked} for each of {workers} workers are more than half of the {files} files that \
+                 this process may have open, and the rest is needed for connections to servers; {ask}, or lower this"
+            )
+        });
     }
+    let each = moved_connections(None, files, workers);
+    (each < af_xdp.moves_per_second.get()).then(|| {
+        format!(
+            " af_xdp: this process may have {files} files open, and so each of {workers} workers keeps no more than {each} \
+             big connections on the kernel's TCP, where they are faster; {ask}"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ enum Command {
     /// something is.
     Doctor(Daemon),
     /// Connections just now: those that the packet path forwards, and those that end here, with the TCP that they live in: the
-    /// workers' (af_xdp) or the kernel's, and why they moved there.
+    /// workers' (`af_xdp`) or the kernel's, and why they moved there.
     Flows(FlowsArgs),
     /// Give a server no new connections; those that it has go on, with the requests of logged-in clients on them. Until `lb undrain`, or the end of the daemon:
     /// for longer, give it weight 0 in the configuration, or in mode "http" remove it.

@@ -94,17 +94,17 @@ type Moves = [u64; Why::ALL.len()];
 
 impl Told {
     fn by(worker: &Inside) -> Self {
-        let mut moved: HashMap<SocketAddr, Moves> = HashMap::new();
+        let mut told = Self {
+            counters: worker.engine().counters(),
+            moved: HashMap::new(),
+        };
         worker.engine().for_each_moved(|key, why, _, _| {
-            let moves = moved.entry(key.local).or_default();
-            if let Some(count) = moves.get_mut(why as usize) {
+            let by_reason = told.moved.entry(key.local).or_default();
+            if let Some(count) = by_reason.get_mut(why as usize) {
                 *count += 1;
             }
         });
-        Self {
-            counters: worker.engine().counters(),
-            moved,
-        }
+        told
     }
 }
 

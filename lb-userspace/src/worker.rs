@@ -9,6 +9,7 @@ mod carried;
 mod inquiry;
 mod leaving;
 mod queue;
+mod report;
 mod server;
 
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub(crate) use leaving::Adopters;
 use leaving::{House, Orders, Phase};
 use queue::{Move, Queue};
 pub(crate) use queue::{MovedOut, Sockets};
+use report::Report;
 use server::Server;
 
 use crate::dataplane::StackFlows;
@@ -235,32 +237,6 @@ impl Workers {
             // A panic was reported when it happened.
             let _ = thread.join();
         }
-    }
-}
-
-/// Tells how a worker ended, whatever way it did.
-struct Report {
-    worker: String,
-    result: Option<anyhow::Result<()>>,
-    end: mpsc::UnboundedSender<anyhow::Result<()>>,
-}
-
-impl Report {
-    fn of(mut self, run: impl FnOnce() -> anyhow::Result<()>) {
-        self.result = Some(run());
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        let result = self
-            .result
-            .take()
-            .unwrap_or_else(|| Err(anyhow::anyhow!("it panicked")));
-        // Nobody listens any more when the daemon is stopping.
-        let _ = self
-            .end
-            .send(result.with_context(|| format!("thread {}", self.worker)));
     }
 }
 

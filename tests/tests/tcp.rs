@@ -161,7 +161,7 @@ fn a_moved_connection_closes_as_any_other() {
 
 #[test]
 fn a_moved_connection_with_unread_bytes_resets_its_client() {
-    let wires = while_serving_under(MOVES, |running| abandon(running));
+    let wires = while_serving_under(MOVES, abandon);
     assert_eq!(moved(&wires), 2, "{wires:?}");
 }
 
@@ -296,7 +296,7 @@ fn a_reset_by_the_client_is_an_error_of_the_service() {
 
 #[test]
 fn a_service_that_abandons_bytes_resets_the_client() {
-    while_serving(0, |running| abandon(running));
+    while_serving(0, abandon);
 }
 
 fn abandon(running: &Running<'_>) {

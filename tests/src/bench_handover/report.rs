@@ -203,7 +203,7 @@ fn cell(samples: &[Sample], case: Case, contender: Contender) -> Option<Cell> {
         errors: own().map(|sample| sample.errors.total()).sum(),
         moved_per_request: float(own().map(|sample| sample.lives.moved).sum())
             / float(own().map(|sample| sample.requests).sum::<u64>().max(1)),
-        begins_on: own().last()?.lives.begins_on.clone(),
+        begins_on: own().next_back()?.lives.begins_on.clone(),
     })
 }
 

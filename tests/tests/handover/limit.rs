@@ -118,8 +118,11 @@ impl Limit {
                     .unwrap()
             })
             .collect();
+        // Without that of the directory, which is closed now.
+        let is_open =
+            |fd: &u64| open.contains(fd) && fs::read_link(format!("/proc/self/fd/{fd}")).is_ok();
         // The kernel gives the least that is free, below the limit.
-        let mut free = (0..soft).filter(|fd| !open.contains(fd));
+        let mut free = (0..soft).filter(|fd| !is_open(fd));
         let limit = free.nth(room).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
         Self { soft, hard }

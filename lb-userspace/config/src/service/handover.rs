@@ -31,6 +31,10 @@ impl Of {
 }
 
 /// Reads it; `None` in what it gives if no connection ever moves.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says whether it could be read, as everywhere here"
+)]
 pub(super) fn read(
     table: &Table<'_>,
     transport: Option<Transport>,

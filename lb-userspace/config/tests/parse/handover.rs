@@ -1,5 +1,7 @@
 //! `handover`: defaults, values, and where it has no place.
 
+use std::num::NonZero;
+
 use lb_config::{Begin, Handover, parse};
 
 use crate::check;
@@ -21,7 +23,7 @@ fn read(mode: &str, rest: &str) -> Option<([u32; 3], Begin)> {
              upload,
              streamed,
              begin,
-         }| ([response, upload, streamed].map(|bytes| bytes.get()), begin),
+         }| ([response, upload, streamed].map(NonZero::get), begin),
     )
 }
 

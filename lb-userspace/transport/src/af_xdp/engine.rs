@@ -258,6 +258,8 @@ impl<F: Frames> Engine<F> {
             let mut ready = self.core.borrow_mut().poll_line(context).is_ready();
             if let Some(moves) = &self.moves {
                 ready |= moves.poll_line(context).is_ready();
+                // One that has ended since has a date, which the timer doesn't know.
+                ready |= moves.next_due() != forgets;
             }
             for frames in &mut self.ports {
                 if let Poll::Ready(arrival) = frames.poll_arrival(context) {

@@ -262,7 +262,12 @@ impl Moves {
             self.steering.forget(key);
         } else {
             let due = now() + LINGER;
-            self.leaving.borrow_mut().push_back((due, *key));
+            let mut leaving = self.leaving.borrow_mut();
+            if leaving.is_empty() {
+                // It may sleep, without a date.
+                self.driver.take().into_iter().for_each(Waker::wake);
+            }
+            leaving.push_back((due, *key));
         }
     }
 

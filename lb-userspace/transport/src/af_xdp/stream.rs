@@ -18,7 +18,7 @@ use super::core::Core;
 use super::residence::{Carrier, Residence};
 use crate::{Accepted, IntoSocket};
 
-/// A TCP connection of an [`Engine`](super::Engine), or one that was and has moved to the kernel: see [`Mover`].
+/// A TCP connection of an [`Engine`](super::Engine), or one that was and has moved to the kernel: see [`Mover`](crate::Mover).
 ///
 /// * Reads end with 0 after the peer's FIN, and fail with `ConnectionReset` or `TimedOut` if it broke.
 /// * A write is done when the bytes are in the send buffer, from where the engine sends them; `flush` waits for
@@ -26,7 +26,7 @@ use crate::{Accepted, IntoSocket};
 /// * `shutdown` sends FIN behind what is written; reading goes on. A write after it is a `BrokenPipe`.
 /// * Dropped, the connection is closed in the background: with RST if received bytes were left unread,
 ///   else in the regular way.
-/// * After [`Mover::ask`] a write waits until the engine has decided, which it does in its next turn.
+/// * After [`Mover::ask`](crate::Mover::ask) a write waits until the engine has decided, which it does in its next turn.
 pub struct Stream {
     core: Rc<RefCell<Core>>,
     home: Rc<Residence>,
