@@ -141,6 +141,8 @@ async fn wait_for_wish(upgrade: OnUpgrade, lock: &File, place: Place) -> anyhow:
     let (ours, theirs) = Way::pair()?;
     let stream = parts.io.inner();
     channel::transmit(stream.as_fd(), &[IoSlice::new(GO)], Some(theirs.as_fd()))?;
+    // With a copy of its end here we would never learn that it is gone.
+    drop(theirs);
     let channel = Channel::new(ours)?;
     channel.send(&Gift::Lock, b"", Some(lock.as_fd())).await?;
     let door = Rc::clone(&place.0);
