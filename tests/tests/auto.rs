@@ -138,14 +138,19 @@ fn fetch(connection: &mut Connection, path: &str) {
     assert!(body.iter().all(|&byte| byte == body[0]), "{path}");
 }
 
+fn open(world: &World, is_tls: bool) -> Connection {
+    if is_tls {
+        Connection::open_tls(HTTPS, &world.certs().ca).unwrap()
+    } else {
+        Connection::open(HTTP).unwrap()
+    }
+}
+
 #[test]
 fn a_big_response_moves_its_connection_and_a_small_one_does_not() {
     let world = world();
     let balancer = start(&world, "");
-    let open = |is_tls: bool| match is_tls {
-        false => Connection::open(HTTP).unwrap(),
-        true => Connection::open_tls(HTTPS, &world.certs().ca).unwrap(),
-    };
+    let open = |is_tls: bool| open(&world, is_tls);
     for (service, is_tls) in [("plain", false), ("secure", true)] {
         let (mut small, mut big) = (open(is_tls), open(is_tls));
         for connection in [&mut small, &mut big] {
@@ -203,10 +208,7 @@ fn an_upload_moves_its_connection_before_it_is_read() {
     let balancer = start(&world, "");
     let login = client::basic(&ALICE);
     for (service, is_tls) in [("plain", false), ("secure", true)] {
-        let mut connection = match is_tls {
-            false => Connection::open(HTTP).unwrap(),
-            true => Connection::open_tls(HTTPS, &world.certs().ca).unwrap(),
-        };
+        let mut connection = open(&world, is_tls);
         let mut put = |length: usize, expected: &str| {
             let announced = format!("Content-Length: {length}");
             let fields = [login.as_str(), &announced];
@@ -273,9 +275,9 @@ fn a_connection_that_leaves_http_moves_when_it_does() {
             stream
                 .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
                 .unwrap();
-            let mut word = [0; 4];
-            while stream.read_exact(&mut word).is_ok() {
-                stream.write_all(&word).unwrap();
+            let mut echoed = [0; 4];
+            while stream.read_exact(&mut echoed).is_ok() {
+                stream.write_all(&echoed).unwrap();
             }
             return;
         }

@@ -44,9 +44,9 @@ impl Pair {
                 };
                 let (first, second, passed) = ends.clone();
                 spawn_local(async move {
-                    let served =
+                    let until_left =
                         first.serve_until_left(None, stream, client, Parting::BetweenRequests);
-                    if let Some(given) = served.await.unwrap() {
+                    if let Some(given) = until_left.await.unwrap() {
                         assert_eq!(given.client, client);
                         passed.set(passed.get() + 1);
                         second

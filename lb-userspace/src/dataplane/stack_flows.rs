@@ -52,10 +52,6 @@ impl StackFlows {
     ///
     /// # Errors
     /// What the kernel said.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for `lb flows`, which does not ask yet")
-    )]
     pub(crate) fn all(&self) -> io::Result<Vec<StackFlow>> {
         let mut all = self.v4.all(|key| FlowKey {
             local: end(key.local, key.local_port),

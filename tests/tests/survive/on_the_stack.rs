@@ -5,7 +5,8 @@ use super::{PinDirectory, start};
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::loaded_programs;
 use lb_ebpf::abi::{STACK_FLOW_MOVED, StackFlowKey, StackFlowKey6};
-use lb_tests::world::World;
+use lb_tests::{address::server, witness::Witness, world::World};
+use std::net::IpAddr;
 
 const KEY: StackFlowKey = StackFlowKey {
     remote: [192, 0, 2, 1],
@@ -40,6 +41,7 @@ fn uses(program: &str, maps: &[u32]) -> bool {
 #[test]
 fn the_next_daemon_knows_which_connections_live_on_the_stack() {
     let world = World::start(1).unwrap();
+    let _witness = Witness::start(1, &[IpAddr::from(server(1))]).unwrap();
     let pins = PinDirectory::new("on-the-stack");
     let mut balancer = start(&world, &[1], &pins);
     let (id, mut v4) = pinned(&pins, "stack_flows");
