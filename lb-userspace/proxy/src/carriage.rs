@@ -244,7 +244,6 @@ mod tests {
         fn bulk(&self, what: Bulk) {
             self.0.borrow_mut().push(what);
         }
-
     }
 
     /// What is told of what `does` to a new connection's freight.
@@ -296,16 +295,21 @@ mod tests {
         let get = |f: &Freight, bytes| drop(f.response(&Method::GET, &sized(bytes)));
         check(|f| (0..100).for_each(|_| get(f, 49)), &[]);
         check(|f| (0..3).for_each(|_| get(f, 99)), &[]);
+        check(|f| (0..9).for_each(|_| get(f, 99)), &[Bulk::Repeated(99)]);
         check(
-            |f| (0..9).for_each(|_| get(f, 99)),
-            &[Bulk::Repeated(99)],
-        );
-        check(
-            |f| [1, 1, 1, 99, 99, 98].iter().for_each(|&bytes| get(f, bytes)),
+            |f| {
+                [1, 1, 1, 99, 99, 98]
+                    .iter()
+                    .for_each(|&bytes| get(f, bytes))
+            },
             &[],
         );
         check(
-            |f| [1, 1, 1, 99, 99, 99].iter().for_each(|&bytes| get(f, bytes)),
+            |f| {
+                [1, 1, 1, 99, 99, 99]
+                    .iter()
+                    .for_each(|&bytes| get(f, bytes))
+            },
             &[Bulk::Repeated(50)],
         );
     }

@@ -24,7 +24,12 @@ fn read(mode: &str, rest: &str) -> Option<([u32; 4], Begin)> {
              streamed,
              repeated,
              begin,
-         }| ([response, upload, streamed, repeated].map(NonZero::get), begin),
+         }| {
+            (
+                [response, upload, streamed, repeated].map(NonZero::get),
+                begin,
+            )
+        },
     )
 }
 
@@ -89,9 +94,9 @@ fn mistakes_are_named() {
         ),
         &[
             r#"lb.toml:7:25: service "a": handover.response: `4095` is not an integer from 4096 to 1073741824"#,
-            r#"lb.toml:7:41: service "a": handover.upload: `1073741825` is not an integer from 4096 to 1073741824"#,
-            r#"lb.toml:7:64: service "a": handover.streamed: expected an integer without quotes, found a string"#,
-            r#"lb.toml:7:79: service "a": handover.begin: `auto` is not "adaptive" or "af_xdp" or "kernel""#,
+            r#"lb.toml:7:40: service "a": handover.upload: `1073741825` is not an integer from 4096 to 1073741824"#,
+            r#"lb.toml:7:63: service "a": handover.streamed: expected an integer without quotes, found a string"#,
+            r#"lb.toml:7:78: service "a": handover.begin: `auto` is not "adaptive" or "af_xdp" or "kernel""#,
         ],
     );
     check(
