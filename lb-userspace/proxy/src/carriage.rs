@@ -292,26 +292,19 @@ mod tests {
 
     #[test]
     fn responses_that_are_neither_small_nor_big_count_together() {
-        let get = |f: &Freight, bytes| drop(f.response(&Method::GET, &sized(bytes)));
-        check(|f| (0..100).for_each(|_| get(f, 49)), &[]);
-        check(|f| (0..3).for_each(|_| get(f, 99)), &[]);
-        check(|f| (0..9).for_each(|_| get(f, 99)), &[Bulk::Repeated(99)]);
-        check(
-            |f| {
-                [1, 1, 1, 99, 99, 98]
-                    .iter()
-                    .for_each(|&bytes| get(f, bytes))
-            },
-            &[],
-        );
-        check(
-            |f| {
-                [1, 1, 1, 99, 99, 99]
-                    .iter()
-                    .for_each(|&bytes| get(f, bytes))
-            },
-            &[Bulk::Repeated(50)],
-        );
+        let get_all = |sizes: &[u64], expected: &[Bulk]| {
+            let get = |freight: &Freight| {
+                for &bytes in sizes {
+                    drop(freight.response(&Method::GET, &sized(bytes)));
+                }
+            };
+            check(get, expected);
+        };
+        get_all(&[49; 100], &[]);
+        get_all(&[99; 3], &[]);
+        get_all(&[99; 9], &[Bulk::Repeated(99)]);
+        get_all(&[1, 1, 1, 99, 99, 98], &[]);
+        get_all(&[1, 1, 1, 99, 99, 99], &[Bulk::Repeated(50)]);
     }
 
     #[test]
