@@ -91,6 +91,28 @@ fn a_response_that_announces_its_length() {
     });
 }
 
+/// None of them is big, and one move serves all that come after.
+#[test]
+fn several_responses_that_are_big_enough_on_average() {
+    run(async {
+        let edge = start(service(&[server().await])).await;
+        let mut small = edge.client().await;
+        for _ in 0..10 {
+            small.get("/sized/19999", "").await.unwrap();
+        }
+        check(&edge, &[]);
+        let mut client = edge.client().await;
+        for path in ["/sized/100", "/chunked/39900", "/sized/20000"] {
+            client.get(path, "").await.unwrap();
+        }
+        check(&edge, &[]);
+        client.get("/sized/20000", "").await.unwrap();
+        check(&edge, &[(1, Bulk::Repeated(20_000))]);
+        client.get("/sized/50000", "").await.unwrap();
+        check(&edge, &[(1, Bulk::Repeated(20_000))]);
+    });
+}
+
 /// Only then is the client silent, and the cut without loss.
 #[test]
 fn the_carrier_learns_of_a_response_before_the_client_does() {
