@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 use support::iis::Iis;
-use support::{Message, Wire, origin, run, service, until};
+use support::{Message, Wire, echo, origin, run, service, until};
 
 /// Two proxies: the second one serves what the first one gives back.
 struct Pair {
@@ -77,22 +77,6 @@ impl Pair {
     fn requests(&self) -> [u64; 2] {
         [&self.first, &self.second].map(|proxy| proxy.service().counters.requests.get())
     }
-}
-
-/// A server that repeats the path.
-async fn echo() -> SocketAddr {
-    origin(|mut wire, _| async move {
-        loop {
-            let request = wire.message().await?;
-            let path = request.path();
-            let length = path.len();
-            wire.send(format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{path}"
-            ))
-            .await?;
-        }
-    })
-    .await
 }
 
 fn says_last(message: &Message) -> bool {

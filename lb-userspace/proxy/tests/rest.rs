@@ -4,27 +4,10 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use lb_proxy::Kind;
-use support::{Edge, origin, run, service, until};
-
-/// A server that answers with the path that it was asked for.
-async fn echo() -> SocketAddr {
-    origin(|mut wire, _| async move {
-        loop {
-            let request = wire.message().await?;
-            let path = request.path();
-            let length = path.len();
-            wire.send(format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{path}"
-            ))
-            .await?;
-        }
-    })
-    .await
-}
+use support::{Edge, echo, run, service, until};
 
 #[test]
 fn a_head_that_came_in_part_with_the_last_request_is_not_lost() {

@@ -165,6 +165,22 @@ impl Edge {
     }
 }
 
+/// A server that repeats the path.
+pub(crate) async fn echo() -> SocketAddr {
+    origin(|mut wire, _| async move {
+        loop {
+            let request = wire.message().await?;
+            let path = request.path();
+            let length = path.len();
+            wire.send(format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{path}"
+            ))
+            .await?;
+        }
+    })
+    .await
+}
+
 /// Serves each connection to a port of its own with `serve`, which gets the connection and its number from 0.
 pub(crate) async fn origin<F>(serve: impl Fn(Wire, usize) -> F + 'static) -> SocketAddr
 where
