@@ -2,7 +2,7 @@
 //!
 //! The XDP program (`src/main.rs`) and the host tests call the same [`decide::decide`], so a test that
 //! passes on a laptop says something about the kernel. Start reading there. Unsafe code is confined to
-//! [`cell`] (memory that two CPUs touch), [`opaque`] (one instruction of inline assembly), [`wire`]'s header module (bytes seen as headers) and, for
+//! [`cell`] (memory that two CPUs touch), [`opaque`] (single instructions of inline assembly), [`wire`]'s header module (bytes seen as headers) and, for
 //! userspace only, `mapped` (the flow table in its address space).
 //!
 //! Deliberately not here: maps, helpers and the verifier's wishes (`src/xdp`), and anything that

@@ -12,6 +12,8 @@
 
 #[path = "prog_run/buffers.rs"]
 mod buffers;
+#[path = "prog_run/jumps.rs"]
+mod jumps;
 #[path = "prog_run/sharing.rs"]
 mod sharing;
 

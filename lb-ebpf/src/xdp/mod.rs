@@ -15,6 +15,7 @@ use lb_ebpf::decide::{
     decide_leaving, decide_new, decide_orphaned, decide_unknown, limit_mss, refuse, relay_error,
 };
 use lb_ebpf::family::{V4, V6};
+use lb_ebpf::opaque::apart;
 use lb_ebpf::verdict::{Reason, Stage, Verdict};
 use maps::{PROGRAMS, XSKS};
 use tables::Maps;
@@ -231,7 +232,7 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
 }
 
 /// Comes back only if the slot is empty. Each slot is a constant, which the kernel compiles to a jump; an index
-/// that is none would be an indirect branch.
+/// that is none would be an indirect branch, with retpolines 13 ns (`tests/tests/prog_run/jumps.rs` looks for such).
 #[expect(unsafe_code, reason = "aya has no safe form of a tail call")]
 #[inline(always)]
 fn enter(context: &XdpContext, stage: Stage) {
@@ -242,6 +243,7 @@ fn enter(context: &XdpContext, stage: Stage) {
                     // SAFETY: nothing here has a destructor.
                     Stage::$stage => unsafe {
                         PROGRAMS.tail_call(context, Stage::$stage as u32);
+                        apart::<{ Stage::$stage as u32 }>();
                     },
                 )*
             }
