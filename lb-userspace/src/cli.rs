@@ -13,6 +13,7 @@ use crate::doctor::Diagnosis;
 use crate::explain::{self, Outcome, Question};
 use crate::flows::{Flows, Query};
 use crate::template::Template;
+use crate::trace::{Filter, Printer};
 use crate::{admin, compose, dataplane, run};
 
 /// An XDP-assisted load balancer for Exchange pools.
@@ -42,6 +43,9 @@ enum Command {
     /// Connections just now: those that the packet path forwards, and those that end here, with the TCP that they live in: the
     /// workers' (`af_xdp`) or the kernel's, and why they moved there.
     Flows(FlowsArgs),
+    /// Every request as it ends, with what was decided about it: server and pin, step of the login, `Via`, errors, and where the
+    /// connection lives. Until interrupted.
+    Trace(TraceArgs),
     /// Give a server no new connections; those that it has go on, with the requests of logged-in clients on them. Until `lb undrain`, or the end of the daemon:
     /// for longer, give it weight 0 in the configuration, or in mode "http" remove it.
     Drain(DrainArgs),
@@ -91,6 +95,17 @@ struct FlowsArgs {
     daemon: Daemon,
     #[command(flatten)]
     query: Query,
+}
+
+#[derive(Debug, Args)]
+struct TraceArgs {
+    #[command(flatten)]
+    daemon: Daemon,
+    #[command(flatten)]
+    filter: Filter,
+    /// End after so many requests.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +187,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Flows(FlowsArgs { daemon, query }) => {
             daemon.print(&admin::flows(&daemon.admin, &query)?, Flows::to_string)
         }
+        Command::Trace(args) => args.follow(),
         Command::Drain(args) => args.order(true),
         Command::Undrain(args) => args.order(false),
         Command::Explain(args) => args.run(),
@@ -191,6 +207,17 @@ impl Daemon {
             print!("{}", text(&answer.value()?));
         }
         Ok(())
+    }
+}
+
+impl TraceArgs {
+    fn follow(self) -> Result<(), Failure> {
+        let mut printer = Printer {
+            json: self.daemon.json,
+            left: self.count,
+        };
+        let print = |line: &[u8]| printer.print(line);
+        Ok(admin::trace(&self.daemon.admin, &self.filter, print)?)
     }
 }
 

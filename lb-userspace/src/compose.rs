@@ -22,7 +22,7 @@ use lb_ebpf::abi::{
     ACCESS_GLOBAL, AccessPrefix, SERVICE_FLAG_LISTED, SERVICE_FLAG_LISTED_GLOBALLY,
 };
 use lb_proxy::tls::{Alpn, Error};
-use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, RelayService, Service};
+use lb_proxy::{ClientTimeouts, CookieKey, Counters, Entrance, Feed, RelayService, Service};
 
 pub(crate) use admission::Lists;
 
@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) services: Vec<PlannedService>,
     /// Who may connect to any of them.
     pub(crate) lists: Lists,
+    /// Where the requests of all of them are told.
+    pub(crate) feed: Feed,
 }
 
 /// What a service needs besides its configuration.
@@ -97,8 +99,9 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
         Lists::default()
     });
     let access = Arc::new(lists.access());
+    let feed = Feed::default();
     for service in &config.services {
-        match planned(service, &access, directory, cookie_key) {
+        match planned(service, &access, directory, cookie_key, &feed) {
             Ok(planned) => services.push(planned),
             // Each file is named in its own error; the service says where to look in the configuration.
             Err(error) => {
@@ -117,6 +120,7 @@ pub(crate) fn plan(path: &Path, text: &str) -> Result<Plan, Failure> {
             config,
             services,
             lists,
+            feed,
         })
     } else {
         Err(Failure::Config(errors))
@@ -139,6 +143,7 @@ fn planned(
     access: &Arc<lb_proxy::Access>,
     directory: &Path,
     cookie_key: CookieKey,
+    feed: &Feed,
 ) -> Result<PlannedService, Unreadable> {
     let lists = Lists::load(&service.access, directory).map_err(Unreadable::Lists)?;
     let own = Arc::new(lists.access());
@@ -148,7 +153,7 @@ fn planned(
         Mode::Http(settings) => {
             let entrance = entrance(&settings.limits);
             http = Some(Arc::new(http_service(
-                service, settings, entrance, directory, cookie_key,
+                service, settings, entrance, directory, cookie_key, feed,
             )?));
         }
         Mode::Tcp(settings) => {
@@ -193,6 +198,7 @@ fn http_service(
     entrance: Entrance,
     directory: &Path,
     cookie_key: CookieKey,
+    feed: &Feed,
 ) -> Result<Service, Unreadable> {
     let tls = match &http.tls {
         Some(tls) => {
@@ -228,6 +234,7 @@ fn http_service(
         hsts: http.hsts.as_ref().map(rules::hsts),
         error_pages: rules::error_pages(&http.error_pages, directory)?,
         bulk: http.handover.map(handover::bulk),
+        feed: Feed::clone(feed),
     })
 }
 

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use forwarded::{Addressed, tuple};
-pub(crate) use query::Query;
+pub(crate) use query::{Endpoint, Query};
 pub(crate) use terminated::{Names, reason, terminated};
 
 use crate::control::Control;

@@ -26,4 +26,5 @@ mod report;
 mod run;
 mod succession;
 mod template;
+mod trace;
 mod worker;

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use lb_config::{Begin, Mode};
 use lb_proxy::tls::Shown;
-use lb_proxy::{Action, Counters, Kind, Queue, RelayService, Route, Service};
+use lb_proxy::{Action, Counters, Feed, Kind, Queue, RelayService, Route, Service, Watcher};
 use lb_transport::{Why, af_xdp};
 use lb_xsk::{Socket, StatisticsReader};
 use tokio::time::Instant;
@@ -318,9 +318,15 @@ pub(crate) struct Desk {
     pub(crate) control: Rc<RefCell<Control>>,
     /// Who knows the connections that end here.
     pub(crate) inquiry: Inquiry,
+    /// Where requests are told as they end.
+    pub(crate) feed: Feed,
 }
 
 impl Answers for Desk {
+    fn watch(&self) -> Watcher {
+        self.feed.watch()
+    }
+
     async fn status(&self) -> anyhow::Result<Status> {
         let workers = self.inquiry.ask(Told::by).await?;
         self.reporter.status(&self.control.borrow(), &workers)

@@ -9,11 +9,13 @@
 )]
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, SocketAddrV4, TcpListener},
     path::Path,
-    process::Command,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use lb_tests::{
@@ -31,6 +33,10 @@ const HTTP: SocketAddrV4 = SocketAddrV4::new(VIP_HTTP, 80);
 const HTTPS: SocketAddrV4 = SocketAddrV4::new(VIP_HTTP, 443);
 const SMALL: &str = "/bench/1000";
 const BIG: &str = "/bench/1000000";
+/// Asked for only to see whether somebody watches.
+const KNOCK: &str = "/bench/10";
+/// Between two such.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// A service on both addresses of the lab and with TLS; `more` are lines for each.
 fn services(world: &World, more: &str) -> String {
@@ -170,6 +176,97 @@ fn a_big_response_moves_its_connection_and_a_small_one_does_not() {
     }
     // Nothing that the kernel had no socket for, and nobody reset.
     assert_eq!(balancer.tcp("TcpOutRsts").unwrap(), 0);
+}
+
+/// `lb trace`, read line by line.
+struct Trace {
+    process: Child,
+    requests: mpsc::Receiver<Value>,
+}
+
+impl Trace {
+    /// Of requests of the service `plain`, from now on.
+    fn start(admin: &Path) -> Self {
+        let mut process = Command::new(binaries::lb().unwrap())
+            .args(["trace", "--json", "--service", "plain", "--admin"])
+            .arg(admin)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (told, requests) = mpsc::channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let line: Value = serde_json::from_str(&line).unwrap();
+                if told.send(line["request"].clone()).is_err() {
+                    break;
+                }
+            }
+        });
+        let trace = Self { process, requests };
+        // It says nothing before the first request, so requests are made until it does.
+        let knock = || fetch(&mut Connection::open(HTTP).unwrap(), KNOCK);
+        knock();
+        while trace.requests.recv_timeout(SHORT).is_err() {
+            knock();
+        }
+        trace
+    }
+
+    /// The next request that is none of its own.
+    fn next(&self) -> Value {
+        let mut requests = self.requests.iter();
+        requests.find(|request| request["path"] != KNOCK).unwrap()
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn the_trace_of_a_request_says_that_its_connection_moved_and_why() {
+    let world = world();
+    let balancer = start(&world, "");
+    let trace = Trace::start(balancer.admin());
+    let mut connection = open(&world, false);
+    let expected = [
+        (SMALL, "af_xdp", "af_xdp", Value::Null),
+        (BIG, "af_xdp", "kernel", "response".into()),
+        (SMALL, "kernel", "kernel", "response".into()),
+    ];
+    for (path, began, ended, bulk) in expected {
+        fetch(&mut connection, path);
+        let request = trace.next();
+        let found = ["path", "began_on", "ended_on", "bulk"].map(|key| request[key].clone());
+        let expected = [path.into(), began.into(), ended.into(), bulk];
+        assert_eq!(found, expected, "{request}");
+    }
+    drop(trace);
+    // For people, as many as wanted, and nothing that its filter refuses.
+    let lines = thread::scope(|scope| {
+        let lb = || {
+            let arguments = ["trace", "--count", "1", "--path", SMALL, "--admin"];
+            let mut lb = Command::new(binaries::lb().unwrap());
+            lb.args(arguments).arg(balancer.admin()).output().unwrap()
+        };
+        let watching = scope.spawn(lb);
+        while !watching.is_finished() {
+            fetch(&mut connection, KNOCK);
+            fetch(&mut connection, SMALL);
+            thread::sleep(SHORT);
+        }
+        String::from_utf8(watching.join().unwrap().stdout).unwrap()
+    });
+    let told = format!(" plain GET {SMALL} 200 1000 B ");
+    assert!(
+        lines.contains(&told) && lines.contains(" on=kernel bulk=response"),
+        "{lines}"
+    );
+    assert_eq!(lines.lines().count(), 1, "{lines}");
 }
 
 #[test]

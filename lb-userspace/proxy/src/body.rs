@@ -200,7 +200,6 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.record.bulk = self.shared.freight.told();
         self.shared.response_done();
     }
 }

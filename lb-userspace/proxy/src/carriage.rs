@@ -1,7 +1,7 @@
 //! What the proxy tells whoever carries a client's bytes: that this connection carries bulk, or is about to.
 //!
 //! Some transports are good at many small exchanges, others at much of one. Which of them a connection is on, and whether
-//! it can go over to another, is never known here. Invariant: it is told once for a connection, at the first reason there
+//! it can go over to another, is never known here: there is a word for it, which goes into traces. Invariant: it is told once for a connection, at the first reason there
 //! is; an announced length is told before the first byte of what it announces is passed on, because then one side is silent. A
 //! service without thresholds, and a connection whose carrier doesn't ask, cost the test of an `Option`.
 //!
@@ -18,6 +18,9 @@ use http_body::SizeHint;
 pub trait Carriage {
     /// The connection carries bulk. Called once at most, from within what serves the connection.
     fn bulk(&self, what: Bulk);
+
+    /// Where the connection lives now, in a word for people.
+    fn place(&self) -> &'static str;
 }
 
 /// What makes a connection bulk.
@@ -148,6 +151,11 @@ impl Freight {
         self.0.as_ref()?.told.get()
     }
 
+    /// Where the connection lives now, if it is one of those that may move.
+    pub(crate) fn place(&self) -> Option<&'static str> {
+        Some(self.0.as_ref()?.carriage.place())
+    }
+
     fn untold(&self) -> Option<&Rc<Weighed>> {
         self.0
             .as_ref()
@@ -243,6 +251,10 @@ mod tests {
     impl Carriage for Told {
         fn bulk(&self, what: Bulk) {
             self.0.borrow_mut().push(what);
+        }
+
+        fn place(&self) -> &'static str {
+            "here"
         }
     }
 

@@ -405,7 +405,6 @@ impl Exchange<'_> {
         tunnel.record.answered(head.status);
         session.shared.activity.tunnel();
         session.shared.freight.tunnel();
-        tunnel.record.bulk = session.shared.freight.told();
         session.proxy.service.counters.tunnels.increment();
         headers::clean_response(&mut head.headers);
         wanted.say(&mut head.headers);

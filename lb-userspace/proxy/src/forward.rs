@@ -29,7 +29,8 @@ pub(crate) fn forward(
     session.shared.activity.request_head();
     session.proxy.service.counters.requests.increment();
     let (head, incoming) = request.into_parts();
-    let mut record = Record::new(&session.proxy.service, session.client, &head);
+    let (service, freight) = (&session.proxy.service, &session.shared.freight);
+    let mut record = Record::new(service, session.client, &head, freight);
     let body = RequestBody::new(incoming, Rc::clone(&session.shared));
     // What is above is done at once, so that the future has no room for the request as it came.
     async move {

@@ -10,7 +10,7 @@
 //!
 //! Where to read: `connection` (a client connection's life), `http1` (hyper, while there is something to do), `forward` (one request), `route` (whose it is), `exchange`
 //! (the way to a server and back), `identity` (what pins), `upstream` (what pinning means), `expect` (`100-continue`), `headers` (the header policy),
-//! `rules` (what an operator changes besides), `carriage` (what whoever carries a connection is told of it), `guard` (request smuggling; `DESYNC.md` has the cases), `tunnel` (`Upgrade`, `CONNECT`).
+//! `rules` (what an operator changes besides), `carriage` (what whoever carries a connection is told of it), `record` and `feed` (what was done with a request), `guard` (request smuggling; `DESYNC.md` has the cases), `tunnel` (`Upgrade`, `CONNECT`).
 
 mod activity;
 mod admission;
@@ -26,6 +26,7 @@ mod entrance;
 mod error;
 mod exchange;
 mod expect;
+mod feed;
 mod forward;
 mod guard;
 mod headers;
@@ -59,6 +60,7 @@ pub use counters::{Counter, Counters};
 pub use entrance::Entrance;
 pub use error::{Error, Fault, Kind};
 pub use expect::ExpectMode;
+pub use feed::{Feed, Seen, Traced, Watcher};
 pub use headers::{HeaderMode, HeaderPolicy, Inbound, Tell, Told};
 pub use pages::{ErrorPages, Page};
 pub use parting::{Parted, Parting};

@@ -1,9 +1,11 @@
-//! The trace of one request: what was decided and why, in one `tracing` event at its end.
+//! The trace of one request: what was decided and why, told once at its end: to whoever watches ([`crate::feed`]), and to the log.
 //!
-//! Target `lb::request`, level debug. Invariant: one event per request whose head was read, however it ends. Never
+//! There its target is `lb::request`, its level debug. Invariant: one for each request whose head was read, however it ends. Never
 //! in it: tokens, cookies, query strings, or the value of any header that a client sent.
 
+use std::fmt::Display;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::header::VIA;
 use http::{HeaderMap, StatusCode, request};
@@ -11,16 +13,23 @@ use http::{Method, Uri};
 
 use crate::admission::Admitted;
 use crate::balance::Server;
-use crate::carriage::Bulk;
+use crate::carriage::{Bulk, Freight};
 use crate::error::Kind;
+use crate::feed::Traced;
 use crate::identity::{Leg, PersistentAuth, PinReason};
 use crate::service::{ClientAddr, Service};
 
-/// What is known so far; emitted when dropped.
+/// Where the records go that nobody watches.
+const LOG: &str = "lb::request";
+
+/// What is known so far; told when dropped.
 #[derive(Debug)]
 pub(crate) struct Record {
     service: Arc<Service>,
     client: ClientAddr,
+    /// When it began, and where its connection lived then, if anybody watched.
+    began: Option<(Instant, Option<&'static str>)>,
+    freight: Freight,
     method: Method,
     target: Uri,
     /// Position of the route in its service.
@@ -38,18 +47,24 @@ pub(crate) struct Record {
     error: Option<Kind>,
     pub(crate) body_bytes: u64,
     pub(crate) complete: bool,
-    /// What made the connection bulk by the end of this request, so that it may have moved.
-    pub(crate) bulk: Option<Bulk>,
     /// Of the service, and of the route.
     pub(crate) admitted: [Admitted; 2],
 }
 
 impl Record {
-    /// Of a request as it came from the client.
-    pub(crate) fn new(service: &Arc<Service>, client: ClientAddr, head: &request::Parts) -> Self {
+    /// Of a request as it came from the client, over a connection that carries `freight`.
+    pub(crate) fn new(
+        service: &Arc<Service>,
+        client: ClientAddr,
+        head: &request::Parts,
+        freight: &Freight,
+    ) -> Self {
+        let is_watched = service.feed.is_watched();
         Self {
             service: Arc::clone(service),
             client,
+            began: is_watched.then(|| (Instant::now(), freight.place())),
+            freight: freight.clone(),
             method: head.method.clone(),
             target: head.uri.clone(),
             route: None,
@@ -65,7 +80,6 @@ impl Record {
             error: None,
             body_bytes: 0,
             complete: false,
-            bulk: None,
             admitted: Default::default(),
         }
     }
@@ -109,32 +123,84 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let (server, connection) = match &self.upstream {
-            Some((server, id)) => (Some(server.name()), Some(*id)),
-            None => (None, None),
-        };
-        let route = self.route.and_then(|route| self.service.routes.get(route));
-        tracing::debug!(
-            target: "lb::request",
-            service = self.service.name,
-            route = route.map(|route| route.name.as_str()),
-            client = %self.client.peer,
-            method = %self.method,
-            path = self.target.path(),
-            server,
-            connection,
-            pinned = self.pinned.map(tracing::field::display),
-            request_leg = self.request_leg.map(tracing::field::display),
-            response_leg = self.response_leg.map(tracing::field::display),
-            persistent_auth = self.persistent_auth.map(tracing::field::display),
-            via_in = self.via_in,
-            via_out = self.via_out,
-            expect = self.expect,
-            status = self.status.map(|status| status.as_u16()),
-            error = self.error.map(tracing::field::display),
-            body_bytes = self.body_bytes,
-            complete = self.complete,
-            bulk = self.bulk.map(Bulk::name),
-        );
+        let is_watched = self.service.feed.is_watched();
+        let is_logged = tracing::enabled!(target: LOG, tracing::Level::DEBUG);
+        if !is_watched && !is_logged {
+            return;
+        }
+        let traced = self.traced();
+        if is_logged {
+            log(&traced);
+        }
+        if is_watched {
+            self.service.feed.tell(traced);
+        }
     }
+}
+
+impl Record {
+    fn traced(&self) -> Traced {
+        let route = self.route.and_then(|route| self.service.routes.get(route));
+        let upstream = self.upstream.as_ref();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = |since: std::time::Duration| u64::try_from(since.as_millis());
+        let micros = |began: Instant| u64::try_from(began.elapsed().as_micros());
+        Traced {
+            // A clock that is set to before 1970, or to after the year 500 million, has other troubles.
+            ended_ms: now.ok().and_then(|now| millis(now).ok()).unwrap_or(0),
+            took_us: self.began.and_then(|(began, _)| micros(began).ok()),
+            service: self.service.name.clone(),
+            route: route.map(|route| route.name.clone()),
+            client: self.client.peer,
+            listen: self.client.local,
+            method: self.method.to_string(),
+            path: self.target.path().to_owned(),
+            server: upstream.map(|(server, _)| server.name().to_owned()),
+            connection: upstream.map(|(_, id)| *id),
+            pinned: text(self.pinned),
+            request_leg: text(self.request_leg),
+            response_leg: text(self.response_leg),
+            persistent_auth: text(self.persistent_auth),
+            via_in: self.via_in,
+            via_out: self.via_out,
+            expect: text(self.expect),
+            status: self.status.map(|status| status.as_u16()),
+            error: text(self.error),
+            body_bytes: self.body_bytes,
+            complete: self.complete,
+            bulk: text(self.freight.told().map(Bulk::name)),
+            began_on: text(self.began.and_then(|(_, place)| place)),
+            ended_on: text(self.freight.place()),
+        }
+    }
+}
+
+fn text(known: Option<impl Display>) -> Option<String> {
+    known.map(|known| known.to_string())
+}
+
+fn log(traced: &Traced) {
+    let word = |known: &'_ Option<String>| known.clone().map(tracing::field::display);
+    tracing::debug!(
+        target: LOG,
+        service = traced.service,
+        route = traced.route,
+        client = %traced.client,
+        method = %traced.method,
+        path = traced.path,
+        server = traced.server,
+        connection = traced.connection,
+        pinned = word(&traced.pinned),
+        request_leg = word(&traced.request_leg),
+        response_leg = word(&traced.response_leg),
+        persistent_auth = word(&traced.persistent_auth),
+        via_in = traced.via_in,
+        via_out = traced.via_out,
+        expect = traced.expect,
+        status = traced.status,
+        error = word(&traced.error),
+        body_bytes = traced.body_bytes,
+        complete = traced.complete,
+        bulk = traced.bulk,
+    );
 }

@@ -15,6 +15,7 @@ use crate::carriage::BulkThresholds;
 use crate::counters::Counters;
 use crate::entrance::Entrance;
 use crate::expect::ExpectMode;
+use crate::feed::Feed;
 use crate::headers::HeaderPolicy;
 use crate::pages::ErrorPages;
 use crate::proxy_header::ProxyProtocol;
@@ -50,6 +51,8 @@ pub struct Service {
     pub error_pages: ErrorPages,
     /// From where on the carrier of a connection is told that it carries bulk; `None` for never.
     pub bulk: Option<BulkThresholds>,
+    /// Where its requests are told as they end.
+    pub feed: Feed,
 }
 
 /// How the requests of a route get to its servers.

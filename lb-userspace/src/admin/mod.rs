@@ -1,9 +1,9 @@
-//! The admin socket: a Unix socket on which the daemon answers `GET /status` and `/doctor`, and `POST /flows` and
-//! `POST /explain` with a question, and takes orders by `POST /drain`, all in JSON. `GET /succession` is for the next daemon,
+//! The admin socket: a Unix socket on which the daemon answers `GET /status` and `/doctor`, `POST /flows` and
+//! `POST /explain` with a question, and `POST /trace` with a line for each request until the asker goes; it takes orders by `POST /drain`. All in JSON. `GET /succession` is for the next daemon,
 //! and stops being HTTP ([`crate::succession`]).
 //!
 //! Whoever may open the socket may read and order: it is made with mode 0600 by the daemon's user. The client half
-//! serves `lb status`, `lb doctor`, `lb flows`, `lb explain`, `lb drain` and `lb undrain`.
+//! serves `lb status`, `lb doctor`, `lb flows`, `lb explain`, `lb trace`, `lb drain` and `lb undrain`.
 
 mod handover;
 mod status;
@@ -12,18 +12,22 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::Context as _;
+use futures_util::stream;
 use http::request::Builder;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lb_proxy::Watcher;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
@@ -33,6 +37,7 @@ use crate::doctor::Diagnosis;
 use crate::explain::{Outcome, Question};
 use crate::flows::{Flows, Query};
 use crate::succession::{self, Door};
+use crate::trace::Filter;
 
 pub(crate) use handover::HandoverStatus;
 pub(crate) use status::{
@@ -42,6 +47,9 @@ pub(crate) use status::{
 
 /// Bytes of a question at most: a capture of as many packets as one question may have.
 const MAX_QUESTION: usize = 4 << 20;
+
+/// What an answer consists of.
+type AnswerBody = UnsyncBoxBody<Bytes, anyhow::Error>;
 
 /// Who knows the answers. None of them may take long: the control loop waits meanwhile.
 pub(crate) trait Answers {
@@ -53,6 +61,8 @@ pub(crate) trait Answers {
     fn drain(&self, order: &Order) -> anyhow::Result<Done>;
     /// What is wrong.
     async fn doctor(&self) -> anyhow::Result<Diagnosis>;
+    /// The requests from now on.
+    fn watch(&self) -> Watcher;
     /// What would happen to each packet.
     fn explain(&self, question: Question) -> anyhow::Result<Vec<Outcome>>;
 }
@@ -148,7 +158,7 @@ async fn answer(stream: UnixStream, answers: Rc<impl Answers>, door: Rc<Door>) {
     let (answers, door) = (&*answers, &door);
     let service = service_fn(|mut request: Request<Incoming>| async move {
         let response = if request.uri().path() == succession::PATH {
-            door.answer(&mut request)
+            door.answer(&mut request).map(whole)
         } else {
             respond(request, answers).await
         };
@@ -163,7 +173,7 @@ async fn answer(stream: UnixStream, answers: Rc<impl Answers>, door: Rc<Door>) {
     }
 }
 
-async fn respond(request: Request<Incoming>, answers: &impl Answers) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, answers: &impl Answers) -> Response<AnswerBody> {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let body = match question(request).await {
@@ -180,12 +190,14 @@ async fn respond(request: Request<Incoming>, answers: &impl Answers) -> Response
         (Method::POST, "/drain") => parse(&body)
             .and_then(|order| answers.drain(&order))
             .and_then(|done| json(&done)),
+        (Method::POST, "/trace") => parse(&body).map(|filter| follow(filter, answers.watch())),
         (Method::POST, "/explain") => parse(&body)
             .and_then(|question| answers.explain(question))
             .and_then(|outcomes| json(&outcomes)),
         _ => {
             let told =
-                "GET /status and /doctor, POST /flows, /explain and /drain are here\n".to_owned();
+                "GET /status and /doctor, POST /flows, /explain, /trace and /drain are here\n"
+                    .to_owned();
             return plain(StatusCode::NOT_FOUND, told);
         }
     };
@@ -204,16 +216,32 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> anyhow::Result<T> {
     serde_json::from_slice(body).context("reading the question")
 }
 
-fn json(answer: &impl Serialize) -> anyhow::Result<Response<Full<Bytes>>> {
-    let mut response = Response::new(Full::from(serde_json::to_vec(answer)?));
+fn json(answer: &impl Serialize) -> anyhow::Result<Response<AnswerBody>> {
+    let mut response = Response::new(whole(serde_json::to_vec(answer)?.into()));
     let json = header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     Ok(response)
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+fn plain(status: StatusCode, text: String) -> Response<AnswerBody> {
+    let mut response = Response::new(whole(text.into()));
     *response.status_mut() = status;
+    response
+}
+
+fn whole(answer: Full<Bytes>) -> AnswerBody {
+    answer.map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A line for each request, until nobody reads any more.
+fn follow(filter: Filter, watcher: Watcher) -> Response<AnswerBody> {
+    let lines = stream::try_unfold((filter, watcher), |(filter, mut watcher)| async move {
+        let line = filter.next(&mut watcher).await?;
+        Ok(Some((Frame::data(line), (filter, watcher))))
+    });
+    let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
+    let lines = header::HeaderValue::from_static("application/jsonl");
+    response.headers_mut().insert(header::CONTENT_TYPE, lines);
     response
 }
 
@@ -254,6 +282,39 @@ pub(crate) fn explain(socket: &Path, question: &Question) -> anyhow::Result<Answ
     )
 }
 
+/// Asks the daemon for requests, and hands each line of its answer to `print` until that has enough.
+pub(crate) fn trace(
+    socket: &Path,
+    filter: &Filter,
+    print: impl FnMut(&[u8]) -> anyhow::Result<ControlFlow<()>>,
+) -> anyhow::Result<()> {
+    let question = serde_json::to_vec(filter)?.into();
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let body = send(socket, Request::post("/trace"), question).await;
+        lines(body.with_context(|| asking(socket))?, print).await
+    })
+}
+
+async fn lines(
+    mut body: Incoming,
+    mut print: impl FnMut(&[u8]) -> anyhow::Result<ControlFlow<()>>,
+) -> anyhow::Result<()> {
+    let mut rest = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.context("the daemon broke off")?;
+        rest.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let flow = print(&rest[..end])?;
+            rest.drain(..=end);
+            if flow.is_break() {
+                return Ok(());
+            }
+        }
+    }
+    anyhow::bail!("the daemon has ended")
+}
+
 /// What the daemon said.
 pub(crate) struct Answer<T> {
     body: Bytes,
@@ -273,22 +334,29 @@ impl<T: DeserializeOwned> Answer<T> {
 }
 
 fn ask<T>(socket: &Path, request: Builder, body: Bytes) -> anyhow::Result<Answer<T>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let body = runtime
-        .block_on(fetch(socket, request, body))
-        .with_context(|| {
-            format!(
-                "asking the daemon on {} (is `lb run` up, and are you its user?)",
-                socket.display()
-            )
-        })?;
+    let answer = runtime()?.block_on(async {
+        let body = send(socket, request, body).await?.collect().await?;
+        anyhow::Ok(body.to_bytes())
+    });
+    let body = answer.with_context(|| asking(socket))?;
     let kind = PhantomData;
     Ok(Answer { body, kind })
 }
 
-async fn fetch(socket: &Path, request: Builder, body: Bytes) -> anyhow::Result<Bytes> {
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+fn asking(socket: &Path) -> String {
+    format!(
+        "asking the daemon on {} (is `lb run` up, and are you its user?)",
+        socket.display()
+    )
+}
+
+async fn send(socket: &Path, request: Builder, body: Bytes) -> anyhow::Result<Incoming> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -296,11 +364,10 @@ async fn fetch(socket: &Path, request: Builder, body: Bytes) -> anyhow::Result<B
     let request = request.header(header::HOST, "lb").body(Full::new(body))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    anyhow::ensure!(
-        status.is_success(),
-        "{status}: {}",
-        String::from_utf8_lossy(&body).trim_end()
-    );
-    Ok(body)
+    let body = response.into_body();
+    if status.is_success() {
+        return Ok(body);
+    }
+    let told = body.collect().await?.to_bytes();
+    anyhow::bail!("{status}: {}", String::from_utf8_lossy(&told).trim_end())
 }

@@ -36,7 +36,8 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    fn is(self, other: SocketAddr) -> bool {
+    /// Whether an address with a port is this one.
+    pub(crate) fn is(self, other: SocketAddr) -> bool {
         self.address == other.ip() && self.port.is_none_or(|port| port == other.port())
     }
 }

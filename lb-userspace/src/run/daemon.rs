@@ -115,6 +115,7 @@ impl<'a> Daemon<'a> {
             reporter,
             control: Rc::clone(&control),
             inquiry: workers.inquiry(),
+            feed: plan.feed.clone(),
         };
         Ok(Self {
             plan,

@@ -104,7 +104,7 @@ pub(super) struct Carried {
     tally: Arc<Tally>,
     mover: Option<Mover>,
     is_bulk: Cell<bool>,
-    _on_kernel: Option<OnKernel>,
+    on_kernel: Option<OnKernel>,
 }
 
 impl Carried {
@@ -123,7 +123,7 @@ impl Carried {
             tally: Arc::clone(tally),
             mover,
             is_bulk: Cell::new(false),
-            _on_kernel: on_kernel,
+            on_kernel,
         })
     }
 }
@@ -139,6 +139,13 @@ impl Carriage for Carried {
                 Bulk::Repeated(_) => Why::Repeated,
                 Bulk::Tunnel => Why::Tunnel,
             });
+        }
+    }
+
+    fn place(&self) -> &'static str {
+        match (self.mover.as_ref().map(Mover::place), &self.on_kernel) {
+            (Some(Place::Kernel(_)), _) | (_, Some(_)) => "kernel",
+            (Some(Place::AfXdp) | None, None) => "af_xdp",
         }
     }
 }

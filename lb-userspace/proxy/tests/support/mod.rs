@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use lb_proxy::{
     Action, Balancing, Bulk, Carriage, ClientAddr, ClientTimeouts, Counters, Error, ErrorPages,
-    ExpectMode, Forwarding, HeaderPolicy, Proxy, Route, RouteCounters, Server, Service, Timeouts,
-    Tunnels, When,
+    ExpectMode, Feed, Forwarding, HeaderPolicy, Proxy, Route, RouteCounters, Server, Service,
+    Timeouts, Tunnels, When,
 };
 use lb_proxy::{BodyLimits, Entrance};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -76,6 +76,7 @@ pub(crate) fn service(addresses: &[SocketAddr]) -> Service {
         hsts: None,
         error_pages: ErrorPages::default(),
         bulk: None,
+        feed: Feed::default(),
     }
 }
 
@@ -117,6 +118,16 @@ pub(crate) struct Carrier {
 impl Carriage for Carrier {
     fn bulk(&self, what: Bulk) {
         self.told.borrow_mut().push((self.number, what));
+    }
+
+    /// Away as soon as it was told: what moves a connection in earnest may take a moment.
+    fn place(&self) -> &'static str {
+        let told = self.told.borrow();
+        if told.iter().any(|(number, _)| *number == self.number) {
+            "away"
+        } else {
+            "here"
+        }
     }
 }
 
