@@ -131,7 +131,9 @@ pub(crate) async fn follow(
         before = cookies;
         if stack_flows.has_kept() {
             let now = Instant::now();
-            stale.iter_mut().for_each(|stale| stale.expect(now));
+            for stale in &mut stale {
+                stale.expect(now);
+            }
         }
         for ((service, adaptive), stale) in services.iter().zip(&mut known).zip(&mut stale) {
             let now = Instant::now();
