@@ -230,9 +230,11 @@ pub struct StackFlowKey6 {
     pub local_port: [u8; 2],
 }
 
-/// Value of map `STACK_FLOWS`: the connection began with a worker and moved. The program makes no difference; people do.
+/// Value of map `STACK_FLOWS`: the connection began with a worker and moved. Its worker takes it off some seconds after its end.
 pub const STACK_FLOW_MOVED: u32 = 1;
-/// Value of map `STACK_FLOWS`: it began on the stack ([`SERVICE_FLAG_BEGINS_ON_STACK`]).
+/// Value of map `STACK_FLOWS`: it began on the stack, since new ones do ([`SERVICE_FLAG_BEGINS_ON_STACK`]) or since the one before it
+/// between the same ends had moved there. The program writes it at the SYN; no worker takes it off. A program or a userspace of this
+/// [`ABI_VERSION`] that makes no difference between the two does no harm: what is taken off too early only takes a longer way.
 pub const STACK_FLOW_BEGUN: u32 = 2;
 
 /// Key of map `ACCESS`, which finds the longest prefix of it.

@@ -8,6 +8,9 @@
     reason = "a test fails by panicking, in its helpers as well"
 )]
 
+#[path = "auto/again.rs"]
+mod again;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, SocketAddrV4, TcpListener},

@@ -144,8 +144,7 @@ impl Kernel {
     }
 
     fn move_to_stack<K: Pod>(&mut self, name: &str, keys: &[K]) {
-        let map = self.ebpf.map_mut(name).unwrap();
-        let mut flows = HashMap::<_, K, u32>::try_from(map).unwrap();
+        let mut flows = self.hash::<K>(name);
         for key in keys {
             flows.insert(key, STACK_FLOW_MOVED, 0).unwrap();
         }
@@ -207,20 +206,23 @@ impl Kernel {
         for vlan in &world.vlans {
             ids.remove(&vlan.key()).unwrap();
         }
-        self.empty::<FragmentKey<V4>>("FRAGMENTS");
-        self.empty::<FragmentKey<V6>>("FRAGMENTS6");
-        self.empty::<StackFlowKey>("STACK_FLOWS");
-        self.empty::<StackFlowKey6>("STACK_FLOWS6");
+        self.take_off::<FragmentKey<V4>>("FRAGMENTS", |_| true);
+        self.take_off::<FragmentKey<V6>>("FRAGMENTS6", |_| true);
+        self.take_off::<StackFlowKey>("STACK_FLOWS", |_| true);
+        self.take_off::<StackFlowKey6>("STACK_FLOWS6", |_| true);
     }
 
-    /// Takes out what packets have put in, too.
-    fn empty<K: Pod>(&mut self, name: &str) {
-        let map = self.ebpf.map_mut(name).unwrap();
-        let mut map = HashMap::<_, K, u32>::try_from(map).unwrap();
-        let keys: Vec<_> = map.keys().map(Result::unwrap).collect();
-        for key in keys {
-            map.remove(&key).unwrap();
+    /// Takes out what has such a value, whoever has put it in.
+    fn take_off<K: Pod>(&mut self, name: &str, which: impl Fn(u32) -> bool) {
+        let mut map = self.hash::<K>(name);
+        let elements: Vec<_> = map.iter().map(Result::unwrap).collect();
+        for (key, _) in elements.iter().filter(|(_, value)| which(*value)) {
+            map.remove(key).unwrap();
         }
+    }
+
+    fn hash<K: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, u32> {
+        HashMap::try_from(self.ebpf.map_mut(name).unwrap()).unwrap()
     }
 
     /// Writes `value` for all CPUs into the only element of a map.
@@ -245,6 +247,11 @@ impl Kernel {
             Step::Packet { .. } => {}
             Step::Tick(tick) => self.set(|settings| settings.tick = tick),
             Step::Orphaned(orphaned) => self.set(|settings| settings.orphaned = orphaned),
+            Step::Free => {
+                let moved = |value| value == STACK_FLOW_MOVED;
+                self.take_off::<StackFlowKey>("STACK_FLOWS", moved);
+                self.take_off::<StackFlowKey6>("STACK_FLOWS6", moved);
+            }
             Step::Spread => self.set(|settings| {
                 settings.flow_core = CORE_SPREAD;
                 settings.flow6_core = CORE_SPREAD;

@@ -2,7 +2,8 @@
 //!
 //! Userspace notes the tuple of a connection when its kernel socket stands, and from then on its packets are the stack's,
 //! whatever their headers look like: the stack takes fragments and options, which a worker's TCP doesn't. A SYN is no
-//! exception, for it is the kernel that knows what became of the connection before it.
+//! exception, for it is the kernel that knows what became of the connection before it. But it is noted that a new connection may have
+//! begun there: userspace, which takes a tuple off some seconds after the end of the one that moved, must leave it for that one.
 //!
 //! Nothing breaks if a tuple is missing, because the map has forgotten it or userspace is late: the worker has no such
 //! connection and gives the packet back to the stack. So nothing is held back here, and nobody is asked twice.
@@ -38,6 +39,9 @@ pub(super) fn goes_to_stack<F: Family, T: Tables<F>>(
         return false;
     }
     let key = F::stack_flow_key(segment.key.addresses, segment.key.ports);
-    let begins = service.flags & SERVICE_FLAG_BEGINS_ON_STACK != 0 && segment.opens();
-    tables.is_stack_flow(&key) || (begins && tables.begin_stack_flow(&key))
+    if !segment.opens() {
+        return tables.is_stack_flow(&key);
+    }
+    let begins = service.flags & SERVICE_FLAG_BEGINS_ON_STACK != 0;
+    tables.reuse_stack_flow(&key) || (begins && tables.begin_stack_flow(&key))
 }

@@ -58,6 +58,9 @@ pub trait Tables<F: Family>: Shared + Sets<F> + SourceAddresses<F> {
     fn remember_fragment(&self, key: &FragmentKey<F>, ports: u32);
     /// Whether map `STACK_FLOWS` or `STACK_FLOWS6` holds a connection.
     fn is_stack_flow(&self, key: &F::StackFlowKey) -> bool;
+    /// As [`is_stack_flow`](Self::is_stack_flow), where a new connection begins between the same ends; it is then noted as one that began
+    /// on the stack.
+    fn reuse_stack_flow(&self, key: &F::StackFlowKey) -> bool;
     /// Adds one that begins on the stack to that map; `false` if that failed, and the connection must begin elsewhere.
     fn begin_stack_flow(&self, key: &F::StackFlowKey) -> bool;
     /// Leaves what is to become of the packet to [`Stage::Leave`](crate::verdict::Stage::Leave), in map `REWRITE` or `REWRITE6`.

@@ -138,6 +138,14 @@ impl Shared for Maps {
     }
 }
 
+/// Of an element of `STACK_FLOWS`.
+#[inline(always)]
+fn note_begun(value: *mut u32) {
+    // SAFETY: the element is there as long as this run; it may have become another tuple's meanwhile, which is then free again
+    // only when control looks. One aligned word, stored once, whatever others read and write.
+    unsafe { value.write_volatile(STACK_FLOW_BEGUN) }
+}
+
 impl Tables<V4> for Maps {
     #[inline(always)]
     fn service(&self, key: &ServiceKey) -> Option<Service> {
@@ -160,6 +168,11 @@ impl Tables<V4> for Maps {
     #[inline(always)]
     fn is_stack_flow(&self, key: &StackFlowKey) -> bool {
         STACK_FLOWS.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn reuse_stack_flow(&self, key: &StackFlowKey) -> bool {
+        STACK_FLOWS.get_ptr_mut(key).map(note_begun).is_some()
     }
 
     #[inline(always)]
@@ -222,6 +235,11 @@ impl Tables<V6> for Maps {
     #[inline(always)]
     fn is_stack_flow(&self, key: &StackFlowKey6) -> bool {
         STACK_FLOWS6.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn reuse_stack_flow(&self, key: &StackFlowKey6) -> bool {
+        STACK_FLOWS6.get_ptr_mut(key).map(note_begun).is_some()
     }
 
     #[inline(always)]

@@ -49,22 +49,23 @@ impl Plan {
         engine
     }
 
-    /// The services whose connections decide where those after them begin.
-    pub(crate) fn adaptive(&self, carriers: &[Option<Carrier>]) -> Vec<begin::Service> {
+    /// The services whose connections move and may begin on the workers.
+    pub(crate) fn beginning(&self, carriers: &[Option<Carrier>]) -> Vec<begin::Service> {
         let services = self.config.services.iter().zip(&self.services);
-        let mut adaptive = Vec::new();
+        let mut beginning = Vec::new();
         for (position, ((service, planned), carrier)) in services.zip(carriers).enumerate() {
             let begin = service.handover().map(|handover| handover.begin);
-            if *carrier == Some(Carrier::Both) && begin == Some(Begin::Adaptive) {
-                adaptive.push(begin::Service {
+            let tally = (begin == Some(Begin::Adaptive)).then(|| Arc::clone(&planned.tally));
+            if *carrier == Some(Carrier::Both) && begin != Some(Begin::Kernel) {
+                beginning.push(begin::Service {
                     position,
                     name: service.name.as_str().to_owned(),
                     listen: service.listen,
-                    tally: Arc::clone(&planned.tally),
+                    tally,
                 });
             }
         }
-        adaptive
+        beginning
     }
 
     /// What moving connections would want and the process hasn't got.

@@ -16,13 +16,12 @@ use std::time::Duration;
 use std::{fs, io};
 
 use lb_tcp::FlowKey;
-use lb_transport::Steering as _;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use stale::Stale;
 
 use super::Control;
-use crate::dataplane::MapAccessError;
+use crate::dataplane::{MapAccessError, StackFlows};
 use crate::worker::{Inquiry, Inside, Tally};
 
 /// Connections of a service that have ended, since the daemon started.
@@ -85,7 +84,7 @@ impl Adaptive {
     }
 }
 
-/// A service that leaves it to its connections.
+/// A service whose connections begin on the workers, at times or always.
 pub(crate) struct Service {
     /// Its place in the configuration.
     pub(crate) position: usize,
@@ -93,8 +92,21 @@ pub(crate) struct Service {
     pub(crate) name: String,
     /// Its address.
     pub(crate) listen: SocketAddr,
-    /// What became of them.
-    pub(crate) tally: Arc<Tally>,
+    /// What became of its connections, if it leaves it to them; else they always begin on the workers.
+    pub(crate) tally: Option<Arc<Tally>>,
+}
+
+impl Service {
+    /// Whether connections begin on the kernel from now on.
+    fn look(&self, adaptive: &mut Adaptive, now: Instant, syns: Syns) -> bool {
+        self.tally.as_ref().is_some_and(|tally| {
+            let ended = Ended {
+                all: tally.ended(),
+                bulk: tally.bulk(),
+            };
+            adaptive.look(now, ended, syns)
+        })
+    }
 }
 
 /// Looks at each service once a second. Returns only on error.
@@ -108,6 +120,7 @@ pub(crate) async fn follow(
     }
     let mut known: Vec<_> = services.iter().map(|_| Adaptive::default()).collect();
     let mut stale: Vec<_> = services.iter().map(|_| Stale::default()).collect();
+    let stack_flows = control.borrow().dataplane().stack_flows();
     let mut before = Cookies::default();
     let mut seconds = interval(LOOK);
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -116,14 +129,16 @@ pub(crate) async fn follow(
         let cookies = Cookies::read(&inquiry).await;
         let syns = cookies.since(before);
         before = cookies;
+        if stack_flows.has_kept() {
+            let now = Instant::now();
+            for stale in &mut stale {
+                stale.expect(now);
+            }
+        }
         for ((service, adaptive), stale) in services.iter().zip(&mut known).zip(&mut stale) {
             let now = Instant::now();
-            let (was, tally) = (adaptive.on_kernel, &service.tally);
-            let ended = Ended {
-                all: tally.ended(),
-                bulk: tally.bulk(),
-            };
-            let on_kernel = adaptive.look(now, ended, syns);
+            let was = adaptive.on_kernel;
+            let on_kernel = service.look(adaptive, now, syns);
             if on_kernel != was {
                 let (name, on) = (&service.name, if on_kernel { "kernel" } else { "af_xdp" });
                 tracing::info!(
@@ -137,20 +152,14 @@ pub(crate) async fn follow(
                 stale.expect(now);
             }
             if !on_kernel && stale.is_due(now) {
-                free(control, &inquiry, service.listen, stale).await;
+                free(&stack_flows, &inquiry, service.listen, stale).await;
             }
         }
     }
 }
 
 /// Frees tuples of a service whose connections begin on the workers. An error costs speed alone, and there is a next time.
-async fn free(
-    control: &RefCell<Control>,
-    inquiry: &Inquiry,
-    listen: SocketAddr,
-    stale: &mut Stale,
-) {
-    let stack_flows = control.borrow().dataplane().stack_flows();
+async fn free(stack_flows: &StackFlows, inquiry: &Inquiry, listen: SocketAddr, stale: &mut Stale) {
     let noted = stack_flows.all().unwrap_or_else(|error| {
         tracing::debug!(%error, "reading the stack's connections");
         Vec::new()
@@ -166,7 +175,7 @@ async fn free(
     };
     let living = living.into_iter().flatten().collect();
     for key in stale.look(Instant::now(), &noted, &living) {
-        stack_flows.forget(&key);
+        stack_flows.release(&key);
     }
 }
 

@@ -10,6 +10,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError};
@@ -28,6 +29,8 @@ use super::maps::{MapAccessError, take};
 pub(crate) struct StackFlows {
     v4: Tuples<StackFlowKey>,
     v6: Tuples<StackFlowKey6>,
+    /// Somebody was to forget a tuple that is the next connection's already.
+    kept: Arc<AtomicBool>,
 }
 
 /// A connection that is known to live on the stack.
@@ -45,6 +48,7 @@ impl StackFlows {
         Ok(Self {
             v4: Tuples::of(take(ebpf, "STACK_FLOWS")?),
             v6: Tuples::of(take(ebpf, "STACK_FLOWS6")?),
+            kept: Arc::default(),
         })
     }
 
@@ -62,6 +66,23 @@ impl StackFlows {
             remote: end(key.remote, key.remote_port),
         })?);
         Ok(all)
+    }
+
+    /// Takes a tuple off on which a connection has begun that is over. An error costs the next one on it speed.
+    pub(crate) fn release(&self, flow: &FlowKey) {
+        let released = Tuple::of(flow).and_then(|tuple| match tuple {
+            Tuple::V4(key) => self.v4.remove(&key),
+            Tuple::V6(key) => self.v6.remove(&key),
+        });
+        if let Err(error) = released {
+            tracing::debug!(%error, ?flow, "a connection is not forgotten");
+        }
+    }
+
+    /// Whether, since the last call, a tuple was not forgotten because another connection has begun on it. Nobody is told of the end of
+    /// that one: it is to be looked for.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept.swap(false, Ordering::Relaxed)
     }
 
     /// How many are known now, about.
@@ -95,13 +116,15 @@ impl Steering for StackFlows {
         }
     }
 
+    /// A connection that has begun on the stack after this one keeps the tuple.
     fn forget(&self, flow: &FlowKey) {
         let forgotten = Tuple::of(flow).and_then(|tuple| match tuple {
-            Tuple::V4(key) => self.v4.remove(&key),
-            Tuple::V6(key) => self.v6.remove(&key),
+            Tuple::V4(key) => self.v4.remove_moved(&key),
+            Tuple::V6(key) => self.v6.remove_moved(&key),
         });
         match forgotten {
-            Ok(()) => {}
+            Ok(true) => {}
+            Ok(false) => self.kept.store(true, Ordering::Relaxed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // Of no consequence: the next SYN of the tuple meets the listener that the stack has for it.
             Err(error) => tracing::debug!(%error, ?flow, "a connection is not forgotten"),
@@ -175,6 +198,17 @@ impl<K: Pod> Tuples<K> {
         self.map().remove(key).map_err(from_kernel)
     }
 
+    /// Removes the tuple of a connection that has moved; `false` if it is that of another one by now. A SYN that comes between the look and
+    /// the removal loses its entry, and that costs its connection the way by a worker.
+    fn remove_moved(&self, key: &K) -> io::Result<bool> {
+        let mut map = self.map();
+        let is_moved = map.get(key, 0).map_err(from_get)? != STACK_FLOW_BEGUN;
+        if is_moved {
+            map.remove(key).map_err(from_kernel)?;
+        }
+        Ok(is_moved)
+    }
+
     fn holds(&self, key: &K) -> bool {
         self.map().get(key, 0).is_ok()
     }
@@ -205,6 +239,14 @@ impl<K: Pod> Tuples<K> {
         let keys = map.keys().take(MAX_STACK_FLOWS as usize);
         keys.map(|key| key.map_err(from_kernel))
             .try_fold(0, |count, key| key.map(|_| count + 1))
+    }
+}
+
+/// A look has an error of its own for what isn't there.
+fn from_get(error: MapError) -> io::Error {
+    match error {
+        MapError::KeyNotFound => io::ErrorKind::NotFound.into(),
+        other => from_kernel(other),
     }
 }
 

@@ -149,7 +149,7 @@ impl<'a> Daemon<'a> {
             Err(error) = control::tick(control) => Err(error.into()),
             Err(error) = control::follow_health(control, received) => Err(error.into()),
             Err(error) = control::follow_neighbours(control, &self.resolver) => Err(error.into()),
-            Err(error) = begin::follow(control, inquiry, plan.adaptive(&self.decision.carriers())) => Err(error.into()),
+            Err(error) = begin::follow(control, inquiry, plan.beginning(&self.decision.carriers())) => Err(error.into()),
             () = health::monitor(plan.targets(), changes) => Err(anyhow::anyhow!("health checks ended")),
             () = drift::monitor(plan.drift_watches(), drift_board) => Err(anyhow::anyhow!("the look at servers' certificates ended")),
             () = files::follow(plan.watched_files(), file_problems) => Err(anyhow::anyhow!("the look at files ended")),

@@ -1,6 +1,7 @@
 //! `cargo xtask bench handover`: what `transport = "auto"` makes of the better of its two halves, at every size of body.
 //!
-//! Invariants: the three transports are services of one `lb`, in front of the same servers; in each case they take turns,
+//! Invariants: the three transports are services of one `lb`, in front of the same servers; each case has an `lb` of its own, so that
+//! what a service has found out in one doesn't count in the next; in each case they take turns,
 //! in another order each round, so that neither a machine that grows slower nor who comes after whom favours one; what fails is
 //! in the result, never left out. RPS on veth is never turned on: it halves the kernel's figures. Speed decides nothing
 //! here: the benchmark measures, it does not judge.
@@ -9,6 +10,7 @@
 //! |---|---|
 //! | `case` | loads and transports: what is measured, and who |
 //! | `lives` | where `auto` had its connections |
+//! | `settle` | until it has found out where to begin them |
 //! | `report`, `claims` | medians, claims, JSON |
 //! | `table`, `page` | for people |
 //!
@@ -19,6 +21,7 @@ mod claims;
 mod lives;
 mod page;
 mod report;
+mod settle;
 mod table;
 
 pub use self::{
@@ -52,13 +55,12 @@ pub struct Sizes {
     pub rounds: u32,
     /// Seconds of a run.
     pub seconds: u64,
-    /// Seconds of a run of each transport before those that count; with 0 there is none. A service that finds its connections to be
-    /// bulk may begin them elsewhere, and what it finds at first is the case before.
+    /// Seconds of a run of each transport before those that count, when `auto` has settled; with 0 there is neither.
     pub warm_up: u64,
 }
 
 impl Sizes {
-    /// What the claims are about, or those cases of it that `parts` name. Takes about 15 minutes.
+    /// What the claims are about, or those cases of it that `parts` name. Takes about 20 minutes.
     pub fn full(parts: &[Part]) -> Self {
         Self {
             cases: Part::select(parts),
@@ -93,13 +95,16 @@ pub fn run(sizes: &Sizes, interrupts: &Interrupts, progress: &dyn Fn(&str)) -> R
         .into_iter()
         .flat_map(|case| Contender::ALL.map(|contender| contender.url(case)))
         .collect();
-    let mut balancer = rig.balance(configuration(&rig), &urls)?;
     let mut report = Report::new(Machine::here()?, sizes.clone());
     for &case in &sizes.cases {
-        for contender in Contender::ALL.into_iter().filter(|_| sizes.warm_up > 0) {
-            interrupts.check()?;
-            // What is wrong shows in the runs that count.
-            let _ = load(&rig, case, contender, sizes.warm_up);
+        let mut balancer = rig.balance(configuration(&rig), &urls)?;
+        if sizes.warm_up > 0 {
+            progress(&settle::settle(&rig, &mut balancer, case, interrupts)?);
+            for contender in Contender::ALL {
+                interrupts.check()?;
+                // What is wrong shows in the runs that count.
+                let _ = load(&rig, case, contender, case.connections(), sizes.warm_up);
+            }
         }
         for round in 1..=sizes.rounds {
             for contender in Contender::order(round) {
@@ -110,8 +115,8 @@ pub fn run(sizes: &Sizes, interrupts: &Interrupts, progress: &dyn Fn(&str)) -> R
                 progress(&report.add(case, contender, sample));
             }
         }
+        balancer.stop()?;
     }
-    balancer.stop()?;
     report.conclude();
     Ok(report)
 }
@@ -136,7 +141,7 @@ fn configuration(rig: &Rig) -> String {
 fn sample(rig: &Rig, case: Case, contender: Contender, round: u32, seconds: u64) -> Result<Sample> {
     let before = Lives::of(rig, contender, case)?;
     let window = Window::open()?;
-    let counted = load(rig, case, contender, seconds)?;
+    let counted = load(rig, case, contender, case.connections(), seconds)?;
     let busy = window.close()?;
     let lives = Lives::of(rig, contender, case)?.since(&before);
     let requests = float(counted.requests);
@@ -157,12 +162,18 @@ fn sample(rig: &Rig, case: Case, contender: Contender, round: u32, seconds: u64)
     })
 }
 
-fn load(rig: &Rig, case: Case, contender: Contender, seconds: u64) -> Result<Counted> {
+fn load(
+    rig: &Rig,
+    case: Case,
+    contender: Contender,
+    connections: u32,
+    seconds: u64,
+) -> Result<Counted> {
     let load = Load {
         url: contender.url(case),
         targets: &[],
         threads: 2,
-        connections: case.connections(),
+        connections,
         field: case.field(),
         length: Duration::from_secs(seconds),
         cpu: None,

@@ -217,8 +217,8 @@ fn method(sizes: &Sizes) -> Vec<String> {
     vec![
         format!(
             "Client, lb and two servers each in a network namespace, joined by veth with 2 queues; no network card, so \
-             AF_XDP copies every frame. One lb with two workers has a plain and a TLS service on each transport; the \
-             servers are asked in plain HTTP. wrk with two threads. In each case the transports take turns, in another \
+             AF_XDP copies every frame. One lb with two workers, a new one for each case, has a plain and a TLS service on each \
+             transport; the servers are asked in plain HTTP. wrk with two threads. In each case the transports take turns, in another \
              order each round: {rounds} rounds of {seconds} s after {warm_up} s that don't count. Figures are medians; \
              a ratio is one of medians."
         ),
@@ -227,6 +227,9 @@ fn method(sizes: &Sizes) -> Vec<String> {
             .to_owned(),
         "Client, lb and servers share the CPUs. With TLS and a connection per request the handshake is most of the work, \
          whatever the transport."
+            .to_owned(),
+        "A figure of auto is that of a service that has had such clients for a while: before a case's runs it is loaded, with 64 \
+         connections at least, until another such load no longer changes where it begins its connections."
             .to_owned(),
         "\"Moved\" is the connections of auto that moved for each answer, and where new ones began in the end: a service most of \
          whose connections become bulk begins them on the kernel."

@@ -218,11 +218,15 @@ pub fn exchangelib_news(
     python("ews_news.py", &arguments)
 }
 
-/// Connects from `source`, an address of the client's namespace; the standard library can't choose it.
+/// Connects from any port of `source`, an address of the client's namespace; the standard library can't choose it.
 fn connect(source: Ipv4Addr, server: SocketAddrV4) -> Result<TcpStream> {
+    connect_from(SocketAddrV4::new(source, 0), server)
+}
+
+fn connect_from(source: SocketAddrV4, server: SocketAddrV4) -> Result<TcpStream> {
     let stream = Namespace::client().run(|| -> Result<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.bind(&SocketAddrV4::new(source, 0).into())?;
+        socket.bind(&source.into())?;
         socket
             .connect_timeout(&server.into(), TIMEOUT)
             .with_context(|| format!("connecting from {source} to {server}"))?;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 
-use super::connect;
+use super::{connect, connect_from};
 use crate::{address::CLIENT, certs};
 
 /// An open connection.
@@ -42,6 +42,15 @@ impl Connection {
         Ok(Self {
             host: server.to_string(),
             stream: BufReader::new(Box::new(connect(CLIENT, server)?)),
+        })
+    }
+
+    /// The same from this port of it.
+    pub fn open_from(port: u16, server: SocketAddrV4) -> Result<Self> {
+        let source = SocketAddrV4::new(CLIENT, port);
+        Ok(Self {
+            host: server.to_string(),
+            stream: BufReader::new(Box::new(connect_from(source, server)?)),
         })
     }
 

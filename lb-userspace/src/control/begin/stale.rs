@@ -3,7 +3,8 @@
 //! The program notes the tuple of each connection that begins on the kernel, and a SYN of a noted tuple goes there. Nobody takes it
 //! off at the connection's end: it would be a system call for each, and as long as connections begin there it makes no difference.
 //! Once they begin on the workers again it does: a client that uses an old port anew would be on the kernel. So then, and every minute
-//! while any are left, what no worker has a connection for is taken off. Invariant: twice in a row, some seconds apart, because a
+//! while any are left, what no worker has a connection for is taken off. So it is where a connection began on the kernel because the one before
+//! it on its tuple had moved there. Invariant: twice in a row, some seconds apart, because a
 //! handshake is a connection that no worker knows of yet. Not here: tuples of connections that have moved, which the engine takes off.
 
 use std::collections::HashSet;
@@ -20,9 +21,10 @@ pub(super) struct Stale {
 }
 
 impl Stale {
-    /// Connections begin on the workers from now on.
+    /// Connections begin on the workers from now on, or one has kept its tuple. A look that is due anyway is not put off.
     pub(super) fn expect(&mut self, now: Instant) {
-        self.due = Some(now + SOON);
+        let soon = now + SOON;
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
     /// Whether to look.

@@ -159,6 +159,11 @@ impl Tables<V4> for Trial<'_> {
         self.stack_flows.borrow().contains(key) || self.maps.stack_flows.holds(key)
     }
 
+    fn reuse_stack_flow(&self, key: &StackFlowKey) -> bool {
+        // What stands there makes no difference to any packet.
+        Tables::<V4>::is_stack_flow(self, key)
+    }
+
     fn begin_stack_flow(&self, key: &StackFlowKey) -> bool {
         self.stack_flows.borrow_mut().insert(*key);
         true
@@ -189,6 +194,11 @@ impl Tables<V6> for Trial<'_> {
 
     fn is_stack_flow(&self, key: &StackFlowKey6) -> bool {
         self.stack_flows6.borrow().contains(key) || self.maps.stack_flows.holds6(key)
+    }
+
+    fn reuse_stack_flow(&self, key: &StackFlowKey6) -> bool {
+        // What stands there makes no difference to any packet.
+        Tables::<V6>::is_stack_flow(self, key)
     }
 
     fn begin_stack_flow(&self, key: &StackFlowKey6) -> bool {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use aya::Pod;
 use aya::maps::{HashMap, MapData, MapError};
@@ -75,6 +76,7 @@ fn each_handle_sees_what_another_has_noted_and_what_the_program_has() {
     let flows = StackFlows {
         v4: Tuples::of(v4),
         v6: Tuples::of(v6),
+        kept: Arc::default(),
     };
     let (old, new) = (
         flow("192.0.2.7:50000", "198.51.100.25:443"),
@@ -106,4 +108,11 @@ fn each_handle_sees_what_another_has_noted_and_what_the_program_has() {
     // Once more is none too many: the map may have forgotten it by itself.
     flows.forget(&old);
     assert_eq!(known(&of_worker), [at(begun, true), at(new, false)]);
+    assert!(!flows.has_kept());
+    // The program found a SYN on it.
+    of_worker.forget(&begun);
+    assert_eq!(known(&flows), [at(begun, true), at(new, false)]);
+    assert!(flows.has_kept() && !flows.has_kept());
+    flows.release(&begun);
+    assert_eq!(known(&flows), [at(new, false)]);
 }
