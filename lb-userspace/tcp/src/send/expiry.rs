@@ -8,8 +8,8 @@ use super::{Expiry, Pending, Sender};
 use crate::{Env, Instant};
 
 /// What a peer waits before it acknowledges a lone segment (`TLP.max_ack_delay` of RFC 8985 §7.2, which leaves the value open).
-/// Linux and FreeBSD wait 40 ms, Windows 40 or 50 by a clock of 16, and none of them more than that and a round trip, two of
-/// which are in the probe's time besides.
+/// Linux waits 40 ms or a round trip, whichever is longer, and Windows 40 or 50 ms by a clock of 16; of the two round trips in
+/// the probe's time one is for that. Whatever a flight was, what is left of it in the end is one segment, so each lost tail costs this.
 const USUAL_ACK_DELAY: Duration = Duration::from_millis(80);
 
 /// The same of a peer that was probed in vain: older systems wait as long as this.
