@@ -138,6 +138,8 @@ enum Pending {
 struct TailProbe {
     end: Seq,
     is_retrans: bool,
+    /// It repeats the only segment that was in flight.
+    is_lone: bool,
 }
 
 /// The most that was in flight in this round trip and the one before: whether the congestion window was the limit (as in RFC 7661 §4.2).
@@ -185,6 +187,8 @@ pub(crate) struct Sender {
     is_paced: bool,
     sack: bool,
     syn_acked: bool,
+    /// The peer was seen to delay the acknowledgement of a lone segment for longer than is usual.
+    acks_late: bool,
     /// A FIN follows the bytes.
     fin: bool,
     total_retrans: u32,
@@ -227,6 +231,7 @@ impl Sender {
             is_paced: false,
             sack: false,
             syn_acked: !syn,
+            acks_late: false,
             fin: false,
             total_retrans: 0,
             duplicates: 0,

@@ -4,7 +4,7 @@
 //! rings that it shares with the kernel:
 //!
 //! ```text
-//!            fill ──▶ kernel ──▶ rx      rx frames: in `fill`, in the kernel, in `rx`, or one [`Packet`]
+//!            fill ──▶ kernel ──▶ rx      rx frames: in `fill`, in the kernel, in `rx`, one [`Packet`], or spare
 //!              tx ──▶ kernel ──▶ completion     tx frames: free, one [`Slot`], in `tx`, or in the kernel
 //! ```
 //!

@@ -1,14 +1,17 @@
 //! The receiving half of a socket: rings `fill` and `rx`, and the rx part of the frame memory.
 //!
-//! Invariant: each rx frame is in exactly one of: fill ring, kernel, rx ring, the one [`Packet`].
+//! Invariant: each rx frame is in exactly one of: fill ring, kernel, rx ring, the one [`Packet`], spare (`stock`).
 #![expect(
     unsafe_code,
     reason = "a view of a frame in memory shared with the kernel"
 )]
 
+mod stock;
+
 use std::ops::Deref;
 use std::sync::Arc;
 
+use self::stock::Stock;
 use crate::FRAME_SIZE;
 use crate::mapping::Mapping;
 use crate::ring::{Consumer, Producer};
@@ -21,6 +24,7 @@ pub struct Receiver {
     frames: Arc<Mapping>,
     /// Rx frames begin at byte 0 and end here.
     end: u64,
+    stock: Stock,
     invalid: u64,
 }
 
@@ -38,13 +42,20 @@ impl Receiver {
             rx,
             frames,
             end,
+            stock: Stock::all_lent(count),
             invalid: 0,
         };
-        for address in (0..end).step_by(FRAME_SIZE) {
-            receiver.give_back(address);
+        for frame in (0..end).step_by(FRAME_SIZE) {
+            receiver.lend(frame);
         }
         receiver.fill.publish();
         receiver
+    }
+
+    /// Keeps the frames that aren't needed at a quiet time. Not for a driver that lays frames out before packets come: it wants
+    /// as many as its own ring has places.
+    pub(crate) fn economize(&mut self) {
+        self.stock.economize();
     }
 
     /// The next packet, from its Ethernet header on. Its frame returns to the kernel when it is dropped, at
@@ -55,6 +66,7 @@ impl Receiver {
                 self.commit();
                 return None;
             };
+            self.stock.on_packet();
             if self.holds(&descriptor) {
                 return Some(Packet {
                     receiver: self,
@@ -106,6 +118,10 @@ impl Receiver {
 
     /// Publishes both rings.
     pub(crate) fn commit(&mut self) {
+        self.stock.on_waiting(self.rx.waiting());
+        while let Some(frame) = self.stock.lend() {
+            self.lend(frame);
+        }
         self.rx.release();
         self.fill.publish();
     }
@@ -113,6 +129,12 @@ impl Receiver {
     fn give_back(&mut self, address: u64) {
         // Descriptors point behind the headroom; the fill ring takes frames.
         let frame = address - address % FRAME_SIZE as u64;
+        if self.stock.on_free(frame) {
+            self.lend(frame);
+        }
+    }
+
+    fn lend(&mut self, frame: u64) {
         let full = self.fill.push(frame).is_err();
         debug_assert!(!full, "the fill ring has two entries for each rx frame");
     }

@@ -223,6 +223,12 @@ impl<T: Entry> Consumer<T> {
         Some(entry.with(|place| unsafe { place.read() }))
     }
 
+    /// Entries that were not taken yet.
+    pub(crate) fn waiting(&mut self) -> u32 {
+        self.produced = self.shared.producer().load(Ordering::Acquire);
+        self.produced.wrapping_sub(self.next)
+    }
+
     /// Gives the places of all taken entries back to the kernel.
     pub(crate) fn release(&mut self) {
         self.shared.consumer().store(self.next, Ordering::Release);

@@ -176,7 +176,7 @@ impl Socket {
         let completion_at = (&at.cr, libc::XDP_UMEM_PGOFF_COMPLETION_RING);
         let rx_at = (&at.rx, libc::XDP_PGOFF_RX_RING.cast_unsigned());
         let tx_at = (&at.tx, libc::XDP_PGOFF_TX_RING.cast_unsigned());
-        let receiver = Receiver::new(
+        let mut receiver = Receiver::new(
             map_ring::<u64, _>(fd.as_fd(), fill_at, fill, Producer::new)?,
             map_ring::<libc::xdp_desc, _>(fd.as_fd(), rx_at, rx, Consumer::new)?,
             Arc::clone(&frames),
@@ -190,6 +190,9 @@ impl Socket {
             tx,
         );
         let data_path = bind(fd.as_fd(), config)?;
+        if data_path == DataPath::Copy {
+            receiver.economize();
+        }
         let cutter = config
             .cuts
             .then(|| Cutter::open(config.ifindex))

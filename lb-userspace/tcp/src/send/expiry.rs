@@ -7,7 +7,12 @@ use super::timers::{Early, Late, earlier};
 use super::{Expiry, Pending, Sender};
 use crate::{Env, Instant};
 
-/// What a peer may wait before it acknowledges a lone segment (`TLP.max_ack_delay` of RFC 8985 §7.2).
+/// What a peer waits before it acknowledges a lone segment (`TLP.max_ack_delay` of RFC 8985 §7.2, which leaves the value open).
+/// Linux waits 40 ms or a round trip, whichever is longer, and Windows 40 or 50 ms by a clock of 16; of the two round trips in
+/// the probe's time one is for that. Whatever a flight was, what is left of it in the end is one segment, so each lost tail costs this.
+const USUAL_ACK_DELAY: Duration = Duration::from_millis(80);
+
+/// The same of a peer that was probed in vain: older systems wait as long as this.
 const MAX_ACK_DELAY: Duration = Duration::from_millis(200);
 
 /// A tail loss probe waits two round trips and this, for the clocks of both ends (Linux: two ticks).
@@ -138,14 +143,20 @@ impl Sender {
         );
     }
 
+    /// Whether a single segment is in flight, whose acknowledgement the peer may delay.
+    pub(super) fn is_lone(&self) -> bool {
+        self.records.in_flight().segments == 1
+    }
+
     fn pto(&self) -> Duration {
         let Some(srtt) = self.rtt.srtt() else {
             return PTO_WITHOUT_SRTT;
         };
-        if self.records.in_flight().segments == 1 {
-            srtt * 2 + MAX_ACK_DELAY
-        } else {
-            srtt * 2 + PTO_MARGIN
-        }
+        let margin = match (self.is_lone(), self.acks_late) {
+            (false, _) => PTO_MARGIN,
+            (true, false) => USUAL_ACK_DELAY,
+            (true, true) => MAX_ACK_DELAY,
+        };
+        srtt * 2 + margin
     }
 }

@@ -227,7 +227,12 @@ impl Sender {
 
     /// Whether a tail loss probe has repaired a loss that nothing else would tell of (RFC 8985 §7.4.2).
     fn judge_tail(&mut self, ack: &Ack<'_>, news: &News, env: &mut Env<'_>) {
-        let Some(TailProbe { end, is_retrans }) = self.tail else {
+        let Some(TailProbe {
+            end,
+            is_retrans,
+            is_lone,
+        }) = self.tail
+        else {
             return;
         };
         if ack.ack.precedes(end) {
@@ -237,6 +242,7 @@ impl Sender {
         let is_bare_duplicate = news.is_duplicate && ack.sack.as_slice().is_empty();
         if !is_retrans || is_told_twice || is_bare_duplicate {
             self.tail = None;
+            self.acks_late |= is_lone;
         } else if ack.ack.follows(end) {
             self.tail = None;
             env.counters.loss_probe_recovery += 1;

@@ -289,6 +289,7 @@ impl Sender {
         self.tail = Some(TailProbe {
             end: self.nxt(),
             is_retrans,
+            is_lone: is_retrans && self.is_lone(),
         });
         self.arm_retransmit(env);
     }

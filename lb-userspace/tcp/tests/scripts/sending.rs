@@ -21,15 +21,15 @@ fn the_window_begins_with_ten_segments_and_doubles() {
     );
 }
 
-/// RFC 6298 §5: after a round trip and 200 ms, then twice as long each time. RFC 8985 §7.2: a probe takes the first turn, since
-/// a single segment's acknowledgement may be delayed for as long.
+/// RFC 8985 §7.2: a probe after two round trips and what a peer may delay the acknowledgement of a single segment by, 80 ms. RFC 6298
+/// §5: then after a round trip and 200 ms, and twice as long each time.
 #[test]
 fn silence_after_the_last_segment() {
     script(
         "established sack mss 1000 rtt 20ms
          writes 1000
          out PA 1..1001
-         +220ms out PA 1..1001
+         +120ms out PA 1..1001
          counts TCPLossProbes 1
          +220ms out PA 1..1001
          counts TCPTimeouts 1

@@ -26,14 +26,62 @@ fn a_probe_repeats_the_last_segment_after_two_round_trips() {
 }
 
 #[test]
-fn a_lone_segment_is_probed_after_the_peers_delay_or_instead_of_a_timeout() {
+fn a_lone_segment_is_probed_after_the_usual_delay_of_a_peer() {
     let mut rig = Rig::open();
     rig.flight(1);
-    // 2 · 100 + 200 ms would be after the timeout of 100 + max(200, 4 · 50) ms.
-    assert_eq!(rig.timer(), Some(300));
+    assert_eq!(rig.timer(), Some(280));
     rig.fire();
     assert_eq!(rig.send(), [(0, 1000)]);
     assert_eq!((rig.counters.loss_probes, rig.counters.timeouts), (1, 0));
+}
+
+#[test]
+fn so_is_what_is_left_of_a_flight() {
+    let mut rig = Rig::open();
+    rig.flight(3);
+    rig.pass(100);
+    rig.ack(2000);
+    assert_eq!(rig.timer(), Some(280));
+}
+
+/// Whoever answers the probe of a lone segment: when the next lone one would be probed.
+fn next_lone(answer: impl FnOnce(&mut Rig)) -> Option<u64> {
+    let mut rig = Rig::open();
+    rig.flight(1);
+    rig.fire();
+    assert_eq!(rig.send(), [(0, 1000)]);
+    answer(&mut rig);
+    rig.flight(1);
+    rig.timer()
+}
+
+#[test]
+fn a_peer_that_was_probed_in_vain_has_longer() {
+    // 2 · 100 + 200 ms would be after the timeout of 100 + max(200, 4 · 50) ms, whose place the probe takes.
+    assert_eq!(next_lone(|rig| rig.sack(1000, &[(0, 1000)])), Some(300));
+    let twice = |rig: &mut Rig| {
+        rig.ack(1000);
+        rig.ack(1000);
+    };
+    assert_eq!(next_lone(twice), Some(300));
+    let needed = |rig: &mut Rig| {
+        rig.ack(1000);
+        rig.flight(1);
+        rig.pass(100);
+        rig.ack(2000);
+    };
+    assert_eq!(next_lone(needed), Some(280));
+}
+
+#[test]
+fn a_longer_flight_that_was_probed_in_vain_says_nothing_of_delays() {
+    let mut rig = Rig::open();
+    rig.flight(3);
+    rig.fire();
+    assert_eq!(rig.send(), [(2000, 1000)]);
+    rig.sack(3000, &[(2000, 3000)]);
+    rig.flight(1);
+    assert_eq!(rig.timer(), Some(280));
 }
 
 #[test]
