@@ -142,9 +142,12 @@ impl Ear {
 
     /// Waits until so much is ordered, or more.
     pub(crate) async fn told(&mut self, what: Order) {
-        poll_fn(|cx| match self.hear(cx) >= what {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        poll_fn(|cx| {
+            if self.hear(cx) >= what {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
