@@ -15,7 +15,6 @@ use std::task::{Poll, ready};
 use bytes::Bytes;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::balance::Balancer;
@@ -29,7 +28,7 @@ use crate::headers::HeaderMode;
 use crate::http1::{Between, Http1};
 use crate::http2;
 use crate::identity::PersistentAuth;
-use crate::parting::{Order, Parted, Parting, orders};
+use crate::parting::{Order, Orders, Parted, Parting};
 use crate::route::Action;
 use crate::rules::Rules;
 use crate::service::{ClientAddr, Service};
@@ -42,7 +41,7 @@ pub struct Proxy {
     pub(crate) service: Arc<Service>,
     /// Of each route, in the order of the service; `None` for those that don't forward.
     backends: Vec<Option<Backends>>,
-    orders: watch::Sender<Order>,
+    orders: Orders,
     warned: Cell<bool>,
 }
 
@@ -68,7 +67,7 @@ impl Proxy {
         Rc::new(Self {
             backends: backends.collect(),
             service,
-            orders: orders(),
+            orders: Orders::new(),
             warned: Cell::new(false),
         })
     }
@@ -79,7 +78,7 @@ impl Proxy {
     }
 
     /// What its connections are told.
-    pub(crate) const fn orders(&self) -> &watch::Sender<Order> {
+    pub(crate) const fn orders(&self) -> &Orders {
         &self.orders
     }
 
@@ -221,21 +220,20 @@ impl Proxy {
         shared.begin(visit.parting, visit.is_new);
         let mut io = ClientIo::new(visit.stream, Rc::clone(&shared));
         io.unread(visit.early);
-        let mut leave = pin!(self.told(Order::Leave));
-        let mut stop = pin!(self.told(Order::Drain));
+        let mut ear = self.listen();
         let session = Session::new(self, client, visit.shown, shared);
         let requests = Rc::clone(&session);
         let answer = service_fn(move |request| forward(Rc::clone(&requests), request));
         let mut http = Http1::new(io, Rc::clone(&session), answer);
-        let (mut leaving, mut stopping) = (false, false);
+        let mut stopping = false;
         let mut alarm = pin!(sleep_until(Instant::now() + timeouts.idle));
         let end = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(outcome) = http.poll(cx) {
                     return Poll::Ready(outcome.or_else(ended).map(|()| End::Over));
                 }
-                leaving = leaving || leave.as_mut().poll(cx).is_ready();
-                if leaving && session.parts_now() {
+                let order = ear.hear(cx);
+                if order >= Order::Leave && session.parts_now() {
                     match http.between(cx) {
                         Between::Yes => return Poll::Ready(Ok(End::Parted)),
                         Between::No => {}
@@ -245,8 +243,7 @@ impl Proxy {
                     }
                 }
                 let stop_now = !stopping
-                    && (session.poll_pinned_closed(cx).is_ready()
-                        || stop.as_mut().poll(cx).is_ready());
+                    && (order >= Order::Drain || session.poll_pinned_closed(cx).is_ready());
                 if stop_now {
                     stopping = true;
                     http.graceful_shutdown();
@@ -275,7 +272,7 @@ impl Proxy {
         let relay = Box::pin(session.within_deadline(tunnel.relay(io, early), alarm));
         let outcome = tokio::select! {
             outcome = relay => outcome,
-            () = stop => Ok(()),
+            () = ear.told(Order::Drain) => Ok(()),
         };
         outcome.map(|()| None)
     }

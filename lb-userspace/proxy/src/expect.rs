@@ -22,6 +22,7 @@ use crate::body::RequestBody;
 use crate::headers;
 use crate::record::Record;
 use crate::session::Session;
+use crate::wakers::keep;
 
 /// What becomes of `Expect: 100-continue`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -211,7 +212,7 @@ impl Gate {
             State::Due(from, _) => CONTINUE.get(from..),
             State::Closed | State::Drop => None,
             State::Waiting | State::Caught | State::Open => {
-                inner.writer = Some(waker.clone());
+                keep(&mut inner.writer, waker);
                 None
             }
         }

@@ -75,7 +75,7 @@ where
         builder.max_header_list_size(u32::try_from(limit).unwrap_or(u32::MAX));
     }
     // GOAWAY is no surprise to a client, and so leaving needs nothing else than stopping does.
-    let mut stop = pin!(proxy.told(Order::Leave));
+    let mut ear = proxy.listen();
     let streams = Rc::new(Streams {
         proxy: Rc::clone(&proxy),
         client,
@@ -103,7 +103,7 @@ where
                     Error::new(Kind::ClientBroken, detail).because(error)
                 }));
             }
-            if stopping || stop.as_mut().poll(cx).is_pending() {
+            if stopping || ear.hear(cx) < Order::Leave {
                 break;
             }
             stopping = true;

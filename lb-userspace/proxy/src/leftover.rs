@@ -15,6 +15,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
+use crate::wakers::keep;
+
 /// Bytes of one body: the largest that EWS takes (67,108,864), so that whoever may send a body may also be refused and
 /// keep the connection. Discarding costs no memory.
 const LIMIT: u64 = 64 << 20;
@@ -52,7 +54,7 @@ impl Leftover {
 
     /// Discards what there is. Ready when a body is at its end or given up; pending if there is none.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.waker.replace(Some(cx.waker().clone()));
+        keep(&mut self.waker.borrow_mut(), cx.waker());
         let mut slot = self.body.borrow_mut();
         let Some(rest) = slot.as_mut() else {
             return Poll::Pending;

@@ -46,6 +46,7 @@ mod session;
 pub mod tls;
 mod tunnel;
 mod upstream;
+mod wakers;
 
 pub use admission::{
     Access, BodyRate, ConnectionLimits, Decision, Exceeded, Prefix, Rate, RequestLimits,

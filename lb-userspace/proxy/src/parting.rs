@@ -7,14 +7,19 @@
 //!
 //! Not here: who takes what is given back.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Response, StatusCode};
-use tokio::sync::watch;
 
 use crate::connection::Proxy;
 use crate::service::ClientAddr;
 use crate::session::Session;
+use crate::wakers::Audience;
 
 /// What the connections of a worker shall do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,29 +56,24 @@ impl Proxy {
     /// Has every connection finish the request under way and close, those accepted later included. Done when every
     /// [`Proxy::serve`] has returned.
     pub fn drain(&self) {
-        self.orders().send_replace(Order::Drain);
+        self.orders().give(Order::Drain);
     }
 
     /// Has every connection be given back or end as soon as its client is not surprised by that.
     pub fn leave(&self) {
-        self.orders().send_if_modified(|order| {
-            let is_new = *order < Order::Leave;
-            *order = (*order).max(Order::Leave);
-            is_new
-        });
+        self.orders().give(Order::Leave);
     }
 
-    /// Waits until connections were told so much, or more.
-    pub(crate) fn told(&self, what: Order) -> impl Future<Output = ()> + use<> {
-        let mut orders = self.orders().subscribe();
-        async move {
-            // Without a sender the proxy is gone.
-            let _ = orders.wait_for(|order| *order >= what).await;
+    /// What a connection hears its orders with.
+    pub(crate) fn listen(self: &Rc<Self>) -> Ear {
+        Ear {
+            proxy: Rc::clone(self),
+            place: None,
         }
     }
 
     fn is_told(&self, what: Order) -> bool {
-        *self.orders().borrow() >= what
+        self.orders().latest.get() >= what
     }
 }
 
@@ -100,7 +100,63 @@ impl Session {
     }
 }
 
-/// What a proxy tells its connections with.
-pub(crate) fn orders() -> watch::Sender<Order> {
-    watch::Sender::new(Order::Serve)
+/// What a proxy tells its connections, all of which are on its thread: a channel between threads would be locked in each poll
+/// of each of them.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    latest: Cell<Order>,
+    ears: Audience,
+}
+
+impl Orders {
+    pub(crate) fn new() -> Self {
+        Self {
+            latest: Cell::new(Order::Serve),
+            ears: Audience::default(),
+        }
+    }
+
+    /// No order is taken back.
+    fn give(&self, order: Order) {
+        if order > self.latest.get() {
+            self.latest.set(order);
+            self.ears.wake_all();
+        }
+    }
+}
+
+/// A connection's.
+#[derive(Debug)]
+pub(crate) struct Ear {
+    proxy: Rc<Proxy>,
+    place: Option<usize>,
+}
+
+impl Ear {
+    /// The order that holds now; the task is woken by the next one.
+    pub(crate) fn hear(&mut self, cx: &Context<'_>) -> Order {
+        let orders = self.proxy.orders();
+        orders.ears.join(&mut self.place, cx.waker());
+        orders.latest.get()
+    }
+
+    /// Waits until so much is ordered, or more.
+    pub(crate) async fn told(&mut self, what: Order) {
+        poll_fn(|cx| {
+            if self.hear(cx) >= what {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.proxy.orders().ears.leave(place);
+        }
+    }
 }

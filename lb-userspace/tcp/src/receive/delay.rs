@@ -6,12 +6,22 @@
 //! segments don't wait, until data goes again. A sender that waits for it with its next small segment (Nagle, RFC 1122 §4.2.3.4) would else get one of them
 //! through in 40 ms: `RPC_IN_DATA` of Outlook is such a stream.
 //!
+//! Unlike on Linux the very first segment waits a moment if it is not a full one: it is mostly a request, whose response acknowledges
+//! it for nothing, while an acknowledgement of its own is one of the four packets that a connection for one request costs us. `HAProxy` has
+//! its kernel do the same (`tcp-smart-accept`). The moment is short, for a client may hold back the rest of a request until then (Nagle).
+//!
 //! Deliberately not here: what an acknowledgement says.
+
+use core::mem;
+use core::time::Duration;
 
 use crate::{Env, Instant};
 
 /// Acknowledgements at the start of a connection that don't wait: `TCP_MAX_QUICKACKS` of Linux.
 const QUICK_ACKS: u8 = 16;
+
+/// How long the acknowledgement of a first, short segment waits for the response: less than anybody notices.
+const FIRST_DELAY: Duration = Duration::from_millis(5);
 
 /// A full segment of the peer before one was seen: what every host takes (RFC 9293 §3.7.1).
 const FIRST_MSS: u16 = 536;
@@ -22,6 +32,8 @@ pub(super) struct Delay {
     deadline: Option<Instant>,
     is_due: bool,
     quick: u8,
+    /// There was text.
+    has_begun: bool,
     /// The last acknowledgement waited for data that didn't come.
     is_one_way: bool,
     /// Largest payload that came. The MSS that we told says little: the peer's way may be narrower.
@@ -34,6 +46,7 @@ impl Delay {
             deadline: None,
             is_due: false,
             quick: QUICK_ACKS,
+            has_begun: false,
             is_one_way: false,
             mss: FIRST_MSS,
         }
@@ -53,12 +66,18 @@ impl Delay {
     /// Text came in order; `unacked` bytes are not acknowledged with it.
     pub(super) fn on_text(&mut self, unacked: u32, env: &Env<'_>) {
         // A full segment isn't held back by Nagle, and two of them are worth one acknowledgement.
-        let is_awaited = self.is_one_way && unacked < self.mss();
-        let waits = self.quick == 0 && !is_awaited && !env.config.delayed_ack.is_zero();
-        if !waits || unacked > self.mss() {
+        let is_short = unacked < self.mss();
+        let is_first = !mem::replace(&mut self.has_begun, true);
+        let delay = match self.quick {
+            0 if is_short && self.is_one_way => Duration::ZERO,
+            0 => env.config.delayed_ack,
+            _ if is_short && is_first => env.config.delayed_ack.min(FIRST_DELAY),
+            _ => Duration::ZERO,
+        };
+        if delay.is_zero() || unacked > self.mss() {
             self.is_due = true;
         } else if self.deadline.is_none() {
-            self.deadline = Some(env.now + env.config.delayed_ack);
+            self.deadline = Some(env.now + delay);
         }
     }
 

@@ -219,7 +219,7 @@ impl Core {
         if self.endpoint.wants_output() {
             return Poll::Ready(());
         }
-        self.driver = Some(context.waker().clone());
+        keep(&mut self.driver, context);
         Poll::Pending
     }
 
@@ -280,7 +280,7 @@ impl Core {
             return Poll::Ready(accepted);
         }
         if let Some(waiting) = self.endpoint.listener_attachment(&address) {
-            waiting.reader = Some(context.waker().clone());
+            keep(&mut waiting.reader, context);
         }
         Poll::Pending
     }
@@ -321,7 +321,7 @@ impl Core {
             Ok(Some(count)) => Poll::Ready(Ok(count)),
             Ok(None) => {
                 if let Some(waiting) = self.endpoint.attachment(id) {
-                    waiting.reader = Some(context.waker().clone());
+                    keep(&mut waiting.reader, context);
                 }
                 Poll::Pending
             }
@@ -369,7 +369,7 @@ impl Core {
     /// Has the task woken when a write is worth a try.
     pub(super) fn wait_to_write(&mut self, id: &FlowId, context: &Context<'_>) {
         if let Some(waiting) = self.endpoint.attachment(id) {
-            waiting.writer = Some(context.waker().clone());
+            keep(&mut waiting.writer, context);
         }
     }
 
@@ -443,6 +443,14 @@ impl Core {
     /// A connection that had moved is over.
     pub(super) fn forget_moved(&mut self, key: &FlowKey) {
         self.endpoint.forget_moved(key);
+    }
+}
+
+/// Keeps a task's waker, unless that is the one that is kept: a task polls far more often than it is woken.
+fn keep(slot: &mut Option<Waker>, context: &Context<'_>) {
+    match slot {
+        Some(kept) => kept.clone_from(context.waker()),
+        None => *slot = Some(context.waker().clone()),
     }
 }
 

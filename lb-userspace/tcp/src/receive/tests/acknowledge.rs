@@ -64,9 +64,34 @@ fn a_delay_that_was_for_nothing_is_not_repeated() {
 }
 
 #[test]
+fn a_first_short_segment_waits_a_moment_for_the_response() {
+    let mut side = Side::new();
+    side.text(0, 535);
+    assert!(!side.receiver.ack_is_due());
+    side.wait(Duration::from_micros(4_999));
+    assert!(!side.receiver.ack_is_due());
+    side.wait(Duration::from_micros(1));
+    assert!(side.receiver.ack_is_due(), "the response takes longer");
+
+    let mut side = Side::new();
+    side.text(0, 10);
+    side.text(10, 20);
+    assert!(side.receiver.ack_is_due(), "more of it");
+
+    let mut side = Side::new();
+    side.text(0, 536);
+    assert!(
+        side.receiver.ack_is_due(),
+        "it may be full, and a short one be held back behind it"
+    );
+}
+
+#[test]
 fn the_first_segments_are_acknowledged_one_by_one() {
     let mut side = Side::new();
-    for number in 0..16 {
+    side.text(0, 10);
+    side.acknowledge();
+    for number in 1..16 {
         side.text(number * 10, number * 10 + 10);
         assert!(side.receiver.ack_is_due(), "{number}");
         side.acknowledge();
