@@ -124,7 +124,7 @@ impl World {
     /// Starts `lb run` on the edge with this configuration, before which it puts the interfaces and the admin
     /// socket; the caller waits for the services.
     pub fn balance(&self, services: &str) -> Result<Balancer> {
-        self.balance_with(&binaries::lb()?, services, &[])
+        self.balance_with(&binaries::lb()?, services, &[], &[])
     }
 
     /// As [`World::balance`], with a data plane that outlives the daemon by its pins in `directory`, which the caller
@@ -140,10 +140,33 @@ impl World {
         services: &str,
         directory: &Path,
     ) -> Result<Balancer> {
-        self.balance_with(lb, services, &["--pin".as_ref(), directory.as_os_str()])
+        self.balance_with(
+            lb,
+            services,
+            &["--pin".as_ref(), directory.as_os_str()],
+            &[],
+        )
     }
 
-    fn balance_with(&self, lb: &Path, services: &str, options: &[&OsStr]) -> Result<Balancer> {
+    /// As [`World::balance_pinned`], by a service manager that listens on `notify`.
+    pub fn balance_notifying(
+        &self,
+        services: &str,
+        directory: &Path,
+        notify: &Path,
+    ) -> Result<Balancer> {
+        let options = ["--pin".as_ref(), directory.as_os_str()];
+        let variables = [("NOTIFY_SOCKET", notify)];
+        self.balance_with(&binaries::lb()?, services, &options, &variables)
+    }
+
+    fn balance_with(
+        &self,
+        lb: &Path,
+        services: &str,
+        options: &[&OsStr],
+        variables: &[(&str, &Path)],
+    ) -> Result<Balancer> {
         let path = self.directory().join("lb.toml");
         let admin = self.directory().join("lb.sock");
         let configuration = format!(
@@ -164,6 +187,7 @@ impl World {
                 .args(["run", "--config"])
                 .arg(&path)
                 .args(options)
+                .envs(variables.iter().copied())
                 .stdout(output)
                 .stderr(errors);
         })?;

@@ -8,6 +8,11 @@
     reason = "a test fails by panicking, in its helpers as well"
 )]
 
+#[path = "upgrade/ends.rs"]
+mod ends;
+#[path = "upgrade/fates.rs"]
+mod fates;
+
 use lb_tests::{
     upgrade::{self, Outcome, PinDirectory, Plan, Transport},
     world::{Balancer, World, http},

@@ -56,6 +56,11 @@ pub struct Rpc {
 impl Rpc {
     /// Opens both channels, OUT first as Outlook does, up to the server's CONN/C2. `user` logs in on each.
     pub fn open(endpoint: &Endpoint, user: &User) -> Result<Self> {
+        Self::open_sized(endpoint, user, CHANNEL)
+    }
+
+    /// The same with an IN channel that declares so many bytes.
+    pub fn open_sized(endpoint: &Endpoint, user: &User, bytes: u64) -> Result<Self> {
         let login = basic(user);
         let mut outward = endpoint.open()?;
         let length = format!("Content-Length: {CONN_A1}");
@@ -66,7 +71,8 @@ impl Rpc {
         // Before the IN channel is there, and long before the answer's end.
         outward.exactly(CONN_A3)?;
         let mut inward = endpoint.open()?;
-        inward.send_head("RPC_IN_DATA", PROXY, &[ACCEPT, CHANNEL, &login])?;
+        let length = format!("Content-Length: {bytes}");
+        inward.send_head("RPC_IN_DATA", PROXY, &[ACCEPT, &length, &login])?;
         inward.send(&opening(CONN_B1))?;
         outward.exactly(CONN_C2)?;
         Ok(Self { inward, outward })
@@ -76,6 +82,16 @@ impl Rpc {
     pub fn echo(&mut self, data: &[u8]) -> Result<Vec<u8>> {
         self.inward.send(data)?;
         self.outward.exactly(data.len())
+    }
+
+    /// Bytes that can still be said on an IN channel that declared so many.
+    pub fn room(bytes: u64) -> Option<u64> {
+        bytes.checked_sub(CONN_B1 as u64)
+    }
+
+    /// The IN channel and the OUT channel, for two threads.
+    pub fn split(self) -> (Connection, Connection) {
+        (self.inward, self.outward)
     }
 
     /// Ends the IN channel; the OUT channel.
@@ -148,7 +164,7 @@ fn opening(length: usize) -> Vec<u8> {
 
 const PROXY: &str = "/rpc/rpcproxy.dll?mailbox@lab.test:6001";
 const ACCEPT: &str = "Accept: application/rpc";
-const CHANNEL: &str = "Content-Length: 1073741824";
+const CHANNEL: u64 = 1 << 30;
 const CONN_A1: usize = 76;
 const CONN_A3: usize = 28;
 const CONN_B1: usize = 104;
