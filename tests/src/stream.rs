@@ -1,12 +1,17 @@
-//! An RPC connection over HTTP to its very end: both channels carry all that they declare, at full rate, and what passes
-//! them leaves nothing behind in the balancer.
+//! An RPC connection over HTTP to its very end: both channels carry all that they declare, and what passes them leaves nothing
+//! behind in the balancer.
+//!
+//! The client keeps to the window that the server gives it, as RPC does: what it has not heard back is on its way. Without that, a
+//! slow reader fills the buffers of TCP before it slows the writer down, and on `af_xdp` they are the daemon's: 4 MiB each way.
 //!
 //! Invariant: bytes are checked where they arrive. The server hashes what came in and sends it back with the sum behind it; the
 //! client compares each byte that comes out, and the sum with its own. Called by `lb-soak stream` with the 1 GiB that Outlook
 //! declares, and by `tests/tests/exchange` with less.
 
 use std::{
-    fmt, thread,
+    fmt,
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -69,10 +74,12 @@ fn stream(edge: &Edge, front: &Front, bytes: u64) -> Result<()> {
     server.switch(Switch::Channel(bytes))?;
     let rpc = Rpc::open_sized(&front.endpoint, &USERS[0], bytes)?;
     let room = usize::try_from(Rpc::room(bytes).context("too short for its first PDU")?)?;
+    let window = rpc.window();
     let (mut inward, mut outward) = rpc.split();
+    let (arrived, arrivals) = mpsc::channel();
     thread::scope(|scope| {
-        let said = scope.spawn(|| say(&mut inward, room));
-        let heard = hear(&mut outward, room).context("the OUT channel");
+        let said = scope.spawn(move || say(&mut inward, room, window, &arrivals));
+        let heard = hear(&mut outward, room, arrived).context("the OUT channel");
         let said = said.join().ok().context("the IN channel panicked")?;
         // Which of the two failed first, nobody knows.
         let (said, heard) = match (said, heard) {
@@ -89,10 +96,18 @@ fn stream(edge: &Edge, front: &Front, bytes: u64) -> Result<()> {
 }
 
 /// Sends all that the IN channel has room for, and reads the answer that comes then; the sum of it.
-fn say(inward: &mut Connection, room: usize) -> Result<Vec<u8>> {
-    let (mut said, mut sum) = (0, Sha256::new());
+fn say(
+    inward: &mut Connection,
+    room: usize,
+    window: usize,
+    arrivals: &Receiver<usize>,
+) -> Result<Vec<u8>> {
+    let (mut said, mut heard, mut sum) = (0, 0, Sha256::new());
     while said < room {
         let piece = pattern(said, room - said);
+        while said + piece.len() > heard + window {
+            heard += arrivals.recv().context("nobody listens any more")?;
+        }
         sum.update(piece);
         let sent = inward.send(piece);
         sent.with_context(|| format!("after {said} bytes"))?;
@@ -103,14 +118,16 @@ fn say(inward: &mut Connection, room: usize) -> Result<Vec<u8>> {
     Ok(sum.finalize().to_vec())
 }
 
-/// Reads the OUT channel to its end; the sum that the server has of what it received.
-fn hear(outward: &mut Connection, room: usize) -> Result<Vec<u8>> {
+/// Reads the OUT channel to its end; the sum that the server has of what it received. Tells what has arrived.
+fn hear(outward: &mut Connection, room: usize, arrived: Sender<usize>) -> Result<Vec<u8>> {
     let mut heard = 0;
     while heard < room {
         let piece = outward.exactly(PIECE.min(room - heard));
         let piece = piece.with_context(|| format!("after {heard} bytes"))?;
         ensure!(is_right(heard, &piece), "wrong bytes after {heard}");
         heard += piece.len();
+        // A client that can't say any more has failed, and says so.
+        let _ = arrived.send(piece.len());
     }
     outward.exactly(Sha256::output_size())
 }

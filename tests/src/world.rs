@@ -127,6 +127,13 @@ impl World {
         self.balance_with(&binaries::lb()?, services, &[], &[])
     }
 
+    /// As [`World::balance`], without the huge pages that the daemon's allocator asks the kernel for: what is resident then
+    /// is what was used, in steps of 4 KiB and not of 2 MiB.
+    pub fn balance_measured(&self, services: &str) -> Result<Balancer> {
+        let variables = [("MIMALLOC_ALLOW_THP", "0".as_ref())];
+        self.balance_with(&binaries::lb()?, services, &[], &variables)
+    }
+
     /// As [`World::balance`], with a data plane that outlives the daemon by its pins in `directory`, which the caller
     /// removes.
     pub fn balance_pinned(&self, services: &str, directory: &Path) -> Result<Balancer> {
@@ -156,7 +163,7 @@ impl World {
         notify: &Path,
     ) -> Result<Balancer> {
         let options = ["--pin".as_ref(), directory.as_os_str()];
-        let variables = [("NOTIFY_SOCKET", notify)];
+        let variables = [("NOTIFY_SOCKET", notify.as_os_str())];
         self.balance_with(&binaries::lb()?, services, &options, &variables)
     }
 
@@ -165,7 +172,7 @@ impl World {
         lb: &Path,
         services: &str,
         options: &[&OsStr],
-        variables: &[(&str, &Path)],
+        variables: &[(&str, &OsStr)],
     ) -> Result<Balancer> {
         let path = self.directory().join("lb.toml");
         let admin = self.directory().join("lb.sock");

@@ -4,6 +4,7 @@
 //! longer.
 
 #![expect(
+    clippy::expect_used,
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers as well"
 )]

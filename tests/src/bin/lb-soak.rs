@@ -189,7 +189,7 @@ fn upgrade(options: &UpgradeOptions, interrupts: &Interrupts) -> Result<()> {
 fn stream(options: &StreamOptions, interrupts: &Interrupts) -> Result<()> {
     preflight::check(preflight::LAB_TOOLS)?;
     let end = Instant::now() + Duration::from_secs(options.minutes * 60);
-    let edge = Edge::start(1)?;
+    let edge = Edge::start_measured()?;
     loop {
         for front in &edge.fronts {
             interrupts.check()?;

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddrV4, path::PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::Connection;
@@ -51,6 +51,7 @@ pub fn one_leg(user: &User) -> String {
 pub struct Rpc {
     inward: Connection,
     outward: Connection,
+    window: usize,
 }
 
 impl Rpc {
@@ -74,8 +75,12 @@ impl Rpc {
         let length = format!("Content-Length: {bytes}");
         inward.send_head("RPC_IN_DATA", PROXY, &[ACCEPT, &length, &login])?;
         inward.send(&opening(CONN_B1))?;
-        outward.exactly(CONN_C2)?;
-        Ok(Self { inward, outward })
+        let opened = outward.exactly(CONN_C2)?;
+        Ok(Self {
+            inward,
+            outward,
+            window: receive_window(&opened)?,
+        })
     }
 
     /// Says something and waits until it has come back.
@@ -87,6 +92,11 @@ impl Rpc {
     /// Bytes that can still be said on an IN channel that declared so many.
     pub fn room(bytes: u64) -> Option<u64> {
         bytes.checked_sub(CONN_B1 as u64)
+    }
+
+    /// Bytes that the server lets be under way on the IN channel (MS-RPCH 2.2.3.5.1, `ReceiveWindowSize`).
+    pub fn window(&self) -> usize {
+        self.window
     }
 
     /// The IN channel and the OUT channel, for two threads.
@@ -160,6 +170,16 @@ fn opening(length: usize) -> Vec<u8> {
     pdu.extend(b"virtual  channel");
     pdu.resize(length, 0);
     pdu
+}
+
+/// The second command of CONN/C2, after the version.
+fn receive_window(pdu: &[u8]) -> Result<usize> {
+    let (kind, size) = (pdu.get(28..32), pdu.get(32..36));
+    ensure!(kind == Some(&[0; 4]), "no receive window: {pdu:?}");
+    let size = size
+        .and_then(|size| size.try_into().ok())
+        .context("no size")?;
+    Ok(usize::try_from(u32::from_le_bytes(size))?)
 }
 
 const PROXY: &str = "/rpc/rpcproxy.dll?mailbox@lab.test:6001";

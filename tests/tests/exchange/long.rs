@@ -23,7 +23,7 @@ const CHANNEL: u64 = 64 << 20;
 /// first. A proxy that kept the body would need 64 MB for each.
 #[test]
 fn an_upload_takes_no_memory() {
-    let edge = Edge::start(1).unwrap();
+    let edge = Edge::start_measured().unwrap();
     let file = |size: usize| {
         let file = edge.world.directory().join(format!("upload-{size}"));
         fs::write(&file, vec![b'x'; size]).unwrap();
@@ -53,7 +53,7 @@ fn an_upload_takes_no_memory() {
 /// Both channels to their ends, which Outlook hardly ever gets to. `cargo xtask soak stream` does it with all of the 1 GiB.
 #[test]
 fn whole_rpc_channels_take_no_memory() {
-    let edge = Edge::start(1).unwrap();
+    let edge = Edge::start_measured().unwrap();
     for front in &edge.fronts {
         let streamed = stream::through(&edge, front, CHANNEL).unwrap();
         println!("{}: {streamed}", front.transport);
@@ -61,7 +61,7 @@ fn whole_rpc_channels_take_no_memory() {
     }
 }
 
-/// Less than 1 MB. Where the kernel gives out huge pages unasked (`transparent_hugepage/enabled` says `always`), one of them is 2 MiB.
+/// Less than 1 MB.
 fn cheap(front: &Front, growth: Growth) {
     println!("{}: {growth}", front.transport);
     assert!(growth.peak <= 1000, "{}: {growth}", front.transport);

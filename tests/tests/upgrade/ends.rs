@@ -157,6 +157,8 @@ fn speak(mut stream: &TcpStream, released: &AtomicBool) -> Option<()> {
 
 const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
 const PAUSE: Duration = Duration::from_millis(10);
+/// Only turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The long answer.
 fn long() -> Vec<u8> {
@@ -344,14 +346,17 @@ impl Streams {
 
     fn are_told_to_go(&mut self) {
         let requests = self.requests.clone();
-        let told = self.tasks.block_on(&self.runtime, async {
+        let told = async {
             loop {
                 match requests.clone().ready().await {
                     Ok(_) => tokio::time::sleep(PAUSE).await,
                     Err(error) => return error,
                 }
             }
-        });
+        };
+        let told = async { tokio::time::timeout(PATIENCE, told).await };
+        let told = self.tasks.block_on(&self.runtime, told);
+        let told = told.expect("it still takes streams");
         assert!(told.is_go_away() && told.is_remote(), "{told}");
         assert_eq!(told.reason(), Some(Reason::NO_ERROR));
     }
