@@ -147,7 +147,14 @@ fn an_heir_that_is_killed_is_not_noticed() {
         }
         stage.clients.go_on();
         stage.clients.ask_again();
-        newcomers_are_served();
+        eventually("connections begin on AF_XDP again", || {
+            // It answers nothing until it is back.
+            let opens = || stage.old.tcp("TcpPassiveOpens").ok();
+            let before = opens();
+            newcomers_are_served();
+            Ok(before.is_some() && opens() > before)
+        })
+        .unwrap();
         stage.play_to_the_end();
         true
     });
