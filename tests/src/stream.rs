@@ -79,7 +79,9 @@ fn stream(edge: &Edge, front: &Front, bytes: u64) -> Result<()> {
     let (arrived, arrivals) = mpsc::channel();
     thread::scope(|scope| {
         let said = scope.spawn(move || say(&mut inward, room, window, &arrivals));
-        let heard = hear(&mut outward, room, arrived).context("the OUT channel");
+        let heard = hear(&mut outward, room, &arrived).context("the OUT channel");
+        // Whoever waits for more to arrive waits for nothing.
+        drop(arrived);
         let said = said.join().ok().context("the IN channel panicked")?;
         // Which of the two failed first, nobody knows.
         let (said, heard) = match (said, heard) {
@@ -113,13 +115,13 @@ fn say(
         sent.with_context(|| format!("after {said} bytes"))?;
         said += piece.len();
     }
-    let head = inward.head()?;
-    ensure!(head.status == 200, "it was answered by {}", head.status);
+    let status = inward.head()?.status;
+    ensure!(status == 200, "it was answered by {status}");
     Ok(sum.finalize().to_vec())
 }
 
 /// Reads the OUT channel to its end; the sum that the server has of what it received. Tells what has arrived.
-fn hear(outward: &mut Connection, room: usize, arrived: Sender<usize>) -> Result<Vec<u8>> {
+fn hear(outward: &mut Connection, room: usize, arrived: &Sender<usize>) -> Result<Vec<u8>> {
     let mut heard = 0;
     while heard < room {
         let piece = outward.exactly(PIECE.min(room - heard));

@@ -63,7 +63,7 @@ fn whole_rpc_channels_take_no_memory() {
 
 /// Less than 1 MB.
 fn cheap(front: &Front, growth: Growth) {
-    println!("{}: {growth}", front.transport);
+    eprintln!("{}: {growth}", front.transport);
     assert!(growth.peak <= 1000, "{}: {growth}", front.transport);
 }
 

@@ -67,11 +67,12 @@ pub(super) fn configuration(world: &World, transport: &str, first: &str) -> Stri
     for (port, behind, mode, more) in services {
         for listen in front(port) {
             let family = if listen.is_ipv4() { 4 } else { 6 };
-            text.push_str(&format!(
+            let service = format!(
                 "[[service]]\nname = \"v{family}-{port}\"\nlisten = \"{listen}\"\nmode = \"{mode}\"\n\
                  transport = \"{transport}\"\nservers = [\"{}:{behind}\"]\nhealth = {{ kind = \"none\" }}\n{more}\n",
                 server(1)
-            ));
+            );
+            text.push_str(&service);
         }
     }
     text
@@ -162,7 +163,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The long answer.
 fn long() -> Vec<u8> {
-    (0..2 * HALF).map(|at| (at % 251) as u8).collect()
+    (0..251).cycle().take(2 * HALF).collect()
 }
 
 /// Every client, each with its connection.

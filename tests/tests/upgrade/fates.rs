@@ -120,7 +120,7 @@ fn catch(daemon: &Balancer, word: &str) {
     let started = Instant::now();
     while !daemon.log().contains(word) {
         assert!(
-            started.elapsed() < Duration::from_secs(60),
+            started.elapsed() < Duration::from_mins(1),
             "{word}: {}",
             daemon.log()
         );
@@ -206,11 +206,11 @@ fn the_service_manager_hears_of_both() {
         let path = world.directory().join(name);
         let socket = UnixDatagram::bind(&path).unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_secs(60)))
+            .set_read_timeout(Some(Duration::from_mins(1)))
             .unwrap();
         (socket, path)
     };
-    let hear = |socket: &UnixDatagram| {
+    let told = |socket: &UnixDatagram| {
         let mut bytes = [0; 1000];
         let length = socket.recv(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes[..length]).into_owned()
@@ -219,16 +219,16 @@ fn the_service_manager_hears_of_both() {
     let mut old = world
         .balance_notifying(&configuration, pins.path(), &path)
         .unwrap();
-    assert_eq!(hear(&a), "READY=1");
+    assert_eq!(told(&a), "READY=1");
     newcomers_are_served();
     let (b, path) = manager("b");
     let heir = world
         .balance_notifying(&configuration, pins.path(), &path)
         .unwrap();
     // Not before it serves: whoever waits for this may stop looking after the other one.
-    assert_eq!(hear(&b), "READY=1");
+    assert_eq!(told(&b), "READY=1");
     newcomers_are_served();
-    assert!(hear(&a).starts_with("STATUS=another lb has taken over"));
+    assert!(told(&a).starts_with("STATUS=another lb has taken over"));
     assert!(old.wait().unwrap().success());
     assert!(heir.stop().unwrap().success());
     // No "STOPPING=1", which would start the clock of `TimeoutStopSec`.
