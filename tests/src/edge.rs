@@ -54,10 +54,24 @@ impl Edge {
         Self::with(World::start(servers)?, &[Setting::default()])
     }
 
+    /// The same in front of one server, by a daemon whose memory is measured ([`World::balance_measured`]).
+    pub fn start_measured() -> Result<Self> {
+        let world = World::start(1)?;
+        Self::up(world, &[Setting::default()], World::balance_measured)
+    }
+
     /// A pair of services for each setting, in front of the world's servers; returns once all of them are up.
     pub fn with(world: World, settings: &[Setting<'_>]) -> Result<Self> {
+        Self::up(world, settings, World::balance)
+    }
+
+    fn up(
+        world: World,
+        settings: &[Setting<'_>],
+        balance: impl FnOnce(&World, &str) -> Result<Balancer>,
+    ) -> Result<Self> {
         let (text, fronts) = configuration(&world, settings)?;
-        let mut balancer = world.balance(&text)?;
+        let mut balancer = balance(&world, &text)?;
         balancer.eventually("everything is up", || Ok(fronts.iter().all(Front::is_open)))?;
         let edge = Self {
             balancer,

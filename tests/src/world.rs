@@ -124,7 +124,14 @@ impl World {
     /// Starts `lb run` on the edge with this configuration, before which it puts the interfaces and the admin
     /// socket; the caller waits for the services.
     pub fn balance(&self, services: &str) -> Result<Balancer> {
-        self.balance_with(&binaries::lb()?, services, &[])
+        self.balance_with(&binaries::lb()?, services, &[], &[])
+    }
+
+    /// As [`World::balance`], without the huge pages that the daemon's allocator asks the kernel for: what is resident then
+    /// is what was used, in steps of 4 KiB and not of 2 MiB.
+    pub fn balance_measured(&self, services: &str) -> Result<Balancer> {
+        let variables = [("MIMALLOC_ALLOW_THP", "0".as_ref())];
+        self.balance_with(&binaries::lb()?, services, &[], &variables)
     }
 
     /// As [`World::balance`], with a data plane that outlives the daemon by its pins in `directory`, which the caller
@@ -140,10 +147,33 @@ impl World {
         services: &str,
         directory: &Path,
     ) -> Result<Balancer> {
-        self.balance_with(lb, services, &["--pin".as_ref(), directory.as_os_str()])
+        self.balance_with(
+            lb,
+            services,
+            &["--pin".as_ref(), directory.as_os_str()],
+            &[],
+        )
     }
 
-    fn balance_with(&self, lb: &Path, services: &str, options: &[&OsStr]) -> Result<Balancer> {
+    /// As [`World::balance_pinned`], by a service manager that listens on `notify`.
+    pub fn balance_notifying(
+        &self,
+        services: &str,
+        directory: &Path,
+        notify: &Path,
+    ) -> Result<Balancer> {
+        let options = ["--pin".as_ref(), directory.as_os_str()];
+        let variables = [("NOTIFY_SOCKET", notify.as_os_str())];
+        self.balance_with(&binaries::lb()?, services, &options, &variables)
+    }
+
+    fn balance_with(
+        &self,
+        lb: &Path,
+        services: &str,
+        options: &[&OsStr],
+        variables: &[(&str, &OsStr)],
+    ) -> Result<Balancer> {
         let path = self.directory().join("lb.toml");
         let admin = self.directory().join("lb.sock");
         let configuration = format!(
@@ -164,6 +194,7 @@ impl World {
                 .args(["run", "--config"])
                 .arg(&path)
                 .args(options)
+                .envs(variables.iter().copied())
                 .stdout(output)
                 .stderr(errors);
         })?;

@@ -4,9 +4,15 @@
 //! longer.
 
 #![expect(
+    clippy::expect_used,
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers as well"
 )]
+
+#[path = "upgrade/ends.rs"]
+mod ends;
+#[path = "upgrade/fates.rs"]
+mod fates;
 
 use lb_tests::{
     upgrade::{self, Outcome, PinDirectory, Plan, Transport},

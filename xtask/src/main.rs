@@ -47,7 +47,7 @@ enum Xtask {
     /// Fuzz what reads foreign bytes: `fuzz`, `fuzz decide --seconds 3600`.
     Fuzz(fuzz::Options),
     /// For long: TCP over simulated faulty links (`soak tcp --minutes 60`), identities in a lab (`soak identity`), moves of
-    /// connections (`soak moves`).
+    /// connections (`soak moves`), upgrades (`soak upgrade`), whole streams of 1 GiB (`soak stream`).
     Soak(soak::Options),
     /// Check the house rules that no compiler checks.
     Tidy,

@@ -1,5 +1,5 @@
-//! `soak`: the TCP simulator, users in front of a pool whose servers die, connections that move to the kernel, or daemons that take
-//! each other's place, for as long as one likes, with other seeds than those of every test.
+//! `soak`: the TCP simulator, users in front of a pool whose servers die, connections that move to the kernel, daemons that take
+//! each other's place, or whole streams of 1 GiB, for as long as one likes, with other seeds than those of every test.
 //!
 //! Seeds begin where the clock says, so that no two soaks are the same, and each failure names the command that repeats it.
 
@@ -35,6 +35,8 @@ enum What {
     Moves,
     /// 50 daemons a round and transport that take each other's place under load: `tests/src/upgrade`. Needs root.
     Upgrade,
+    /// RPC channels that carry the 1 GiB that they declare, and the memory of the daemon: `tests/src/stream.rs`. Needs root.
+    Stream,
 }
 
 /// Seeds of a round, for each fault. Some tens of seconds.
@@ -49,7 +51,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         What::Tcp => tcp(options),
         What::Identity => in_lab("identity", options),
         What::Moves => in_lab("moves", options),
-        What::Upgrade => upgrade(options),
+        What::Upgrade => without_seed("upgrade", options),
+        What::Stream => without_seed("stream", options),
     }
 }
 
@@ -62,11 +65,11 @@ fn in_lab(what: &str, options: &Options) -> Result<()> {
 }
 
 /// There is no chance in it, and so no seed.
-fn upgrade(options: &Options) -> Result<()> {
+fn without_seed(what: &str, options: &Options) -> Result<()> {
     let minutes = options.minutes.to_string();
     lab::run(
         "lb-soak",
-        &lab::Arguments::new(&["upgrade", "--minutes", &minutes]),
+        &lab::Arguments::new(&[what, "--minutes", &minutes]),
     )
 }
 

@@ -16,6 +16,7 @@ use crate::{
     client::{self, TlsConnection},
     lab::Namespace,
     pool::HTTPS_PORT,
+    resident::kib,
 };
 
 /// Connections before the first look: what a process allocates once is not a cost of the many.
@@ -73,27 +74,5 @@ impl Memory {
         let text = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
         let slab = kib(&text, "SUnreclaim:").context("/proc/meminfo has no SUnreclaim")?;
         Ok(Self { processes, slab })
-    }
-}
-
-/// The figure of a line such as `RssAnon:   1234 kB`.
-fn kib(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix("kB")?.trim_end().parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_found_by_their_whole_name() {
-        let text = "VmRSS:\t  900 kB\nRssAnon:\t   1234 kB\nRssFile: x kB\nThreads: 3\n";
-        let check = |name, expected| assert_eq!(kib(text, name), expected, "{name}");
-        check("RssAnon:", Some(1234));
-        check("VmRSS:", Some(900));
-        check("RssFile:", None);
-        check("Threads:", None);
-        check("Slab:", None);
     }
 }

@@ -1,7 +1,8 @@
 //! `lb-soak identity`: many users for a long time, and nobody is ever somebody else. `lb-soak moves`: many connections that move to
-//! the kernel in mid-transfer, and nobody notices. `lb-soak upgrade`: daemons that take each other's place. Called by `cargo xtask soak`.
+//! the kernel in mid-transfer, and nobody notices. `lb-soak upgrade`: daemons that take each other's place. `lb-soak stream`: 1 GiB
+//! both ways through one RPC connection. Called by `cargo xtask soak`.
 //!
-//! Not here: what they do (`lb_tests::soak`, `lb_tests::moves`, `lb_tests::upgrade`). A line for each run on standard output. Exit code 1 if anything was wrong;
+//! Not here: what they do (`lb_tests::soak`, `lb_tests::moves`, `lb_tests::upgrade`, `lb_tests::stream`). A line for each run on standard output. Exit code 1 if anything was wrong;
 //! the seed in the line makes the same users do the same again.
 
 #![expect(clippy::print_stdout, reason = "the answer of a command line tool")]
@@ -14,10 +15,12 @@ use std::{
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use lb_tests::{
+    edge::Edge,
     guard::{INTERRUPTED, Interrupts},
     moves::{self, Conditions, request::Order},
     preflight,
     soak::{self, Plan},
+    stream,
     upgrade::{self, Transport},
 };
 
@@ -37,6 +40,8 @@ enum What {
     Moves(MovesOptions),
     /// Daemons that take each other's place under mixed load.
     Upgrade(UpgradeOptions),
+    /// An RPC connection whose channels carry all that they declare, and the daemon's memory meanwhile.
+    Stream(StreamOptions),
 }
 
 #[derive(clap::Args)]
@@ -81,6 +86,19 @@ struct UpgradeOptions {
     minutes: u64,
 }
 
+#[derive(clap::Args)]
+struct StreamOptions {
+    /// MiB of each channel.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    mib: u64,
+    /// Rounds are begun for so many minutes; one in any case.
+    #[arg(long, default_value_t = 0)]
+    minutes: u64,
+}
+
+/// KiB that a stream may cost.
+const STREAM_MEMORY: u64 = 1000;
+
 /// What a client may do without.
 const OFF: [&[&str]; 5] = [
     &[],
@@ -102,6 +120,7 @@ fn main() -> ExitCode {
         What::Identity(options) => identity(&options, &interrupts),
         What::Moves(options) => moves(&options, &interrupts),
         What::Upgrade(options) => upgrade(&options, &interrupts),
+        What::Stream(options) => stream(&options, &interrupts),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -159,6 +178,25 @@ fn upgrade(options: &UpgradeOptions, interrupts: &Interrupts) -> Result<()> {
             println!("{transport:?}, {seconds} s: {outcome}");
             if !outcome.found.failed.is_empty() {
                 bail!("{}", outcome.found.failed.join("\n"));
+            }
+        }
+        if Instant::now() >= end {
+            return Ok(());
+        }
+    }
+}
+
+fn stream(options: &StreamOptions, interrupts: &Interrupts) -> Result<()> {
+    preflight::check(preflight::LAB_TOOLS)?;
+    let end = Instant::now() + Duration::from_secs(options.minutes * 60);
+    let edge = Edge::start_measured()?;
+    loop {
+        for front in &edge.fronts {
+            interrupts.check()?;
+            let streamed = stream::through(&edge, front, options.mib << 20)?;
+            println!("{}: {streamed}", front.transport);
+            if streamed.growth.peak > STREAM_MEMORY {
+                bail!("more than {STREAM_MEMORY} KiB");
             }
         }
         if Instant::now() >= end {

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddrV4, path::PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::Connection;
@@ -51,11 +51,17 @@ pub fn one_leg(user: &User) -> String {
 pub struct Rpc {
     inward: Connection,
     outward: Connection,
+    window: usize,
 }
 
 impl Rpc {
     /// Opens both channels, OUT first as Outlook does, up to the server's CONN/C2. `user` logs in on each.
     pub fn open(endpoint: &Endpoint, user: &User) -> Result<Self> {
+        Self::open_sized(endpoint, user, CHANNEL)
+    }
+
+    /// The same with an IN channel that declares so many bytes.
+    pub fn open_sized(endpoint: &Endpoint, user: &User, bytes: u64) -> Result<Self> {
         let login = basic(user);
         let mut outward = endpoint.open()?;
         let length = format!("Content-Length: {CONN_A1}");
@@ -66,16 +72,36 @@ impl Rpc {
         // Before the IN channel is there, and long before the answer's end.
         outward.exactly(CONN_A3)?;
         let mut inward = endpoint.open()?;
-        inward.send_head("RPC_IN_DATA", PROXY, &[ACCEPT, CHANNEL, &login])?;
+        let length = format!("Content-Length: {bytes}");
+        inward.send_head("RPC_IN_DATA", PROXY, &[ACCEPT, &length, &login])?;
         inward.send(&opening(CONN_B1))?;
-        outward.exactly(CONN_C2)?;
-        Ok(Self { inward, outward })
+        let opened = outward.exactly(CONN_C2)?;
+        Ok(Self {
+            inward,
+            outward,
+            window: receive_window(&opened)?,
+        })
     }
 
     /// Says something and waits until it has come back.
     pub fn echo(&mut self, data: &[u8]) -> Result<Vec<u8>> {
         self.inward.send(data)?;
         self.outward.exactly(data.len())
+    }
+
+    /// Bytes that can still be said on an IN channel that declared so many.
+    pub fn room(bytes: u64) -> Option<u64> {
+        bytes.checked_sub(CONN_B1 as u64)
+    }
+
+    /// Bytes that the server lets be under way on the IN channel (MS-RPCH 2.2.3.5.1, `ReceiveWindowSize`).
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// The IN channel and the OUT channel, for two threads.
+    pub fn split(self) -> (Connection, Connection) {
+        (self.inward, self.outward)
     }
 
     /// Ends the IN channel; the OUT channel.
@@ -146,9 +172,19 @@ fn opening(length: usize) -> Vec<u8> {
     pdu
 }
 
+/// The second command of CONN/C2, after the version.
+fn receive_window(pdu: &[u8]) -> Result<usize> {
+    let (kind, size) = (pdu.get(28..32), pdu.get(32..36));
+    ensure!(kind == Some(&[0; 4]), "no receive window: {pdu:?}");
+    let size = size
+        .and_then(|size| size.try_into().ok())
+        .context("no size")?;
+    Ok(usize::try_from(u32::from_le_bytes(size))?)
+}
+
 const PROXY: &str = "/rpc/rpcproxy.dll?mailbox@lab.test:6001";
 const ACCEPT: &str = "Accept: application/rpc";
-const CHANNEL: &str = "Content-Length: 1073741824";
+const CHANNEL: u64 = 1 << 30;
 const CONN_A1: usize = 76;
 const CONN_A3: usize = 28;
 const CONN_B1: usize = 104;

@@ -9,6 +9,7 @@
 //! | `/delay/<milliseconds>` | every answer is held back |
 //! | `/connections/reset`, `/accept` | new connections are reset, open ones end with their next request |
 //! | `/period/<milliseconds>` | how often a held request gets a sign of life; 30 s, as Exchange's `X-PendingPeriod` |
+//! | `/channel/<bytes>` | what an RPC channel declares; 1 GiB, as Exchange does |
 //! | `/fault/<vdir>/<fault>[/<n>]` | see [`Fault`]; `well` ends it |
 //!
 //! Invariant: a switch holds for every request that begins after its answer. Health pages never fail by a fault, and
@@ -33,6 +34,7 @@ pub(super) struct Switches {
     faults: RefCell<HashMap<String, Fault>>,
     delay: Cell<Duration>,
     period: Cell<Option<Duration>>,
+    channel: Cell<Option<u64>>,
     connections: Cell<Connections>,
 }
 
@@ -94,6 +96,11 @@ impl Switches {
         self.period.get().unwrap_or(PENDING_PERIOD)
     }
 
+    /// Bytes of the answer to `RPC_OUT_DATA`.
+    pub(super) fn channel(&self) -> u64 {
+        self.channel.get().unwrap_or(CHANNEL)
+    }
+
     pub(super) fn connections(&self) -> Connections {
         self.connections.get()
     }
@@ -119,6 +126,7 @@ impl Switches {
             }
             ["delay", milliseconds] => self.delay.set(duration(milliseconds)?),
             ["period", milliseconds] => self.period.set(Some(duration(milliseconds)?)),
+            ["channel", bytes] => self.channel.set(Some(bytes.parse().ok()?)),
             ["connections", "reset"] => self.connections.set(Connections::Reset),
             ["connections", "accept"] => self.connections.set(Connections::Accept),
             ["fault", vdir, "well"] => {
@@ -179,6 +187,9 @@ fn status(switches: &Switches, head: &Head) -> u16 {
 
 /// MS-OXCMAPIHTTP 2.2.3.3.5: the default of `X-PendingPeriod`.
 const PENDING_PERIOD: Duration = Duration::from_secs(30);
+
+/// What Exchange and Outlook declare for a channel, in bytes: MS-RPCH 2.1.2.1 has at least 128 KiB and at most 2 GiB.
+const CHANNEL: u64 = 1 << 30;
 
 #[cfg(test)]
 mod tests {

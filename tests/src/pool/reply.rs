@@ -129,24 +129,31 @@ impl Reply {
         let Content::Pieces { mut pieces, length } = self.content else {
             return Ok(());
         };
-        loop {
+        let mut left = length;
+        while left != Some(0) {
             // Whoever makes the pieces learns from the closed channel that nobody reads them any more.
             let piece = tokio::select! {
                 piece = pieces.recv() => piece,
                 () = wire.closed() => return Err(io::ErrorKind::ConnectionAborted.into()),
             };
-            match (piece, length) {
+            match (piece, left) {
                 (Some(piece), None) => {
                     let size = format!("{:x}\r\n", piece.len());
                     wire.send(&[size.as_bytes(), &piece, b"\r\n"].concat())
                         .await?;
                 }
-                (Some(piece), Some(_)) => wire.send(&piece).await?,
+                (Some(piece), Some(declared)) => {
+                    let rest = declared.checked_sub(piece.len() as u64);
+                    // More than was declared would be the next answer.
+                    left = Some(rest.ok_or(io::ErrorKind::InvalidData)?);
+                    wire.send(&piece).await?;
+                }
                 (None, None) => return wire.send(b"0\r\n\r\n").await,
                 // Less than was declared: the connection has to end.
                 (None, Some(_)) => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
+        Ok(())
     }
 }
 

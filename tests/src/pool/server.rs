@@ -65,6 +65,8 @@ pub enum Switch<'a> {
     Delay(u32),
     /// Held requests get a sign of life once in so many milliseconds.
     Period(u32),
+    /// RPC channels declare so many bytes.
+    Channel(u64),
     /// Answers of this virtual directory go wrong.
     Fault(&'a str, Fault),
     /// They no longer do.
@@ -176,6 +178,7 @@ impl Server {
             Switch::Accept => "connections/accept".to_owned(),
             Switch::Delay(milliseconds) => format!("delay/{milliseconds}"),
             Switch::Period(milliseconds) => format!("period/{milliseconds}"),
+            Switch::Channel(bytes) => format!("channel/{bytes}"),
             Switch::Fault(vdir, fault) => format!("fault/{vdir}/{fault}"),
             Switch::Well(vdir) => format!("fault/{vdir}/well"),
         };

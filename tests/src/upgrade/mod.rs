@@ -12,7 +12,7 @@
 //! Invariant: nothing is tried again, so that what is lost is seen. Called by `tests/tests/upgrade.rs` and `lb-soak upgrade`.
 
 mod load;
-mod origin;
+pub(crate) mod origin;
 
 use std::{
     fmt, fs,

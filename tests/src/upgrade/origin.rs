@@ -48,13 +48,13 @@ static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 /// What stands at `offset` of every body, for as many bytes as are asked for, a piece at most.
-pub(super) fn pattern(offset: usize, length: usize) -> &'static [u8] {
+pub(crate) fn pattern(offset: usize, length: usize) -> &'static [u8] {
     let start = offset % PERIOD;
     &PATTERN[start..start + length.min(PIECE)]
 }
 
 /// Whether these bytes are the ones at `offset`.
-pub(super) fn is_right(offset: usize, bytes: &[u8]) -> bool {
+pub(crate) fn is_right(offset: usize, bytes: &[u8]) -> bool {
     let mut at = offset;
     bytes.chunks(PIECE).all(|piece| {
         let right = piece == pattern(at, piece.len());

@@ -9,6 +9,7 @@
 //! | 5 | Extended Protection, drift | `protection::the_same_certificate_on_both_sides`, `protection::a_drifted_certificate_is_named` |
 //! | 6 | `Expect: 100-continue`, mode `forward` | `expect` |
 //! | 7 | 64 MB upload in less than 1 MB | `long::an_upload_takes_no_memory` |
+//! | | RPC channels to their ends in less than 1 MB | `long::whole_rpc_channels_take_no_memory`, `cargo xtask soak stream` |
 //! | 8, 9 | RPC, Ping, MAPI: nothing is held back, nothing is cut off | `long` |
 //! | 10 | health of each directory | `health::a_directory_that_is_ill_takes_no_other_with_it` |
 //! | 11 | drain | `health::a_drained_server_keeps_its_logins` |

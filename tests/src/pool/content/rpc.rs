@@ -1,14 +1,17 @@
 //! RPC over HTTP version 2 (MS-RPCH), Outlook Anywhere: two channels that make one connection, and the echo.
 //!
-//! `RPC_OUT_DATA` sends one PDU (CONN/A1, 76 bytes) and is answered by a body of 1 GiB that ends when the connection
-//! does. `RPC_IN_DATA` declares 1 GiB and sends CONN/B1 and then whatever the client has to say; it is answered after
-//! that, so never. Both name the same virtual connection. What comes in goes out again: an RPC server that echoes.
+//! `RPC_OUT_DATA` sends one PDU (CONN/A1, 76 bytes) and is answered by a body of 1 GiB, which is sent as there is something
+//! to say. `RPC_IN_DATA` declares 1 GiB and sends CONN/B1 and then whatever the client has to say; it is answered after
+//! that, which most clients never get to. Both name the same virtual connection. What comes in goes out again: an RPC
+//! server that echoes. Whoever does send all of it gets the SHA-256 of what the server received last, whose 32 bytes are just
+//! those by which the opening PDUs in are longer than those out: so both channels are full.
 //! Not here: flow control, recycled channels, RPC.
 
 use std::{cell::RefCell, collections::HashMap, io, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::Visit;
@@ -35,7 +38,7 @@ pub(super) async fn answer(visit: Visit<'_>) -> Result<Reply> {
 async fn out_channel(mut visit: Visit<'_>) -> Result<Reply> {
     let opening = visit.whole().await?;
     let cookie = cookie(&opening, CONN_A1)?;
-    let (pieces, reply) = Reply::streamed(Some(CHANNEL));
+    let (pieces, reply) = Reply::streamed(Some(visit.shared.switches.channel()));
     pieces.send(rts(0, &[TIMEOUT])).await?;
     visit.shared.channels.0.borrow_mut().insert(cookie, pieces);
     Ok(reply.with("Content-Type", RPC))
@@ -51,12 +54,16 @@ async fn in_channel(mut visit: Visit<'_>) -> Result<Reply> {
     let cookie = cookie(&opening, CONN_B1)?;
     let out = partner(&mut visit, &cookie).await?;
     out.send(rts(0, &[VERSION, WINDOW, TIMEOUT])).await?;
+    let mut sum = Sha256::new();
     if !first.is_empty() {
+        sum.update(&first);
         out.send(first.freeze()).await?;
     }
     while let Some(piece) = visit.wire.piece(visit.body).await? {
+        sum.update(&piece);
         out.send(piece).await?;
     }
+    out.send(Bytes::copy_from_slice(&sum.finalize())).await?;
     Ok(Reply::new(200, "").with("Content-Type", RPC))
 }
 
@@ -102,8 +109,6 @@ fn rts(flags: u16, commands: &[(u32, u32)]) -> Bytes {
 }
 
 const RPC: &str = "application/rpc";
-/// What a channel declares, in bytes.
-const CHANNEL: u64 = 1 << 30;
 /// Longest body of an echo request, in bytes.
 const LONGEST_ECHO: u64 = 0x10;
 const CONN_A1: usize = 76;
