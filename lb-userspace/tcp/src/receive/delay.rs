@@ -93,7 +93,8 @@ impl Delay {
         if !self.is_due && self.deadline.is_some_and(|at| at <= env.now) {
             env.counters.delayed_acks += 1;
             self.is_due = true;
-            self.is_one_way = true;
+            // A server that thinks for longer than the first delay is no one-way stream.
+            self.is_one_way |= self.quick == 0;
         }
     }
 

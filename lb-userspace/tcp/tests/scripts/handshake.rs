@@ -211,7 +211,7 @@ fn text_of_a_syn_comes_again() {
         "in S 0..100 mss 1460
          out SA 0 ack 1 mss 1460
          in A 1..101 ack 1
-         out A 1 ack 101
+         +5ms out A 1 ack 101
          reads 100",
     );
 }

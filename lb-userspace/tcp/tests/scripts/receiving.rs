@@ -72,7 +72,7 @@ fn duplicates_are_told() {
     script(
         "established sack
          in A 1..101 ack 1
-         out A 1 ack 101
+         +5ms out A 1 ack 101
          in A 1..101 ack 1
          out A 1 ack 101 sack 1..101
          counts DSACKOldSent 1
