@@ -24,6 +24,6 @@ mod silence;
 
 pub use self::{
     counts::Counts,
-    run::{Conditions, Found, Plan, Running, STALL, Served, crowd, while_serving},
+    run::{Conditions, Found, Plan, Running, Served, crowd, while_serving},
     server::Outcome,
 };

@@ -42,6 +42,18 @@ pub struct Conditions<'a> {
     pub limits: MoveLimits,
 }
 
+impl Conditions<'_> {
+    /// What nobody may wait for longer.
+    fn stall(&self) -> Duration {
+        let lacks = |option| self.off.contains(&option);
+        if self.permille > 0 && lacks("tcp_timestamps") && lacks("tcp_sack") {
+            UNTOLD
+        } else {
+            STALL
+        }
+    }
+}
+
 impl Default for Conditions<'_> {
     /// A wire without loss, all options, and moves without limits.
     fn default() -> Self {
@@ -220,14 +232,18 @@ pub struct Found {
     pub failures: Vec<String>,
     /// The longest time for which bytes were due and none came.
     pub longest: Duration,
-    /// Connections in which that was more than [`STALL`].
+    /// Connections in which that was more than [`Conditions::stall`].
     pub stalls: u32,
     /// What was counted meanwhile.
     pub served: Served,
 }
 
-/// Nobody may wait longer.
-pub const STALL: Duration = Duration::from_secs(1);
+/// Nobody may wait longer, as long as the client has an option that tells of losses or of round trips.
+const STALL: Duration = Duration::from_secs(1);
+
+/// Without timestamps a socket that was in repair knows no round trip until new data is acknowledged, and Linux then takes three seconds
+/// for its timeout (`TCP_TIMEOUT_FALLBACK`). Without SACK as well, nothing else may tell it that the head of its first flight was lost.
+const UNTOLD: Duration = Duration::from_secs(4);
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -248,7 +264,7 @@ impl fmt::Display for Found {
         write!(
             f,
             "{moved} moved, {stayed} stayed, {begun} began on the kernel; {failed} failed, {resets} resets, {stalls} stalls \
-             > 1 s (longest {} ms); {lost} of {seen} segments lost; client: {}; edge: {}; given back: {}, slowest turn {} µs",
+             too long (longest {} ms); {lost} of {seen} segments lost; client: {}; edge: {}; given back: {}, slowest turn {} µs",
             longest.as_millis(),
             served.client,
             served.edge,
@@ -290,7 +306,8 @@ pub fn crowd(plan: Plan<'_>, interrupts: &Interrupts) -> Result<Found> {
                 }
                 let (family, request) = request(plan, number);
                 let done = client::transfer(addresses[family], request);
-                tally.client(number, request, done.map_err(|error| error.to_string()));
+                let done = done.map_err(|error| error.to_string());
+                tally.client((number, request), done, plan.conditions);
             }
         };
         at_once(&running.lab.client(), &work)?;
@@ -379,16 +396,21 @@ struct Sums {
 }
 
 impl Tally {
-    fn client(&self, number: u32, request: Request, done: Result<Duration, String>) {
+    fn client(
+        &self,
+        (number, request): (u32, Request),
+        done: Result<Duration, String>,
+        conditions: Conditions<'_>,
+    ) {
         self.add(|sums| match done {
-            Ok(silence) => sums.silent(silence),
+            Ok(silence) => sums.silent(silence, conditions.stall()),
             Err(error) => sums.fail(format!("client {number}, {request:?}: {error}")),
         });
     }
 
     fn server(&self, outcome: &Outcome, conditions: Conditions<'_>) {
         self.add(|sums| {
-            sums.silent(outcome.silence);
+            sums.silent(outcome.silence, conditions.stall());
             if let Err(error) = outcome.result {
                 sums.fail(format!("server, {:?}: {error}", outcome.request));
             }
@@ -412,9 +434,9 @@ impl Tally {
 }
 
 impl Sums {
-    fn silent(&mut self, silence: Duration) {
+    fn silent(&mut self, silence: Duration, stall: Duration) {
         self.longest = self.longest.max(silence);
-        if silence > STALL {
+        if silence > stall {
             self.stalls += 1;
         }
     }
