@@ -17,7 +17,7 @@
 //! |---|---|---|
 //! | received behind gaps | re-injected ([`out_of_order`]) | the peer, told that it is here, would wait for a timeout |
 //! | received, not read | stays with whoever moves the connection | |
-//! | round trip, congestion window, TS.Recent | told by the peer's last acknowledgement, re-injected ([`Repaired::with_history`]) | without timestamps: ten segments at first, and a timeout of 3 s until new data is acknowledged. With SACK a tail probe comes after 1 s; a client without either waits 3 s if the head of that first flight is lost |
+//! | round trip, congestion window, TS.Recent | told by the peer's last acknowledgement, re-injected ([`Repaired::with_history`]) | without timestamps the peer acknowledges an octet again, which tells the round trip (RFC 9293 §3.8.4: a garbage octet), and ten segments at first. If that comes together with an acknowledgement of what was in flight it tells nothing, and the timeout is 3 s until new data is acknowledged |
 //! | a congestion window below ten segments | not at all | up to ten segments leave at once |
 //! | slow start threshold, state of the congestion control | not at all | slow start from the window that is known; cubic anew |
 //! | when bytes in flight left | not at all | their acknowledgements give a round trip by timestamps only |

@@ -48,7 +48,7 @@ pub struct Keepalive {
 pub(crate) struct Plan<'a> {
     /// `SO_SNDBUFFORCE`, if the bytes in flight may not fit a new socket's buffer.
     pub(crate) send_buffer: Option<u32>,
-    /// `TCP_QUEUE_SEQ` of the send queue: SND.UNA, or before it if there is a history.
+    /// `TCP_QUEUE_SEQ` of the send queue: SND.UNA, or before it if there is a history or an octet.
     pub(crate) start: u32,
     /// `TCP_QUEUE_SEQ` of the receive queue.
     pub(crate) rcv_nxt: u32,
@@ -63,6 +63,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) windows: Windows,
     /// Segments that were acknowledged, if the socket is to know of some.
     pub(crate) history: Option<History>,
+    /// Whether the peer is to acknowledge an octet again, for the round trip: there is no history.
+    pub(crate) octet: bool,
     /// Bytes in flight.
     pub(crate) sent: &'a [u8],
     /// Bytes that wait.
@@ -132,6 +134,7 @@ impl<'a> Plan<'a> {
             clock: snapshot.timestamps.map(|_| even(clock)),
             windows: Windows::new(snapshot)?,
             history: None,
+            octet: false,
             sent,
             unsent,
         })
@@ -143,6 +146,11 @@ impl<'a> Plan<'a> {
         if let Some(History { len, .. }) = history {
             self.start = (snapshot.una - len).0;
             self.send_buffer = send_buffer(len as usize + self.sent.len());
+        }
+        // Without a window it would wait, and what is in flight would come behind it.
+        self.octet = self.clock.is_none() && snapshot.wnd > 0;
+        if self.octet {
+            self.start = (snapshot.una - 1).0;
         }
         self.history = history;
         self

@@ -1,6 +1,7 @@
 //! A socket of the kernel's that has been told all of a connection, and waits to be let go.
 //!
-//! Invariant: nothing leaves for a [`Repaired`] before [`Repaired::release`]. In repair the kernel only takes what it is told; a socket
+//! Invariant: nothing leaves for a [`Repaired`] before [`Repaired::release`] but one octet that the peer has had, of a connection without
+//! timestamps. In repair the kernel only takes what it is told; a socket
 //! that is closed in repair is forgotten without FIN or RST. (What it *receives* it answers, as any socket does. So the packets of the
 //! tuple may be turned to it only after [`Repaired::new`].)
 //!
@@ -49,8 +50,9 @@ impl Repaired {
         Self::of(key, &Plan::new(snapshot, clock)?, options)
     }
 
-    /// As [`new`](Self::new), of a connection whose past the socket learns: the round trip, and how much may be in flight. Without
-    /// timestamps, or before the first round trip, there is nothing to learn.
+    /// As [`new`](Self::new), of a connection whose past the socket learns: the round trip, and how much may be in flight. Before the
+    /// first round trip there is nothing to learn, and without timestamps only the round trip, from the peer itself: it is sent an octet
+    /// again that it has had.
     ///
     /// It is told by a packet, so that nothing else may be re-injected before, and netfilter must let it through (as
     /// [`selftest`](crate::selftest) finds out): otherwise the socket waits with new segments until the peer has answered the probe.
@@ -170,9 +172,27 @@ fn negotiate(socket: &Socket, plan: &Plan<'_>) -> Result<(), MoveError> {
     sys::windows(fd, &plan.windows).map_err(|error| Step::Window.failed(error))
 }
 
+/// Sends the octet before SND.UNA, whatever it was, once more: the garbage octet of a keepalive (RFC 9293 section 3.8.4), which the peer
+/// has had and acknowledges. What is written in repair counts as retransmitted, so that its acknowledgement tells no round trip without
+/// timestamps; this one's does, and before that the socket would wait for three seconds if the head of what is in flight got lost.
+fn prompt(socket: &Socket) -> io::Result<()> {
+    let fd = socket.as_fd();
+    sys::repair(fd, Repair::OffQuietly)?;
+    let sent = send(socket, &[0]);
+    // Before anything else, or a socket that is dropped would say goodbye.
+    sys::repair(fd, Repair::On)?;
+    if sent? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(())
+}
+
 /// Bytes that are written in repair count as sent: they are sent again if they get lost.
 fn put_in_flight(socket: &Socket, plan: &Plan<'_>) -> io::Result<()> {
     let fd = socket.as_fd();
+    if plan.octet {
+        prompt(socket)?;
+    }
     sys::choose(fd, Queue::Send)?;
     // Each in segments of its own: what is acknowledged must end where the acknowledgement does.
     let history = plan.history.map_or(0, |history| history.len as usize);

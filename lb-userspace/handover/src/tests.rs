@@ -63,6 +63,7 @@ fn a_plan_says_all_that_the_peer_knows() {
             rcv_wup: 4000,
         },
         history: None,
+        octet: false,
         sent: b"sent",
         unsent: b"|unsent",
     };
@@ -203,9 +204,10 @@ fn history(snapshot: &Snapshot, clock: u32) -> Option<(u32, u32)> {
     let plan = Plan::new(snapshot, clock).unwrap().with_history(snapshot);
     let start = Seq(plan.start);
     let Some(history) = plan.history else {
-        assert_eq!(start, snapshot.una);
+        assert_eq!(start + u32::from(plan.octet), snapshot.una);
         return None;
     };
+    assert!(!plan.octet);
     assert_eq!(start + history.len, snapshot.una);
     let header = history.acknowledgement;
     assert_eq!((header.seq, header.ack), (snapshot.rcv_nxt, snapshot.una));
@@ -237,6 +239,10 @@ fn the_past_is_told_as_far_as_it_is_known() {
         ..snapshot()
     };
     assert_eq!(history(&without, 1_000_000), None);
+    assert!(plan(&without).unwrap().with_history(&without).octet);
+    let shut = Snapshot { wnd: 0, ..without };
+    assert_eq!(history(&shut, 1_000_000), None);
+    assert!(!plan(&shut).unwrap().with_history(&shut).octet);
 }
 
 #[test]

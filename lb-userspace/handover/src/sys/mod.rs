@@ -19,6 +19,8 @@ use crate::plan::{Negotiated, Windows};
 #[derive(Clone, Copy, Debug)]
 #[repr(i32)]
 pub(crate) enum Repair {
+    /// Out of repair, and nobody is asked (`TCP_REPAIR_OFF_NO_WP`, Linux 4.19).
+    OffQuietly = -1,
     /// Out of repair: the peer is asked for its window.
     Off = 0,
     /// Into repair: nothing leaves.
