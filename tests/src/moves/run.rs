@@ -232,7 +232,7 @@ pub struct Found {
     pub failures: Vec<String>,
     /// The longest time for which bytes were due and none came.
     pub longest: Duration,
-    /// Connections in which that was more than [`Conditions::stall`].
+    /// Connections in which that was too long, for their conditions.
     pub stalls: u32,
     /// What was counted meanwhile.
     pub served: Served,
