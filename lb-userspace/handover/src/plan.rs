@@ -48,7 +48,7 @@ pub struct Keepalive {
 pub(crate) struct Plan<'a> {
     /// `SO_SNDBUFFORCE`, if the bytes in flight may not fit a new socket's buffer.
     pub(crate) send_buffer: Option<u32>,
-    /// `TCP_QUEUE_SEQ` of the send queue: SND.UNA, or before it if there is a history or an octet.
+    /// `TCP_QUEUE_SEQ` of the send queue: SND.UNA, or before it if the socket learns of the past.
     pub(crate) start: u32,
     /// `TCP_QUEUE_SEQ` of the receive queue.
     pub(crate) rcv_nxt: u32,
@@ -61,14 +61,34 @@ pub(crate) struct Plan<'a> {
     pub(crate) clock: Option<u32>,
     /// `TCP_REPAIR_WINDOW`.
     pub(crate) windows: Windows,
-    /// Segments that were acknowledged, if the socket is to know of some.
-    pub(crate) history: Option<History>,
-    /// Whether the peer is to acknowledge an octet again, for the round trip: there is no history.
-    pub(crate) octet: bool,
+    /// What the socket learns of what was before SND.UNA.
+    pub(crate) past: Past,
     /// Bytes in flight.
     pub(crate) sent: &'a [u8],
     /// Bytes that wait.
     pub(crate) unsent: &'a [u8],
+}
+
+/// What a socket learns of a connection's past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// Nothing.
+    Untold,
+    /// That these segments were acknowledged.
+    Acknowledged(History),
+    /// The round trip, without timestamps: the peer acknowledges the octet before SND.UNA again.
+    Octet,
+}
+
+impl Past {
+    /// Bytes before SND.UNA that the socket takes for its own.
+    const fn len(&self) -> u32 {
+        match self {
+            Self::Untold => 0,
+            Self::Acknowledged(history) => history.len,
+            Self::Octet => 1,
+        }
+    }
 }
 
 /// What both SYNs agreed on.
@@ -133,8 +153,7 @@ impl<'a> Plan<'a> {
             },
             clock: snapshot.timestamps.map(|_| even(clock)),
             windows: Windows::new(snapshot)?,
-            history: None,
-            octet: false,
+            past: Past::Untold,
             sent,
             unsent,
         })
@@ -142,17 +161,15 @@ impl<'a> Plan<'a> {
 
     /// With what the peer has acknowledged last, if that says something.
     pub(crate) fn with_history(mut self, snapshot: &Snapshot) -> Self {
-        let history = self.clock.and_then(|clock| History::new(snapshot, clock));
-        if let Some(History { len, .. }) = history {
-            self.start = (snapshot.una - len).0;
-            self.send_buffer = send_buffer(len as usize + self.sent.len());
-        }
-        // Without a window it would wait, and what is in flight would come behind it.
-        self.octet = self.clock.is_none() && snapshot.wnd > 0;
-        if self.octet {
-            self.start = (snapshot.una - 1).0;
-        }
-        self.history = history;
+        self.past = match self.clock {
+            Some(clock) => History::new(snapshot, clock).map_or(Past::Untold, Past::Acknowledged),
+            None if snapshot.wnd > 0 => Past::Octet,
+            // It would wait, and what is in flight would come behind it.
+            None => Past::Untold,
+        };
+        let len = self.past.len();
+        self.start = (snapshot.una - len).0;
+        self.send_buffer = send_buffer(len as usize + self.sent.len());
         self
     }
 }

@@ -15,7 +15,7 @@ use lb_tcp::{FlowKey, Snapshot};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::error::{MoveError, Step};
-use crate::plan::{Options, Plan};
+use crate::plan::{Options, Past, Plan};
 use crate::reinject::Reinjector;
 use crate::sys::{self, Queue, Repair};
 
@@ -65,7 +65,7 @@ impl Repaired {
     ) -> Result<Self, MoveError> {
         let plan = Plan::new(snapshot, clock)?.with_history(snapshot);
         let repaired = Self::of(key, &plan, options)?;
-        if let Some(history) = &plan.history {
+        if let Past::Acknowledged(history) = &plan.past {
             reinjector
                 .inject(key, &history.acknowledgement, &[])
                 .map_err(|error| Step::History.failed(error))?;
@@ -190,12 +190,16 @@ fn prompt(socket: &Socket) -> io::Result<()> {
 /// Bytes that are written in repair count as sent: they are sent again if they get lost.
 fn put_in_flight(socket: &Socket, plan: &Plan<'_>) -> io::Result<()> {
     let fd = socket.as_fd();
-    if plan.octet {
-        prompt(socket)?;
-    }
+    let history = match plan.past {
+        Past::Untold => 0,
+        Past::Acknowledged(history) => history.len as usize,
+        Past::Octet => {
+            prompt(socket)?;
+            0
+        }
+    };
     sys::choose(fd, Queue::Send)?;
     // Each in segments of its own: what is acknowledged must end where the acknowledgement does.
-    let history = plan.history.map_or(0, |history| history.len as usize);
     for bytes in [&vec![0; history], plan.sent] {
         if send(socket, bytes)? < bytes.len() {
             return Err(io::ErrorKind::WouldBlock.into());

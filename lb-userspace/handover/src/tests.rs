@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lb_tcp::{Flags, FlowKey, Seq, Snapshot, wire};
 
-use crate::plan::{Negotiated, Plan, Windows};
+use crate::plan::{Negotiated, Past, Plan, Windows};
 use crate::reinject::packet;
 use crate::{MoveError, Step, out_of_order};
 
@@ -62,8 +62,7 @@ fn a_plan_says_all_that_the_peer_knows() {
             rcv_wnd: 66_000,
             rcv_wup: 4000,
         },
-        history: None,
-        octet: false,
+        past: Past::Untold,
         sent: b"sent",
         unsent: b"|unsent",
     };
@@ -203,11 +202,10 @@ fn what_is_behind_gaps_comes_as_the_peer_sent_it() {
 fn history(snapshot: &Snapshot, clock: u32) -> Option<(u32, u32)> {
     let plan = Plan::new(snapshot, clock).unwrap().with_history(snapshot);
     let start = Seq(plan.start);
-    let Some(history) = plan.history else {
-        assert_eq!(start + u32::from(plan.octet), snapshot.una);
+    let Past::Acknowledged(history) = plan.past else {
+        assert_eq!(start + u32::from(plan.past == Past::Octet), snapshot.una);
         return None;
     };
-    assert!(!plan.octet);
     assert_eq!(start + history.len, snapshot.una);
     let header = history.acknowledgement;
     assert_eq!((header.seq, header.ack), (snapshot.rcv_nxt, snapshot.una));
@@ -239,10 +237,11 @@ fn the_past_is_told_as_far_as_it_is_known() {
         ..snapshot()
     };
     assert_eq!(history(&without, 1_000_000), None);
-    assert!(plan(&without).unwrap().with_history(&without).octet);
+    let past = |of: &Snapshot| plan(of).unwrap().with_history(of).past;
+    assert_eq!(past(&without), Past::Octet);
     let shut = Snapshot { wnd: 0, ..without };
     assert_eq!(history(&shut, 1_000_000), None);
-    assert!(!plan(&shut).unwrap().with_history(&shut).octet);
+    assert_eq!(past(&shut), Past::Untold);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::feed::Traced;
 use crate::identity::{Leg, PersistentAuth, PinReason};
 use crate::service::{ClientAddr, Service};
 
-/// Where the records go that nobody watches.
+/// Target of a record in the log.
 const LOG: &str = "lb::request";
 
 /// What is known so far; told when dropped.
@@ -180,7 +180,7 @@ fn text(known: Option<impl Display>) -> Option<String> {
 }
 
 fn log(traced: &Traced) {
-    let word = |known: &'_ Option<String>| known.clone().map(tracing::field::display);
+    let word = |known| Option::as_deref(known).map(tracing::field::display::<&str>);
     tracing::debug!(
         target: LOG,
         service = traced.service,
